@@ -1,0 +1,1 @@
+"""Floor 0: errors, clock, ids, log, settings. It imports nothing else of Posthouse."""

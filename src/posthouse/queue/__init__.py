@@ -1,0 +1,1 @@
+"""Floor 3: mail that goes out: routes, attempts, retries, bounces."""

@@ -1,0 +1,1 @@
+"""Floor 1, pure: delivery status notifications and, later, other reports: written and read."""

@@ -1,0 +1,1 @@
+"""Floor 4: a protocol engine, a connection and the services, one file or package per protocol."""
