@@ -1,1 +1,1 @@
-"""Floor 1, pure: the SMTP engines, server and client (RFC 5321). Bytes in, events out; no socket, no clock."""
+"""Floor 1, pure: the SMTP engines, server and client (RFC 5321). No socket, no clock."""
