@@ -1,0 +1,323 @@
+"""Domains, accounts, addresses, credentials: who lives here and which address leads where.
+
+Names come in as text and are stored in canonical form: domains as lower-case A-labels, local parts in
+lower case (RFC 5321 section 2.4 leaves the local part's case to the host that owns it, and no person
+expects Bob@ and bob@ to differ). Raises `NotFound`, `AlreadyExists`, and `Permanent` for names that
+can't be.
+"""
+
+from typing import NamedTuple
+
+import idna
+
+from posthouse.base.errors import AlreadyExists, NotFound, Permanent
+from posthouse.store import mailboxes, messages
+from posthouse.store.database import Row, Tx
+from posthouse.store.model import SPECIAL_USE, Account, AddressRow, DirectoryChanged
+
+CATCH_ALL = ""
+MAX_EXPANSION = 1000  # accounts and addresses one alias may lead to
+MAX_DEPTH = 10  # aliases behind aliases
+
+
+class Resolution(NamedTuple):
+    """Where mail for an address goes: accounts here, addresses elsewhere. Both empty: no such address."""
+
+    accounts: tuple[int, ...] = ()
+    remote: tuple[str, ...] = ()
+    local: bool = True  # the domain is one of ours
+
+
+class Login(NamedTuple):
+    """What a login is checked against."""
+
+    account_id: int
+    name: str
+    secret: str
+    disabled: bool
+
+
+def canonical_domain(text: str) -> str:
+    """A domain name as lower-case A-labels (RFC 5890)."""
+    name = text.strip().rstrip(".").lower()
+    try:
+        if not name.isascii():
+            name = idna.encode(name, uts46=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise Permanent(f"{text!r} is not a domain name: {error}") from error
+    labels = name.split(".")
+    if not name or len(name) > 253 or any(not 0 < len(label) <= 63 for label in labels):
+        raise Permanent(f"{text!r} is not a domain name")
+    if any(not label.replace("-", "").replace("_", "").isalnum() or label[0] == "-" for label in labels):
+        raise Permanent(f"{text!r} is not a domain name: letters, digits and hyphens only")
+    return name
+
+
+def split_address(text: str) -> tuple[str, str]:
+    """A local part in lower case and a canonical domain."""
+    local_part, at, domain = text.strip().rpartition("@")
+    if not at or not local_part or len(local_part.encode()) > 64 or any(c in local_part for c in "\r\n\0<>"):
+        raise Permanent(f"{text!r} is not an address: it should look like name@example.org")
+    return local_part.lower(), canonical_domain(domain)
+
+
+# Domains
+
+
+def add_domain(tx: Tx, name: str, now: int) -> int:
+    """Take a domain as ours."""
+    name = canonical_domain(name)
+    if tx.one("SELECT id FROM domain WHERE name = ?", name):
+        raise AlreadyExists(f"domain {name} is here already")
+    domain_id = tx.insert("INSERT INTO domain (name, created) VALUES (?, ?) RETURNING id", name, now)
+    tx.publish(DirectoryChanged())
+    return domain_id
+
+
+def list_domains(tx: Tx) -> list[tuple[str, int, int]]:
+    """(name, number of addresses, created) of each domain, by name."""
+    return [
+        (name, count, created)
+        for name, count, created in tx.all(
+            "SELECT name, (SELECT count(*) FROM address WHERE domain_id = domain.id), created FROM domain ORDER BY name"
+        )
+    ]
+
+
+def remove_domain(tx: Tx, name: str) -> None:
+    """Give a domain up; refused while accounts have their name in it."""
+    domain_id = _domain_id(tx, canonical_domain(name))
+    row = tx.one("SELECT name FROM account WHERE name LIKE ? LIMIT 1", "%@" + canonical_domain(name))
+    if row:
+        raise Permanent(f"domain {name} still has accounts ({row[0]}): remove them first")
+    tx.run("DELETE FROM address WHERE domain_id = ?", domain_id)
+    tx.run("DELETE FROM domain WHERE id = ?", domain_id)
+    tx.publish(DirectoryChanged())
+
+
+def _domain_id(tx: Tx, name: str) -> int:
+    row = tx.one("SELECT id FROM domain WHERE name = ?", name)
+    if row is None:
+        raise NotFound(f"domain {name} is not one of ours: add it with `posthouse domain add {name}`")
+    return int(row[0])
+
+
+# Accounts
+
+
+def add_account(tx: Tx, address: str, secret: str, now: int, display_name: str = "") -> int:
+    """Make an account with its address, its password hash and the usual mailboxes; return its id."""
+    local_part, domain = split_address(address)
+    name = f"{local_part}@{domain}"
+    domain_id = _domain_id(tx, domain)
+    if tx.one("SELECT id FROM account WHERE name = ?", name):
+        raise AlreadyExists(f"account {name} exists already")
+    if tx.one("SELECT id FROM address WHERE domain_id = ? AND local_part = ?", domain_id, local_part):
+        raise AlreadyExists(f"address {name} is in use as an alias already")
+    account_id = tx.insert(
+        "INSERT INTO account (name, display_name, created, uidvalidity) VALUES (?, ?, ?, ?) RETURNING id",
+        name,
+        display_name,
+        now,
+        now // 1_000_000,  # so that an account made anew does not repeat the values of the old one
+    )
+    tx.run(
+        "INSERT INTO address (domain_id, local_part, account_id) VALUES (?, ?, ?)",
+        domain_id,
+        local_part,
+        account_id,
+    )
+    set_password(tx, account_id, secret, now)
+    mailboxes.create(tx, account_id, "INBOX")
+    mailboxes.subscribe(tx, account_id, "INBOX", True)
+    for mailbox_name, use in SPECIAL_USE.items():
+        mailboxes.create(tx, account_id, mailbox_name, use)
+        mailboxes.subscribe(tx, account_id, mailbox_name, True)
+    tx.publish(DirectoryChanged())
+    return account_id
+
+
+def list_accounts(tx: Tx) -> list[Account]:
+    """All accounts, by name."""
+    rows = tx.all("SELECT id, name, display_name, created, disabled FROM account ORDER BY name")
+    return [Account(i, name, display, created, bool(disabled)) for i, name, display, created, disabled in rows]
+
+
+def find_account(tx: Tx, name: str) -> Account:
+    """The account of that name (an address); raises `NotFound`."""
+    local_part, domain = split_address(name)
+    row = tx.one(
+        "SELECT id, name, display_name, created, disabled FROM account WHERE name = ?",
+        f"{local_part}@{domain}",
+    )
+    if row is None:
+        raise NotFound(f"there is no account {name}")
+    return Account(row[0], row[1], row[2], row[3], bool(row[4]))
+
+
+def remove_account(tx: Tx, name: str) -> None:
+    """Remove an account with all its mail and addresses."""
+    account_id = find_account(tx, name).id
+    for mailbox in mailboxes.list_all(tx, account_id):
+        messages.remove_all(tx, mailbox.id)
+    for table in ("mailbox", "subscription", "credential", "address"):
+        tx.run(f"DELETE FROM {table} WHERE account_id = ?", account_id)  # noqa: S608
+    tx.run("DELETE FROM account WHERE id = ?", account_id)
+    tx.publish(DirectoryChanged())
+
+
+def set_password(tx: Tx, account_id: int, secret: str, now: int = 0) -> None:
+    """Replace the password hash of an account."""
+    tx.run("DELETE FROM credential WHERE account_id = ? AND kind = 'password'", account_id)
+    tx.run(
+        "INSERT INTO credential (account_id, kind, secret, created) VALUES (?, 'password', ?, ?)",
+        account_id,
+        secret,
+        now,
+    )
+    tx.publish(DirectoryChanged())
+
+
+def find_login(tx: Tx, name: str) -> Login | None:
+    """What to check a login against. `name` is the account's name, any of its addresses, or its local
+    part alone where only one account has it."""
+    select = (
+        "SELECT account.id, account.name, credential.secret, account.disabled FROM account "
+        "JOIN credential ON credential.account_id = account.id AND credential.kind = 'password' "
+    )
+    local_part, at, domain = name.strip().lower().rpartition("@")
+    if at:
+        try:
+            domain = canonical_domain(domain)
+        except Permanent:
+            return None
+        rows = tx.all(select + "WHERE account.name = ?", f"{local_part}@{domain}") or tx.all(
+            select + "JOIN address ON address.account_id = account.id "
+            "JOIN domain ON domain.id = address.domain_id WHERE address.local_part = ? AND domain.name = ?",
+            local_part,
+            domain,
+        )
+    else:
+        rows = tx.all(select + "WHERE substr(account.name, 1, ?) = ? LIMIT 2", len(domain) + 1, domain + "@")
+    if len(rows) != 1 or not domain:
+        return None
+    return Login(rows[0][0], rows[0][1], rows[0][2], bool(rows[0][3]))
+
+
+# Addresses
+
+
+def add_address(tx: Tx, address: str, target: str) -> None:
+    """Lead `address` ("@example.org" is the catch-all) to an account's name or to any other address."""
+    local_part, domain = _alias(address)
+    domain_id = _domain_id(tx, domain)
+    target = "@".join(split_address(target))
+    if target == f"{local_part}@{domain}":
+        raise Permanent(f"{address} would lead to itself")
+    row = tx.one("SELECT id FROM account WHERE name = ?", target)
+    account_id, elsewhere = (row[0], None) if row else (None, target)
+    if tx.one(
+        "SELECT id FROM address WHERE domain_id = ? AND local_part = ? AND (account_id = ? OR target = ?)",
+        domain_id,
+        local_part,
+        account_id,
+        elsewhere,
+    ):
+        raise AlreadyExists(f"{address} leads to {target} already")
+    if tx.one("SELECT id FROM account WHERE name = ?", f"{local_part}@{domain}"):
+        raise AlreadyExists(f"{address} is an account: an alias cannot take its place")
+    tx.run(
+        "INSERT INTO address (domain_id, local_part, account_id, target) VALUES (?, ?, ?, ?)",
+        domain_id,
+        local_part,
+        account_id,
+        elsewhere,
+    )
+    tx.publish(DirectoryChanged())
+
+
+def list_addresses(tx: Tx) -> list[AddressRow]:
+    """All addresses, by domain and local part."""
+    rows = tx.all(
+        "SELECT address.id, domain.name, local_part, account.name, target FROM address "
+        "JOIN domain ON domain.id = address.domain_id LEFT JOIN account ON account.id = address.account_id "
+        "ORDER BY domain.name, local_part, address.id"
+    )
+    return [AddressRow(*row) for row in rows]
+
+
+def remove_address(tx: Tx, address: str, target: str | None = None) -> int:
+    """Remove an alias (only the one to `target`, if given); return how many rows went."""
+    local_part, domain = _alias(address)
+    if tx.one("SELECT id FROM account WHERE name = ?", f"{local_part}@{domain}"):
+        raise Permanent(f"{address} is the name of an account: remove the account instead")
+    domain_id = _domain_id(tx, domain)
+    rows = tx.all(
+        "SELECT address.id, account.name, target FROM address LEFT JOIN account ON account.id = address.account_id "
+        "WHERE domain_id = ? AND local_part = ?",
+        domain_id,
+        local_part,
+    )
+    wanted = "@".join(split_address(target)) if target else None
+    doomed = [(row[0],) for row in rows if wanted is None or wanted in row[1:]]
+    if not doomed:
+        raise NotFound(f"there is no alias {address}" + (f" to {target}" if target else ""))
+    tx.many("DELETE FROM address WHERE id = ?", doomed)
+    tx.publish(DirectoryChanged())
+    return len(doomed)
+
+
+def _alias(address: str) -> tuple[str, str]:
+    return (CATCH_ALL, canonical_domain(address[1:])) if address.startswith("@") else split_address(address)
+
+
+# Where mail goes
+
+
+def resolve(tx: Tx, local_part: str, domain: str, postmaster: str = "") -> Resolution:
+    """Where mail for an address goes: the address itself, without its "+detail" (RFC 5233), the domain's
+    catch-all. `postmaster` (an address) gets the mail for postmaster@ that nothing else leads anywhere."""
+    accounts: dict[int, None] = {}
+    remote: dict[str, None] = {}
+    seen: set[tuple[str, str]] = set()
+    todo = [(local_part.lower(), domain, 0)]
+    ours = tx.one("SELECT id FROM domain WHERE name = ?", domain) is not None
+    while todo:
+        name, at, depth = todo.pop()
+        if (name, at) in seen or depth > MAX_DEPTH or len(accounts) + len(remote) > MAX_EXPANSION:
+            continue
+        seen.add((name, at))
+        row = tx.one("SELECT id FROM domain WHERE name = ?", at)
+        if row is None:
+            if depth:
+                remote[f"{name}@{at}"] = None
+            continue
+        rows = _leads(tx, row[0], name)
+        if not rows and name == "postmaster":
+            if postmaster and (to := split_address(postmaster)) != (name, at):
+                todo.append((*to, depth + 1))
+            else:
+                first = tx.one("SELECT min(id) FROM account WHERE disabled = 0")
+                rows = [(first[0], None)] if first and first[0] else []
+        for account_id, target in rows:
+            if account_id is not None:
+                accounts[account_id] = None
+            else:
+                todo.append((*split_address(target), depth + 1))
+    return Resolution(tuple(accounts), tuple(remote), ours)
+
+
+def _leads(tx: Tx, domain_id: int, name: str) -> list[Row]:
+    """The rows for a local part: as it is, without its detail, the catch-all (not for postmaster)."""
+    plain = name.split("+", 1)[0]
+    for candidate in dict.fromkeys((name, plain or name, CATCH_ALL)):
+        if candidate == CATCH_ALL and name == "postmaster":
+            continue
+        rows = tx.all(
+            "SELECT account_id, target FROM address WHERE domain_id = ? AND local_part = ? ORDER BY id",
+            domain_id,
+            candidate,
+        )
+        if rows:
+            return rows
+    return []

@@ -1,0 +1,42 @@
+"""The table `blob`: put, reference, release, read. Contents are shared: the same bytes are kept once."""
+
+from posthouse.base.errors import NotFound
+from posthouse.store.blobs.files import decompress
+from posthouse.store.blobs.writer import FILE, PLAIN, Content
+from posthouse.store.database import Tx
+
+
+def put(tx: Tx, content: Content, refs: int = 1) -> int:
+    """Store a content (or find it stored) and count `refs` references to it; return the blob's id.
+
+    A second file of a content that is kept already is left to the sweeper.
+    """
+    return tx.insert(
+        "INSERT INTO blob (hash, size, stored, refs, encoding, data, file) VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (hash) DO UPDATE SET refs = blob.refs + excluded.refs RETURNING id",
+        content.hash,
+        content.size,
+        content.stored,
+        refs,
+        content.encoding,
+        content.data,
+        content.file,
+    )
+
+
+def reference(tx: Tx, blob_id: int, refs: int = 1) -> None:
+    """Count more references to a blob (negative: fewer). One without any is collected later."""
+    if not tx.run("UPDATE blob SET refs = refs + ? WHERE id = ?", refs, blob_id):
+        raise NotFound(f"blob {blob_id}")
+
+
+def read(tx: Tx, blob_id: int, start: int = 0, end: int | None = None) -> bytes:
+    """The bytes of a content from `start` to `end`."""
+    row = tx.one("SELECT size, encoding, data, file FROM blob WHERE id = ?", blob_id)
+    if row is None:
+        raise NotFound(f"blob {blob_id}")
+    size, encoding, data, file = row
+    if encoding == FILE:
+        return tx.files.read(file, size, start, end)
+    content: bytes = data if encoding == PLAIN else decompress(data, size)
+    return content if start == 0 and (end is None or end >= size) else content[start:end]

@@ -1,0 +1,76 @@
+"""The seam between storage functions and a database: "run this function in a transaction".
+
+A storage function is a plain function `f(tx, ...)`. `await db.read(f, ...)` runs it on a reader
+thread on a stable snapshot, `await db.write(f, ...)` inside the next group commit; `write` returns
+only after the commit is synced to disk. A function may run more than once (after a conflict or a
+neighbour's failure), so it changes nothing but the database and `tx.publish`.
+
+Fails with `StorageFull` when the disk is full, `Temporary` for other trouble of the database, and
+with whatever the function raised (its changes are undone then).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from posthouse.store.blobs.files import BlobFiles
+from posthouse.store.model import Change
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+
+class Tx(Protocol):
+    """One transaction. Parameters are positional and stand as `?` in the SQL."""
+
+    files: BlobFiles
+
+    def all(self, sql: str, *args: object) -> list[Row]:
+        """All rows of a query."""
+        ...
+
+    def one(self, sql: str, *args: object) -> Row | None:
+        """The first row of a query, or None."""
+        ...
+
+    def run(self, sql: str, *args: object) -> int:
+        """Execute a statement; return how many rows it changed."""
+        ...
+
+    def insert(self, sql: str, *args: object) -> int:
+        """Execute an INSERT … RETURNING id; return the id."""
+        ...
+
+    def many(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """Execute a statement once for each row of parameters."""
+        ...
+
+    def publish(self, change: Change) -> None:
+        """Tell the change feed, once the transaction is committed."""
+        ...
+
+
+class Database(Protocol):
+    """What a storage engine offers. `store/sqlite.py` is one."""
+
+    files: BlobFiles
+
+    async def read(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(tx, …)` on a snapshot of the database."""
+        ...
+
+    async def write(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(tx, …)` in a transaction; return once it is committed and synced."""
+        ...
+
+    async def work(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work that is no transaction (blob files) on a worker thread."""
+        ...
+
+    def on_commit(self, listener: Callable[[list[Change]], None]) -> None:
+        """Call `listener` on the event loop with the changes of each group commit."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is waiting, then close."""
+        ...

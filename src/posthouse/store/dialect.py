@@ -1,0 +1,19 @@
+"""Everything in which the databases differ. The rest of `store` writes one SQL for all of them.
+
+SQLite is here; PostgreSQL will be a second `Dialect` with its words.
+"""
+
+from typing import NamedTuple
+
+
+class Dialect(NamedTuple):
+    """The words that differ between databases."""
+
+    types: dict[str, str]  # words in braces of the schema files
+    integrity: str  # a query whose rows say what is wrong with the database file; "ok" if nothing is
+
+
+SQLITE = Dialect(
+    types={"ID": "INTEGER PRIMARY KEY", "BIG": "INTEGER", "BYTES": "BLOB", "CLUSTERED": "WITHOUT ROWID"},
+    integrity="PRAGMA integrity_check",
+)

@@ -1,0 +1,58 @@
+"""The trace: what happened to a message, event by event, in the transactions in which it happened.
+
+All events of one message share a trace id, which is also the id the peer is told in the 250 and the
+one in `queue list`. `data` is JSON; secrets never get here.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+from posthouse.store.database import Tx
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+
+
+class Event(NamedTuple):
+    """One thing that happened."""
+
+    trace: int
+    seq: int  # base/ids.py: its upper bits are the time in milliseconds
+    kind: str
+    data: dict[str, Any]
+
+
+def add(tx: Tx, trace: int, seq: int, kind: str, data: dict[str, Any], message_id_hash: int = 0) -> None:
+    """Record an event."""
+    tx.run(
+        "INSERT INTO event (trace, seq, kind, message_id_hash, data) VALUES (?, ?, ?, ?, ?)",
+        trace,
+        seq,
+        kind,
+        message_id_hash,
+        _encode(data),
+    )
+
+
+def of_trace(tx: Tx, trace: int) -> list[Event]:
+    """All events of one message, oldest first."""
+    rows = tx.all("SELECT trace, seq, kind, data FROM event WHERE trace = ? ORDER BY seq", trace)
+    return [Event(t, seq, kind, json.loads(data)) for t, seq, kind, data in rows]
+
+
+def traces_of_message_id(tx: Tx, message_id_hash: int) -> list[int]:
+    """The traces of messages with this Message-ID, oldest first."""
+    rows = tx.all(
+        "SELECT DISTINCT trace FROM event WHERE message_id_hash = ? AND message_id_hash <> 0 ORDER BY trace",
+        message_id_hash,
+    )
+    return [trace for (trace,) in rows]
+
+
+def prune(tx: Tx, before: int, most: int = 5000) -> int:
+    """Forget events of traces begun before the id `before`; return how many went."""
+    return tx.run(
+        "DELETE FROM event WHERE (trace, seq) IN (SELECT trace, seq FROM event WHERE trace < ? "
+        "AND trace NOT IN (SELECT id FROM queue) ORDER BY trace LIMIT ?)",
+        before,
+        most,
+    )

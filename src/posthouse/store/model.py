@@ -1,0 +1,119 @@
+"""The rows and changes that the rest of the program sees. docs/architecture.md tells the model."""
+
+from typing import NamedTuple
+
+# System flags as bits (RFC 9051 section 2.3.2); \Recent is a matter of the session, not of the row.
+SEEN, ANSWERED, FLAGGED, DELETED, DRAFT = 1, 2, 4, 8, 16
+
+SPECIAL_USE = {  # RFC 6154: what a new account gets beside INBOX
+    "Archive": "\\Archive",
+    "Drafts": "\\Drafts",
+    "Junk": "\\Junk",
+    "Sent": "\\Sent",
+    "Trash": "\\Trash",
+}
+
+
+class Account(NamedTuple):
+    """Who owns mailboxes."""
+
+    id: int
+    name: str
+    display_name: str
+    created: int
+    disabled: bool
+
+
+class AddressRow(NamedTuple):
+    """One way in: an address of ours and where its mail goes."""
+
+    id: int
+    domain: str
+    local_part: str  # "" is the catch-all
+    account: str | None
+    target: str | None
+
+
+class Mailbox(NamedTuple):
+    """One mailbox with its counters. The order is the order of the columns in `mailboxes.COLUMNS`."""
+
+    id: int
+    account_id: int
+    name: str
+    uidvalidity: int
+    uidnext: int
+    highestmodseq: int
+    special_use: str
+    recent_uid: int
+    messages: int
+    unseen: int
+    deleted: int
+    size: int
+
+
+class Digest(NamedTuple):
+    """What is computed once from a message when it comes in, and stored."""
+
+    envelope: bytes
+    bodystructure: bytes
+    parts: bytes
+    preview: str
+    message_id: str  # "" if it has none
+    message_id_hash: int  # 0 if it has none
+    references: tuple[int, ...]  # hashes of the ids it answers, nearest first
+
+
+class Appended(NamedTuple):
+    """Where a message went."""
+
+    uid: int
+    modseq: int
+    email_id: int
+
+
+class EntriesAdded(NamedTuple):
+    """Messages appeared in a mailbox."""
+
+    account_id: int
+    mailbox_id: int
+    uids: tuple[int, ...]
+    modseq: int
+
+
+class EntriesExpunged(NamedTuple):
+    """Messages left a mailbox."""
+
+    account_id: int
+    mailbox_id: int
+    uids: tuple[int, ...]
+    modseq: int
+
+
+class FlagsChanged(NamedTuple):
+    """Flags changed: rows of (uid, modseq, flags, keywords)."""
+
+    account_id: int
+    mailbox_id: int
+    rows: tuple[tuple[int, int, int, str], ...]
+    modseq: int
+
+
+class MailboxesChanged(NamedTuple):
+    """The list of mailboxes changed: created, renamed, deleted, subscribed."""
+
+    account_id: int
+    mailbox_id: int  # the one that is gone or changed; 0 if several
+    deleted: bool = False
+
+
+class QueueChanged(NamedTuple):
+    """There are new recipients to deliver to."""
+
+    queue_id: int
+
+
+class DirectoryChanged(NamedTuple):
+    """Domains, accounts, addresses or credentials changed: forget what was cached of them."""
+
+
+Change = EntriesAdded | EntriesExpunged | FlagsChanged | MailboxesChanged | QueueChanged | DirectoryChanged

@@ -1,0 +1,275 @@
+"""The embedded database: SQLite (Multiple Ciphers) in WAL mode, one writer thread, several readers.
+
+Group commit: the writer takes all waiting transactions, runs each inside a savepoint, commits and
+syncs once (`synchronous=FULL`), and only then resolves their futures. A transaction that fails is
+rolled back to its savepoint and its neighbours go on; if the commit itself fails, all of the group
+have failed. While one group syncs, the next one gathers.
+
+Reads run on `readers` threads with a connection each, on a snapshot (a deferred transaction).
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+
+import apsw
+
+from posthouse.base.errors import Permanent, PosthouseError, StorageFull, Temporary
+from posthouse.store import schema
+from posthouse.store.blobs.files import BlobFiles, Keys
+from posthouse.store.database import Row, Tx
+from posthouse.store.dialect import SQLITE
+from posthouse.store.model import Change
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_GROUP = 256  # transactions in one commit: bounds the time a group holds the write lock
+BUSY_TIMEOUT = 10_000  # ms to wait for another process (a command, a backup) that writes
+CHECKPOINT_PAGES = 4000  # 16 MiB of WAL, then its pages move to the database file
+CACHE_KIB = 8192
+
+
+class SqliteTx:
+    """A transaction on one connection. See `store.database.Tx`."""
+
+    __slots__ = ("_con", "changes", "files")
+
+    def __init__(self, con: apsw.Connection, files: BlobFiles) -> None:
+        self._con = con
+        self.files = files
+        self.changes: list[Change] = []
+
+    def all(self, sql: str, *args: object) -> list[Row]:
+        return self._con.execute(sql, cast(Any, args)).fetchall()
+
+    def one(self, sql: str, *args: object) -> Row | None:
+        cursor = self._con.execute(sql, cast(Any, args))
+        row = cursor.fetchone()
+        cursor.close(True)
+        return cast(Row | None, row)
+
+    def run(self, sql: str, *args: object) -> int:
+        self._con.execute(sql, cast(Any, args)).close()
+        return self._con.changes()
+
+    def insert(self, sql: str, *args: object) -> int:
+        return cast(int, self._con.execute(sql, cast(Any, args)).fetchall()[0][0])
+
+    def many(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        self._con.executemany(sql, cast(Any, rows))
+
+    def publish(self, change: Change) -> None:
+        self.changes.append(change)
+
+
+class _Job(NamedTuple):
+    work: Callable[[Tx], Any]
+    future: "asyncio.Future[Any]"
+
+
+Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+
+def translate(error: Exception) -> Exception:
+    """What a driver says, in our words. Our own errors and errors of the function pass unchanged."""
+    if isinstance(error, PosthouseError) or not isinstance(error, apsw.Error):
+        return error
+    if isinstance(error, apsw.FullError):
+        return StorageFull(f"database: {error}", "Insufficient system storage")
+    if isinstance(error, apsw.NotADBError):
+        return Permanent("the database cannot be read: the encryption key is missing or wrong")
+    if isinstance(error, apsw.CorruptError):
+        return Permanent(f"the database is damaged: {error}")
+    return Temporary(f"database: {type(error).__name__}: {error}", "Storage is not available")
+
+
+class SqliteDatabase:
+    """One database file with its blob files. Use `await SqliteDatabase.open(...)`."""
+
+    def __init__(self, folder: Path, keys: Keys, inline_max: int = 64 * 1024, readers: int = 3) -> None:
+        self.path = folder / "posthouse.db"
+        self._keys = keys
+        self.files = BlobFiles(folder / "blobs", keys, inline_max)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._listeners: list[Callable[[list[Change]], None]] = []
+        self._readers = ThreadPoolExecutor(readers, "reader")
+        self._workers = ThreadPoolExecutor(4, "worker")
+        self._thread_local = threading.local()
+        self._connections: list[apsw.Connection] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writer: threading.Thread | None = None
+        self._con: apsw.Connection | None = None
+
+    @classmethod
+    async def open(
+        cls, folder: Path, now: int, secret: bytes | None = None, inline_max: int = 64 * 1024
+    ) -> "SqliteDatabase":
+        """Open (or make) the database in `folder`, bring its schema up to date, start its threads."""
+        database = cls(folder, Keys(secret), inline_max)
+        database._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(database._prepare, now)
+        database._writer = threading.Thread(target=database._write_loop, name="writer", daemon=True)
+        database._writer.start()
+        return database
+
+    def _prepare(self, now: int) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            con = self._con = self._connect()
+            con.execute("PRAGMA journal_mode = WAL").close()
+            with con:
+                schema.upgrade(SqliteTx(con, self.files), SQLITE, now)
+        except apsw.Error as error:
+            raise translate(error) from error
+        os.chmod(self.path, 0o600)
+
+    def _connect(self, readonly: bool = False) -> apsw.Connection:
+        flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        con = apsw.Connection(str(self.path), flags=flags, statementcachesize=200)
+        if self._keys.database is not None:
+            con.execute(f"PRAGMA key = 'raw:{self._keys.database.hex()}'").close()
+        con.set_busy_timeout(BUSY_TIMEOUT)
+        for pragma in (
+            "synchronous = FULL",
+            "foreign_keys = OFF",  # check.py looks for what they would forbid; deletes name their order
+            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+            f"cache_size = -{CACHE_KIB}",
+            "temp_store = MEMORY",
+            f"mmap_size = {0 if self._keys.database else 1 << 28}",
+        ):
+            con.execute(f"PRAGMA {pragma}").close()
+        return con
+
+    # Reading
+
+    async def read(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, lambda: self._read(lambda tx: fn(tx, *args, **kwargs)))
+
+    def _read(self, work: Callable[[Tx], T]) -> T:
+        con: apsw.Connection | None = getattr(self._thread_local, "con", None)
+        if con is None:
+            con = self._thread_local.con = self._connect(readonly=True)
+            self._connections.append(con)
+        try:
+            con.execute("BEGIN").close()
+            try:
+                return work(SqliteTx(con, self.files))
+            finally:
+                con.execute("COMMIT").close()
+        except Exception as error:
+            raise translate(error) from error
+
+    async def work(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._workers, lambda: fn(*args, **kwargs))
+
+    # Writing
+
+    async def write(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return cast(T, await self.submit(lambda tx: fn(tx, *args, **kwargs)))
+
+    def submit(self, work: Callable[[Tx], T]) -> "asyncio.Future[T]":
+        """`write` without a coroutine: the future resolves once the group commit is synced."""
+        if self._loop is None or self._writer is None:
+            raise Temporary("the database is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put(_Job(work, future))
+        return future
+
+    def on_commit(self, listener: Callable[[list[Change]], None]) -> None:
+        self._listeners.append(listener)
+
+    def _write_loop(self) -> None:
+        assert self._loop is not None
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            group = [job]
+            closing = False
+            while len(group) < MAX_GROUP:
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if job is None:
+                    closing = True
+                    break
+                group.append(job)
+            outcomes, changes = self._commit(group)
+            try:
+                self._loop.call_soon_threadsafe(self._resolve, outcomes, changes)
+            except RuntimeError:  # the loop is gone: nobody is waiting any more
+                return
+            if closing:
+                return
+
+    def _commit(self, group: list[_Job]) -> tuple[list[Outcome], list[Change]]:
+        """Run a group in one transaction. Never raises: each job has its outcome."""
+        con = cast(apsw.Connection, self._con)
+        outcomes: list[Outcome] = []
+        changes: list[Change] = []
+        try:
+            con.execute("BEGIN IMMEDIATE").close()
+            for job in group:
+                tx = SqliteTx(con, self.files)
+                con.execute("SAVEPOINT job").close()
+                try:
+                    result = job.work(tx)
+                except Exception as error:
+                    con.execute("ROLLBACK TO job").close()
+                    con.execute("RELEASE job").close()
+                    outcomes.append((job.future, None, translate(error)))
+                    continue
+                con.execute("RELEASE job").close()
+                outcomes.append((job.future, result, None))
+                changes += tx.changes
+            con.execute("COMMIT").close()
+        except Exception as error:
+            # The commit failed, or a full disk made SQLite roll everything back: nothing of the group stands.
+            if con.in_transaction:
+                with contextlib.suppress(apsw.Error):
+                    con.execute("ROLLBACK").close()
+            failure = translate(error)
+            return [(job.future, None, failure) for job in group], []
+        return outcomes, changes
+
+    def _resolve(self, outcomes: list[Outcome], changes: list[Change]) -> None:
+        for future, result, error in outcomes:
+            if future.done():  # cancelled: the one who asked is gone, the commit stands
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+        if changes:
+            for listener in self._listeners:
+                try:
+                    listener(changes)
+                except Exception:
+                    logging.getLogger("posthouse").exception("a commit listener failed")
+
+    # Closing
+
+    async def close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            self._jobs.put(None)
+            await asyncio.to_thread(writer.join)
+        self._workers.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
+        for con in self._connections:
+            con.close()
+        self._connections.clear()
+        if self._con is not None:
+            self._con.close()  # the last one: SQLite moves the WAL into the database file
+            self._con = None
