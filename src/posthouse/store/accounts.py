@@ -297,14 +297,26 @@ def resolve(tx: Tx, local_part: str, domain: str, postmaster: str = "") -> Resol
             if postmaster and (to := split_address(postmaster)) != (name, at):
                 todo.append((*to, depth + 1))
             else:
-                first = tx.one("SELECT min(id) FROM account WHERE disabled = 0")
-                rows = [(first[0], None)] if first and first[0] else []
+                rows = _first_account(tx)
         for account_id, target in rows:
             if account_id is not None:
                 accounts[account_id] = None
             else:
                 todo.append((*split_address(target), depth + 1))
     return Resolution(tuple(accounts), tuple(remote), ours)
+
+
+def resolve_postmaster(tx: Tx, postmaster: str = "") -> Resolution:
+    """Where `<postmaster>` without a domain goes (RFC 5321 section 4.5.1): never nowhere while there is an account."""
+    if postmaster:
+        found = resolve(tx, *split_address(postmaster))
+        if found.accounts or found.remote:
+            return found
+    return Resolution(tuple(account_id for account_id, _ in _first_account(tx)))
+
+
+def _first_account(tx: Tx) -> list[Row]:
+    return tx.all("SELECT id, NULL FROM account WHERE disabled = 0 ORDER BY id LIMIT 1")
 
 
 def _leads(tx: Tx, domain_id: int, name: str) -> list[Row]:

@@ -44,6 +44,14 @@ def by_id(tx: Tx, mailbox_id: int) -> Mailbox | None:
     return Mailbox(*row) if row else None
 
 
+def inbox_id(tx: Tx, account_id: int) -> int:
+    """The id of an account's INBOX, which always exists; raises `NotFound` if the account does not."""
+    row = tx.one("SELECT id FROM mailbox WHERE account_id = ? AND name = 'INBOX'", account_id)
+    if row is None:
+        raise NotFound(f"account {account_id}")
+    return int(row[0])
+
+
 def create(tx: Tx, account_id: int, name: str, special_use: str = "") -> Mailbox:
     """Make a mailbox; raises `AlreadyExists`. Its UIDVALIDITY was never used in this account before."""
     name = canonical(name)

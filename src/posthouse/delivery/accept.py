@@ -1,0 +1,69 @@
+"""Accepting a message is one transaction: blob, mailbox entries, queue rows and trace, then 250.
+
+`Envelope` says who brought the message and where it goes; `commit` is the storage function. Local delivery
+is exactly-once because it is this very commit; there is no spool and no re-queueing.
+
+Fails as the store does: nothing was kept then, and the peer is told a 4yz.
+"""
+
+from typing import Any, NamedTuple
+
+from posthouse.base.errors import Permanent
+from posthouse.store import events, mailboxes, messages, outbox
+from posthouse.store.blobs import rows as blobs
+from posthouse.store.blobs.writer import Content
+from posthouse.store.database import Tx
+from posthouse.store.model import Digest, QueueChanged
+
+
+class Remote(NamedTuple):
+    """A recipient elsewhere."""
+
+    address: str
+    destination: str  # the domain to route by
+
+
+class Delivery(NamedTuple):
+    """A message with its decisions, ready to commit."""
+
+    trace: int
+    sender: str  # reverse-path, "" for bounces
+    account_id: int | None  # who submitted it
+    local: tuple[int, ...]  # accounts
+    remote: tuple[Remote, ...]
+    content: Content
+    digest: Digest
+    return_path: bytes  # header lines for local copies only
+    received: bytes  # header lines for all copies
+    at: int
+    expires: int
+    event: dict[str, Any]
+
+
+def commit(tx: Tx, delivery: Delivery) -> None:
+    """Keep a message for all its recipients. Runs inside the group commit; 250 comes after it."""
+    d = delivery
+    if not d.local and not d.remote:
+        raise Permanent("a message without recipients was to be kept")
+    blob_id = blobs.put(tx, d.content, len(d.local) + (1 if d.remote else 0))
+    if d.local:
+        new = messages.NewEmail(d.content, d.return_path + d.received, d.digest, d.trace, d.at)
+        for account_id in d.local:
+            messages.add(tx, account_id, mailboxes.inbox_id(tx, account_id), blob_id, new)
+    if d.remote:
+        outbox.add(
+            tx,
+            outbox.NewMessage(
+                id=d.trace,
+                sender=d.sender,
+                account_id=d.account_id,
+                blob_id=blob_id,
+                prefix=d.received,
+                size=len(d.received) + d.content.size,
+                created=d.at,
+                expires=d.expires,
+            ),
+            d.remote,
+        )
+        tx.publish(QueueChanged(d.trace))
+    events.add(tx, d.trace, d.trace, "accepted", d.event, d.digest.message_id_hash)

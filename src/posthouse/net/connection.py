@@ -1,0 +1,409 @@
+"""The one runtime of all servers: an engine, a session, a transport.
+
+Bytes go into the engine, its events to the session, what the session answers comes out of the engine
+as bytes: one write for all that came in together. An event that can be answered at once is answered
+without a task; only one that has to wait (for a commit, a password, a slow reader) costs one.
+
+Back-pressure: while an event waits, reading stops once the engine holds `HELD_MAX` bytes; while the
+peer does not read, nothing more is taken from it. Time: a connection that brings no event within its
+timeout is told so and closed; the listener looks once a second, so no connection owns a timer.
+
+An exception out of a session is handed to `Session.failed`, which answers in the words of its protocol;
+the connection goes on unless the session closes it.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable
+from typing import Any, NamedTuple, Protocol, cast
+
+HELD_MAX = 64 * 1024  # bytes an engine may hold while an event waits for its answer
+WRITE_HIGH = 256 * 1024  # bytes in the transport from which on writers wait
+
+
+class TlsInfo(NamedTuple):
+    """What was agreed in the handshake."""
+
+    version: str  # "TLSv1.3"
+    cipher: str
+    bits: int
+
+
+class Engine(Protocol):
+    """A protocol engine, seen from below: see docs/architecture.md."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    @property
+    def buffered(self) -> int: ...
+
+    def receive(self, data: bytes, /) -> None: ...
+
+    def next_event(self) -> Any | None: ...
+
+    def take_output(self) -> bytes: ...
+
+
+class Session(Protocol):
+    """A server's decisions for one connection. Methods that return an awaitable are waited for."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def start(self) -> Awaitable[None] | None:
+        """The connection stands: greet."""
+        ...
+
+    def handle(self, event: Any, /) -> Awaitable[None] | None:
+        """Answer an event through the engine."""
+        ...
+
+    def failed(self, error: Exception, /) -> None:
+        """An event could not be answered: say so, and log it."""
+        ...
+
+    def timed_out(self) -> None:
+        """The peer was silent for too long: say goodbye; the connection closes after it."""
+        ...
+
+    def shutdown(self) -> None:
+        """The server stops: say goodbye; the connection closes after it."""
+        ...
+
+    def closed(self) -> None:
+        """The connection is gone: let go of everything."""
+        ...
+
+
+class SessionFactory(Protocol):
+    """Makes the session of a new connection."""
+
+    def __call__(self, connection: "Connection", /) -> Session: ...
+
+
+class Owner(Protocol):
+    """What a connection needs from its listener."""
+
+    loop: asyncio.AbstractEventLoop
+    implicit_tls: bool
+    new_session: SessionFactory
+
+    def tls_context(self) -> ssl.SSLContext | None: ...
+
+    def admit(self, connection: "Connection") -> str | None:
+        """Count the connection in; a text says why it is not wanted."""
+        ...
+
+    def leave(self, connection: "Connection") -> None: ...
+
+    def refusal(self, why: str) -> bytes:
+        """What a peer that is not wanted is told."""
+        ...
+
+    def report(self, message: str, error: BaseException) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """One TCP connection with its session. Sessions use `peer`, `tls`, `flush`, `drain`, `start_tls`,
+    `set_timeout`, `set_limit`, `wake`, `close`."""
+
+    __slots__ = (
+        "_admitted",
+        "_blocked",
+        "_busy",
+        "_draining",
+        "_loop",
+        "_owner",
+        "_paused",
+        "_session",
+        "_task",
+        "_timeout",
+        "_transport",
+        "deadline",
+        "limit",
+        "local",
+        "peer",
+        "tls",
+    )
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._loop = owner.loop
+        self._session: Session | None = None
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._task: asyncio.Task[None] | None = None
+        self._blocked: asyncio.Future[None] | None = None
+        self._busy = False
+        self._paused = False
+        self._draining = False
+        self._admitted = False
+        self._timeout = 300.0
+        self.deadline = 0.0
+        self.limit = 0.0
+        self.peer: tuple[str, int] = ("", 0)
+        self.local: tuple[str, int] = ("", 0)
+        self.tls: TlsInfo | None = None
+
+    # For the session
+
+    def flush(self) -> None:
+        """Send what the engine has ready."""
+        if self._session is not None:
+            output = self._session.engine.take_output()
+            if output:
+                self._transport.write(output)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes past the engine: large answers in pieces. Call `flush` before."""
+        self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Send what is ready and wait until the peer has taken most of it. Raises ConnectionResetError when
+        it is gone."""
+        self.flush()
+        if self._transport.is_closing():
+            raise ConnectionResetError("the peer is gone")
+        if self._blocked is not None:
+            await asyncio.shield(self._blocked)
+
+    async def start_tls(self) -> bool:
+        """Upgrade to TLS; False (and the connection closed) if the handshake failed."""
+        context = self._owner.tls_context()
+        self.flush()
+        if context is None:
+            self.close()
+            return False
+        try:
+            transport = await self._loop.start_tls(
+                self._transport,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=30.0,
+                ssl_shutdown_timeout=5.0,
+            )
+        except OSError:  # TimeoutError and ssl.SSLError are OSErrors too
+            self.close()
+            return False
+        if transport is None:
+            self.close()
+            return False
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH)
+        tls = transport.get_extra_info("ssl_object")
+        cipher = tls.cipher() or ("", "", 0)
+        self.tls = TlsInfo(tls.version() or "", cipher[0], cipher[2])
+        return True
+
+    @property
+    def tls_object(self) -> ssl.SSLObject | None:
+        """The TLS connection, for channel binding and client certificates."""
+        return cast(ssl.SSLObject | None, self._transport.get_extra_info("ssl_object"))
+
+    def set_timeout(self, seconds: float) -> None:
+        """From now on, close the connection when the peer brings no event for so long."""
+        self._timeout = seconds
+        self.deadline = self._loop.time() + seconds
+
+    def set_limit(self, seconds: float) -> None:
+        """Close the connection after this time whatever the peer brings; 0: no such limit."""
+        self.limit = self._loop.time() + seconds if seconds else 0.0
+
+    def wake(self) -> None:
+        """Something outside gave the engine output or events: pump, unless an event is just waiting."""
+        if not self._busy:
+            self._pump()
+
+    def close(self) -> None:
+        """Close once what was written is sent."""
+        self._transport.close()
+
+    @property
+    def is_closing(self) -> bool:
+        """True once the connection is gone or going."""
+        return self._transport.is_closing()
+
+    # For the listener
+
+    def check_time(self, now: float) -> None:
+        """Say goodbye if the peer was silent, or did not read, for too long."""
+        overdue = now > self.deadline or (self.limit and now > self.limit)
+        if not overdue or self._session is None:
+            return
+        if self._blocked is not None or self._transport.is_closing():
+            self.abort()
+        elif not self._busy or (self.limit and now > self.limit):
+            self._session.timed_out()
+            self.flush()
+            self.close()
+            self.deadline = now + 10.0  # and then no more patience: abort
+
+    def drain_and_close(self) -> None:
+        """The server stops: close as soon as the event at hand is answered."""
+        self._draining = True
+        if not self._busy:
+            self._pump()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        local = transport.get_extra_info("sockname")
+        if isinstance(peer, tuple):
+            ip = peer[0].removeprefix("::ffff:")
+            self.peer = (ip, peer[1])
+        if isinstance(local, tuple):
+            self.local = (local[0], local[1])
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self.deadline = self._loop.time() + self._timeout
+        why = self._owner.admit(self)
+        if why is not None:
+            if not self._owner.implicit_tls:
+                self._transport.write(self._owner.refusal(why))
+            self._transport.close()
+            return
+        self._admitted = True
+        if self._owner.implicit_tls:
+            self._busy = True
+            self._task = self._loop.create_task(self._start_secure())
+        else:
+            self._start()
+
+    def data_received(self, data: bytes) -> None:
+        session = self._session
+        if session is None:
+            return
+        session.engine.receive(data)
+        if not self._busy:
+            self._pump()
+        elif not self._paused and session.engine.buffered > HELD_MAX:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        return False  # close: no mail protocol has a use for half-open connections
+
+    def pause_writing(self) -> None:
+        if self._blocked is None:
+            self._blocked = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        blocked, self._blocked = self._blocked, None
+        self.deadline = self._loop.time() + self._timeout
+        if blocked is not None and not blocked.done():
+            blocked.set_result(None)
+        if not self._busy:
+            self._pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        blocked, self._blocked = self._blocked, None
+        if blocked is not None and not blocked.done():
+            blocked.set_result(None)
+        if self._admitted:
+            self._admitted = False
+            self._owner.leave(self)
+        session, self._session = self._session, None
+        if session is not None:
+            session.closed()
+
+    # Pumping
+
+    async def _start_secure(self) -> None:
+        try:
+            secure = await self.start_tls()
+        finally:
+            self._busy = False
+        if secure and not self._transport.is_closing():
+            self._start()
+
+    def _start(self) -> None:
+        session = self._session = self._owner.new_session(self)
+        try:
+            waiting = session.start()
+        except Exception as error:
+            session.failed(error)
+            waiting = None
+        if waiting is not None:
+            self._busy = True
+            self._task = self._loop.create_task(self._wait(session, waiting))
+        else:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Answer events until none is left, or one has to wait."""
+        session = self._session
+        if session is None:
+            return
+        engine = session.engine
+        while self._blocked is None:
+            event = engine.next_event()
+            if event is None:
+                break
+            self.deadline = self._loop.time() + self._timeout
+            try:
+                waiting = session.handle(event)
+            except Exception as error:
+                session.failed(error)
+                continue
+            if waiting is not None:
+                self._busy = True
+                self._task = self._loop.create_task(self._wait(session, waiting))
+                return
+        self._settle(session)
+
+    async def _wait(self, session: Session, waiting: Awaitable[None]) -> None:
+        """Wait for an answer, then pump on in this task."""
+        engine = session.engine
+        try:
+            while True:
+                try:
+                    await waiting
+                except (ConnectionError, asyncio.CancelledError):
+                    self.close()
+                except Exception as error:
+                    session.failed(error)
+                self.deadline = self._loop.time() + self._timeout
+                while True:
+                    if self._session is None or self._blocked is not None:
+                        return
+                    event = engine.next_event()
+                    if event is None:
+                        return
+                    try:
+                        again = session.handle(event)
+                    except Exception as error:
+                        session.failed(error)
+                        continue
+                    if again is not None:
+                        waiting = again
+                        break
+        finally:
+            self._busy = False
+            self._task = None
+            self._settle(session)
+
+    def _settle(self, session: Session) -> None:
+        """All events are answered: send, and see whether to close or to read on."""
+        if self._transport.is_closing():
+            return
+        if self._draining and not session.engine.closed:
+            session.shutdown()
+        output = session.engine.take_output()
+        if output:
+            self._transport.write(output)
+        if session.engine.closed:
+            self._transport.close()
+        elif self._blocked is not None:
+            if not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+        elif self._paused:
+            self._paused = False
+            self._transport.resume_reading()

@@ -1,0 +1,141 @@
+"""A listening socket and its connections: limits in all and per address, time-outs, drain.
+
+It knows no protocol: `new_session` makes the session, `refusal` says in the words of the protocol why
+a connection is not wanted. One timer a listener looks for connections that are overdue.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable
+
+from posthouse.net.connection import Connection, SessionFactory
+
+SWEEP = 1.0  # seconds between two looks for overdue connections
+
+
+class Admission:
+    """Connections in all and per address; one may serve several listeners."""
+
+    def __init__(self, most: int, most_per_ip: int) -> None:
+        self._most = most
+        self._most_per_ip = most_per_ip
+        self._open = 0
+        self._by_ip: Counter[str] = Counter()
+
+    def enter(self, ip: str) -> str | None:
+        """Count a connection in; a text says why it is not wanted."""
+        if self._open >= self._most:
+            return "too many connections, try again later"
+        if self._by_ip[ip] >= self._most_per_ip:
+            return "too many connections from your address, try again later"
+        self._open += 1
+        self._by_ip[ip] += 1
+        return None
+
+    def leave(self, ip: str) -> None:
+        """Count it out."""
+        self._open -= 1
+        self._by_ip[ip] -= 1
+        if not self._by_ip[ip]:
+            del self._by_ip[ip]
+
+
+class Listener:
+    """One service on one address and port."""
+
+    def __init__(
+        self,
+        new_session: SessionFactory,
+        refusal: Callable[[str], bytes],
+        admission: Admission,
+        tls_context: Callable[[], ssl.SSLContext | None] = lambda: None,
+        implicit_tls: bool = False,
+        report: Callable[[str, BaseException], None] = lambda _message, _error: None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.new_session = new_session
+        self.refusal = refusal
+        self.tls_context = tls_context
+        self.implicit_tls = implicit_tls
+        self.report = report
+        self._admission = admission
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def open(self, address: str, port: int) -> int:
+        """Listen; return the port (port 0: a free one). Raises OSError if it is taken."""
+        listening = _socket(address, port)
+        self._server = await self.loop.create_server(lambda: Connection(self), sock=listening, backlog=2048)
+        self._sweeper = self.loop.call_later(SWEEP, self._sweep)
+        return int(listening.getsockname()[1])
+
+    def admit(self, connection: Connection) -> str | None:
+        why = self._admission.enter(connection.peer[0])
+        if why is None:
+            self._connections.add(connection)
+            self._empty.clear()
+        return why
+
+    def leave(self, connection: Connection) -> None:
+        self._admission.leave(connection.peer[0])
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for connection in list(self._connections):
+            try:
+                connection.check_time(now)
+            except Exception as error:
+                self.report("a connection could not be timed out", error)
+                connection.abort()
+        self._sweeper = self.loop.call_later(SWEEP, self._sweep)
+
+    def stop_listening(self) -> None:
+        """Take no new connections."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def close(self, grace: float = 10.0) -> None:
+        """Take no new connections, let each finish the event at hand, drop what is left after `grace`."""
+        self.stop_listening()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._connections):
+            connection.drain_and_close()
+        with contextlib.suppress(asyncio.TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._empty.wait()
+        for connection in list(self._connections):
+            connection.abort()
+        if self._connections:
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await self._empty.wait()
+
+
+def _socket(address: str, port: int) -> socket.socket:
+    """A bound socket. "::" takes IPv4 too where the system allows it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address == "::" else 1)
+        listening.bind((address, port))
+    except OSError:
+        listening.close()
+        raise
+    listening.setblocking(False)
+    return listening

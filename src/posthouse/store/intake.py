@@ -1,0 +1,91 @@
+"""One message coming in, whoever brings it: its content on the way to a blob, its digest on the way to a row.
+
+The message is scanned as it arrives, once; ENVELOPE, BODYSTRUCTURE, preview and part offsets are stored,
+so that listing a mailbox never parses a message. A small message costs no disk until the commit; a large
+one goes to a blob file in chunks (`spills` tells when to call from a worker thread) in bounded memory.
+"""
+
+import hashlib
+
+from posthouse.imap.structure import body_structure, envelope
+from posthouse.mime import fields, header, sections, text
+from posthouse.mime.scan import Scan, Scanner, scan
+from posthouse.store.blobs.files import BlobFiles
+from posthouse.store.blobs.writer import BlobWriter, Content
+from posthouse.store.model import Digest
+
+MAX_REFERENCES = 20  # of these the nearest decide the thread
+
+
+def message_id_hash(message_id: str) -> int:
+    """A number for a message id (without its angle brackets), never 0."""
+    digest = hashlib.blake2b(message_id.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 1) or 1
+
+
+def digest(scanned: Scan) -> Digest:
+    """What is stored of a message beside its bytes."""
+    head = scanned.root.header_bytes
+    message_id = ""
+    references: tuple[int, ...] = ()
+    wanted = header.find_many(head, (b"message-id", b"in-reply-to", b"references"))
+    if b"message-id" in wanted:
+        ids = fields.message_ids(wanted[b"message-id"])
+        message_id = ids[0] if ids else ""
+    if b"references" in wanted or b"in-reply-to" in wanted:
+        answered = fields.message_ids(wanted.get(b"in-reply-to", b"")) + list(
+            reversed(fields.message_ids(wanted.get(b"references", b"")))
+        )
+        references = tuple(message_id_hash(i) for i in dict.fromkeys(answered[:MAX_REFERENCES]))
+    return Digest(
+        envelope(head),
+        body_structure(scanned),
+        sections.pack(scanned),
+        text.preview(scanned),
+        message_id,
+        message_id_hash(message_id) if message_id else 0,
+        references,
+    )
+
+
+class Intake:
+    """Use it as: write…, then finish() or abandon()."""
+
+    def __init__(self, files: BlobFiles) -> None:
+        self._blob = BlobWriter(files)
+        self._pieces: list[bytes] = []
+        self._scanner: Scanner | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes taken so far."""
+        return self._blob.size
+
+    def spills(self, more: int) -> bool:
+        """True if taking `more` bytes, or finishing, will touch the disk: use a worker thread then."""
+        return self._blob.spills(more)
+
+    def write(self, data: bytes) -> None:
+        """Add a piece of the message."""
+        if self._scanner is not None:
+            self._scanner.feed(data)
+        elif self._blob.spills(len(data)):
+            self._scanner = Scanner()
+            self._pieces.append(data)
+            for piece in self._pieces:
+                self._scanner.feed(piece)
+            self._pieces.clear()
+        else:
+            self._pieces.append(data)
+        self._blob.write(data)
+
+    def finish(self) -> tuple[Content, Digest, Scan]:
+        """The content, its file synced, and what was learned of it."""
+        scanned = self._scanner.finish() if self._scanner is not None else scan(b"".join(self._pieces))
+        self._pieces.clear()
+        return self._blob.finish(), digest(scanned), scanned
+
+    def abandon(self) -> None:
+        """Forget it; a file that was begun is removed."""
+        self._pieces.clear()
+        self._blob.abandon()
