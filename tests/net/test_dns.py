@@ -1,0 +1,226 @@
+"""The resolvers: what they answer, how long they keep it, and how they tell "no" from "not now"."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from posthouse.net.dns import NoSuchDomain, SystemResolver, Unavailable, ZoneResolver, normal, reverse_name
+from tests.support.clock import FakeClock
+from tests.support.loop import on_both_loops, on_loop
+from tests.support.nameserver import NameServer, Table
+
+
+@asynccontextmanager
+async def asked(
+    table: Table, ttl: int = 300, **options: float
+) -> AsyncIterator[tuple[SystemResolver, NameServer, FakeClock]]:
+    server, clock = NameServer(table, ttl), FakeClock()
+    port = await server.start()
+    try:
+        yield SystemResolver(clock, ["127.0.0.1"], port=port, **options), server, clock  # type: ignore[arg-type]
+    finally:
+        await server.stop()
+
+
+@on_both_loops
+async def test_mx_records_come_by_preference() -> None:
+    async with asked({("a.test.", "MX"): ["20 Backup.a.test.", "10 mx.a.test.", "10 alt.a.test."]}) as (
+        resolver,
+        _,
+        _,
+    ):
+        assert await resolver.mx("A.Test.") == [(10, "alt.a.test"), (10, "mx.a.test"), (20, "backup.a.test")]
+
+
+@on_loop
+async def test_null_mx_is_an_empty_host() -> None:
+    async with asked({("a.test.", "MX"): ["0 ."]}) as (resolver, _, _):
+        assert await resolver.mx("a.test") == [(0, "")]
+
+
+@on_loop
+async def test_no_records_is_an_empty_list() -> None:
+    async with asked({}) as (resolver, _, _):
+        assert await resolver.mx("a.test") == []
+        assert await resolver.addresses("a.test") == []
+        assert await resolver.txt("a.test") == []
+
+
+@on_loop
+async def test_nxdomain() -> None:
+    async with asked({("no.test.", kind): "NXDOMAIN" for kind in ("MX", "A", "AAAA")}) as (resolver, _, _):
+        with pytest.raises(NoSuchDomain):
+            await resolver.mx("no.test")
+        with pytest.raises(NoSuchDomain):
+            await resolver.addresses("no.test")
+
+
+@on_loop
+async def test_servfail_and_silence_are_unavailable() -> None:
+    table: Table = {("bad.test.", "MX"): "SERVFAIL", ("quiet.test.", "MX"): "SILENCE"}
+    async with asked(table, timeout=0.05) as (resolver, _, _):
+        for name in ("bad.test", "quiet.test"):
+            with pytest.raises(Unavailable):
+                await resolver.mx(name)
+
+
+@pytest.mark.parametrize("name", ["a" * 64 + ".test", "a..test", "a." * 130 + "test"])
+@on_loop
+async def test_an_impossible_name_does_not_exist(name: str) -> None:
+    async with asked({}) as (resolver, server, _):
+        with pytest.raises(NoSuchDomain):
+            await resolver.mx(name)
+        assert not server.questions
+
+
+@on_both_loops
+async def test_addresses_of_both_families() -> None:
+    async with asked({("h.test.", "A"): ["127.0.0.1"], ("h.test.", "AAAA"): ["::1"]}) as (resolver, _, _):
+        assert await resolver.addresses("h.test") == ["::1", "127.0.0.1"]
+
+
+@on_loop
+async def test_one_family_may_fail() -> None:
+    table: Table = {
+        ("h.test.", "A"): ["127.0.0.1"],
+        ("h.test.", "AAAA"): "SERVFAIL",
+        ("none.test.", "AAAA"): "SERVFAIL",
+    }
+    async with asked(table, timeout=0.05) as (resolver, _, _):
+        assert await resolver.addresses("h.test") == ["127.0.0.1"]
+        with pytest.raises(Unavailable):  # nobody said that it has no AAAA
+            await resolver.addresses("none.test")
+
+
+@on_loop
+async def test_aliases_are_followed() -> None:
+    async with asked({("www.test.", "A"): ["CNAME h.test.", "127.0.0.9"]}) as (resolver, _, _):
+        assert await resolver.addresses("www.test") == ["127.0.0.9"]
+
+
+@on_loop
+async def test_txt_ptr_tlsa() -> None:
+    table: Table = {
+        ("a.test.", "TXT"): ['"v=spf1 " "-all"', '"other"'],
+        ("1.0.0.127.in-addr.arpa.", "PTR"): ["h.test."],
+        ("_25._tcp.h.test.", "TLSA"): ["SECURE", "3 1 1 " + "ab" * 32],
+    }
+    async with asked(table) as (resolver, _, _):
+        assert sorted(await resolver.txt("a.test")) == [b"other", b"v=spf1 -all"]
+        assert await resolver.ptr("127.0.0.1") == ["h.test"]
+        answer = await resolver.answer("_25._tcp.h.test", "TLSA")
+        assert answer.values == ((3, 1, 1, b"\xab" * 32),)
+        assert answer.secure
+        assert not (await resolver.answer("a.test", "TXT")).secure
+
+
+@on_both_loops
+async def test_truncated_answers_are_asked_again_by_tcp() -> None:
+    async with asked({("big.test.", "TXT"): ["TRUNCATE", '"' + "x" * 200 + '"']}) as (resolver, server, _):
+        assert await resolver.txt("big.test") == [b"x" * 200]
+        assert [transport for transport, _, _ in server.questions] == ["udp", "tcp"]
+
+
+@on_loop
+async def test_answers_are_kept_for_their_time_to_live() -> None:
+    async with asked({("a.test.", "MX"): ["10 mx.test."]}, ttl=120) as (resolver, server, clock):
+        await resolver.mx("a.test")
+        clock.move(119)
+        await resolver.mx("A.TEST")
+        assert len(server.questions) == 1
+        clock.move(2)
+        await resolver.mx("a.test")
+        assert len(server.questions) == 2
+
+
+@on_loop
+async def test_a_long_time_to_live_is_cut() -> None:
+    async with asked({("a.test.", "MX"): ["10 mx.test."]}, ttl=604800) as (resolver, server, clock):
+        await resolver.mx("a.test")
+        clock.move(3601)
+        await resolver.mx("a.test")
+        assert len(server.questions) == 2
+
+
+@on_loop
+async def test_no_is_kept_as_long_as_the_zone_says() -> None:
+    async with asked({("no.test.", "MX"): "NXDOMAIN"}) as (resolver, server, clock):
+        for seconds, questions in ((0, 1), (59, 1), (2, 2)):
+            clock.move(seconds)
+            with pytest.raises(NoSuchDomain):
+                await resolver.mx("no.test")
+            assert await resolver.mx("empty.test") == []
+            assert len(server.questions) == 2 * questions
+
+
+@on_loop
+async def test_failures_are_not_kept() -> None:
+    table: Table = {("a.test.", "MX"): "SERVFAIL"}
+    async with asked(table, timeout=0.05) as (resolver, _, _):
+        with pytest.raises(Unavailable):
+            await resolver.mx("a.test")
+        table["a.test.", "MX"] = ["10 mx.test."]
+        assert await resolver.mx("a.test") == [(10, "mx.test")]
+
+
+@on_loop
+async def test_the_cache_is_bounded() -> None:
+    async with asked({}, cache_size=3) as (resolver, server, _):
+        for number in range(5):
+            await resolver.mx(f"d{number}.test")
+        assert len(resolver._cache) == 3
+        await resolver.mx("d4.test")  # kept
+        await resolver.mx("d0.test")  # gone, asked again
+        assert [name for _, name, _ in server.questions].count("d4.test.") == 1
+        assert [name for _, name, _ in server.questions].count("d0.test.") == 2
+
+
+@on_loop
+async def test_equal_questions_together_are_one() -> None:
+    async with asked({("a.test.", "MX"): ["10 mx.test."]}) as (resolver, server, _):
+        answers = await asyncio.gather(*(resolver.mx("a.test") for _ in range(10)))
+        assert answers == [[(10, "mx.test")]] * 10
+        assert len(server.questions) == 1
+
+
+@on_loop
+async def test_one_of_several_who_ask_may_be_cancelled() -> None:
+    async with asked({("a.test.", "MX"): ["10 mx.test."]}) as (resolver, _, _):
+        first = asyncio.ensure_future(resolver.mx("a.test"))
+        second = asyncio.ensure_future(resolver.mx("a.test"))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second == [(10, "mx.test")]
+
+
+@on_loop
+async def test_zone_resolver() -> None:
+    resolver = ZoneResolver(
+        {
+            "a.test": {"MX": [(20, "b.test"), (10, "h.test")], "TXT": [b"x"]},
+            "h.test": {"A": ["127.0.0.1"], "AAAA": ["::1"]},
+            "www.a.test": {"CNAME": ["H.test."]},
+            "loop.test": {"CNAME": ["loop.test"]},
+            "down.test": None,
+            reverse_name("127.0.0.1"): {"PTR": ["h.test"]},
+        }
+    )
+    assert await resolver.mx("A.test") == [(10, "h.test"), (20, "b.test")]
+    assert await resolver.mx("h.test") == []
+    assert await resolver.mx("test") == []  # it exists: there are names below it
+    assert await resolver.addresses("www.a.test.") == ["::1", "127.0.0.1"]
+    assert await resolver.txt("a.test") == [b"x"]
+    assert await resolver.ptr("127.0.0.1") == ["h.test"]
+    for name in ("down.test", "loop.test"):
+        with pytest.raises(Unavailable):
+            await resolver.addresses(name)
+    with pytest.raises(NoSuchDomain):
+        await resolver.mx("elsewhere.example")
+
+
+def test_names() -> None:
+    assert normal("Mail.Example.ORG.") == "mail.example.org"
+    assert reverse_name("192.0.2.1") == "1.2.0.192.in-addr.arpa"
+    assert reverse_name("2001:db8::1").endswith("8.b.d.0.1.0.0.2.ip6.arpa")
