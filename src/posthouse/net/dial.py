@@ -1,0 +1,112 @@
+"""Open a connection to one of several addresses.
+
+`dial` tries the addresses one after the other, IPv6 and IPv4 in turn (RFC 8305 section 4, without its
+racing yet), each with its own limit of time, and returns the first `Stream` that stands, after the TLS
+handshake if TLS from the first byte is wanted. If none does it raises `DialFailed`, which says for each
+address why. It does not look up names: that is `net/dns.py` and the caller's policy.
+
+`Dial` is the interface that callers take as a parameter, so that a test network can stand in.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from posthouse.base.errors import Temporary
+from posthouse.net.stream import Stream, describe
+
+# A host with more addresses than this is not helped by trying them all in one attempt.
+_MAX_ADDRESSES = 8
+
+
+class DialFailed(Temporary):
+    """No address could be reached. `failures` has (address, reason) in the order tried."""
+
+    def __init__(self, failures: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{a}: {why}" for a, why in failures) or "no address to connect to")
+        self.failures = tuple(failures)
+
+
+class ClientTls(NamedTuple):
+    """How to speak TLS to a server: a context, and the name to ask for and (if the context checks) to check."""
+
+    context: ssl.SSLContext
+    name: str
+
+
+class Dial(Protocol):
+    """The interface of `dial`."""
+
+    async def __call__(
+        self,
+        addresses: Sequence[str],
+        port: int,
+        *,
+        patience: float = 30.0,
+        tls: ClientTls | None = None,
+        sources: Sequence[str] = (),
+    ) -> Stream: ...
+
+
+async def dial(
+    addresses: Sequence[str],
+    port: int,
+    *,
+    patience: float = 30.0,
+    tls: ClientTls | None = None,
+    sources: Sequence[str] = (),
+) -> Stream:
+    """Connect to the first of the addresses (IP addresses, not names) that answers.
+
+    `patience` (seconds) is for each address. `sources` are own addresses to connect from, the first of each family.
+    """
+    failures: list[tuple[str, str]] = []
+    loop = asyncio.get_running_loop()
+    for address in in_turn(addresses)[:_MAX_ADDRESSES]:
+        source = next((own for own in sources if _family(own) == _family(address)), None)
+        try:
+            async with asyncio.timeout(patience):
+                _, stream = await loop.create_connection(
+                    Stream,
+                    address,
+                    port,
+                    ssl=tls.context if tls else None,
+                    server_hostname=tls.name if tls else None,
+                    local_addr=(source, 0) if source else None,
+                )
+        except (OSError, ssl.SSLError) as error:  # TimeoutError is an OSError
+            failures.append((address, describe(error)))
+        else:
+            return stream
+    raise DialFailed(failures)
+
+
+def in_turn(addresses: Sequence[str]) -> list[str]:
+    """The addresses with the families alternating, beginning with that of the first; else in their order."""
+    if not addresses:
+        return []
+    first = [a for a in addresses if _family(a) == _family(addresses[0])]
+    second = [a for a in addresses if _family(a) != _family(addresses[0])]
+    mixed: list[str] = []
+    for index in range(max(len(first), len(second))):
+        mixed += first[index : index + 1] + second[index : index + 1]
+    return mixed
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def client_context(*, verify: bool, ca_file: str | None = None) -> ssl.SSLContext:
+    """A context for connections that we open. Make it once: loading the trusted roots takes milliseconds.
+
+    With `verify` the certificate must be valid and for the name asked; without, TLS only keeps listeners
+    out, which is what a relay to an MX can have without DANE or MTA-STS (RFC 7435 section 1.2).
+    """
+    context = ssl.create_default_context(cafile=ca_file) if verify else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
