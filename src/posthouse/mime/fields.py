@@ -12,17 +12,13 @@ Parameters = tuple[tuple[bytes, bytes], ...]
 # RFC 2045 section 5.1, loosened: token characters, and 8-bit ones of careless programs.
 _TOKEN = rb"[!#-'*+.0-9A-Z^_`a-z{|}~\x80-\xff-]++"
 _first_token = re.compile(rb"[ \t\r\n]*+(" + _TOKEN + rb")").match
-_type = re.compile(
-    rb"[ \t\r\n]*+(" + _TOKEN + rb")[ \t\r\n]*+/[ \t\r\n]*+(" + _TOKEN + rb")[ \t\r\n]*+(;?)"
-).match
+_type = re.compile(rb"[ \t\r\n]*+(" + _TOKEN + rb")[ \t\r\n]*+/[ \t\r\n]*+(" + _TOKEN + rb")[ \t\r\n]*+(;?)").match
 
 # parameter := attribute "=" value   (RFC 2045 section 5.1)
 # value     := token / quoted-string
 # Loosened: blanks around "=", unquoted values up to the next ";" (file names with blanks), a closing
 # quote that is missing.
-_parameters = re.compile(
-    rb'([^=;"\s]++)[ \t\r\n]*+=[ \t\r\n]*+(?:"((?:[^"\\]++|\\.)*+)"[^;]*+|([^;]*+))', re.S
-).findall
+_parameters = re.compile(rb'([^=;"\s]++)[ \t\r\n]*+=[ \t\r\n]*+(?:"((?:[^"\\]++|\\.)*+)"[^;]*+|([^;]*+))', re.S).findall
 _quoted_pair = re.compile(rb"\\(.)", re.S)
 _comment = re.compile(rb"\((?:[^()\\]++|\\.)*+\)", re.S)
 _quoted_string = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.S)

@@ -6,6 +6,7 @@ a connection is not wanted. One timer a listener looks for connections that are 
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import ssl
 from collections import Counter
@@ -19,9 +20,10 @@ SWEEP = 1.0  # seconds between two looks for overdue connections
 class Admission:
     """Connections in all and per address; one may serve several listeners."""
 
-    def __init__(self, most: int, most_per_ip: int) -> None:
+    def __init__(self, most: int, most_per_ip: int, is_exempt: Callable[[str], bool]) -> None:
         self._most = most
         self._most_per_ip = most_per_ip
+        self._is_exempt = is_exempt
         self._open = 0
         self._by_ip: Counter[str] = Counter()
 
@@ -29,15 +31,17 @@ class Admission:
         """Count a connection in; a text says why it is not wanted."""
         if self._open >= self._most:
             return "too many connections, try again later"
-        if self._by_ip[ip] >= self._most_per_ip:
+        site = _site(ip)
+        if self._by_ip[site] >= self._most_per_ip and not self._is_exempt(ip):
             return "too many connections from your address, try again later"
         self._open += 1
-        self._by_ip[ip] += 1
+        self._by_ip[site] += 1
         return None
 
     def leave(self, ip: str) -> None:
         """Count it out."""
         self._open -= 1
+        ip = _site(ip)
         self._by_ip[ip] -= 1
         if not self._by_ip[ip]:
             del self._by_ip[ip]
@@ -123,6 +127,13 @@ class Listener:
             with contextlib.suppress(asyncio.TimeoutError):
                 async with asyncio.timeout(2.0):
                     await self._empty.wait()
+
+
+def _site(ip: str) -> str:
+    """What counts as one address: an IPv4 address, an IPv6 /64 (one customer's network)."""
+    if ":" not in ip:
+        return ip
+    return str(ipaddress.IPv6Network((ip.partition("%")[0], 64), strict=False).network_address)
 
 
 def _socket(address: str, port: int) -> socket.socket:

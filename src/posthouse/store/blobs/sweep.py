@@ -11,13 +11,13 @@ from posthouse.store.blobs.files import BlobFiles
 from posthouse.store.database import Tx
 
 
-def collect(tx: Tx, most: int = 500) -> list[str]:
-    """Remove up to `most` unreferenced blobs; return the names of the files to unlink after the commit."""
+def collect(tx: Tx, most: int = 500) -> tuple[int, list[str]]:
+    """Remove up to `most` unreferenced blobs; return how many went, and the files to unlink after the commit."""
     rows = tx.all(
         "DELETE FROM blob WHERE id IN (SELECT id FROM blob WHERE refs = 0 ORDER BY id LIMIT ?) RETURNING file",
         most,
     )
-    return [name for (name,) in rows if name]
+    return len(rows), [name for (name,) in rows if name]
 
 
 def orphans(tx: Tx, before: float) -> list[str]:

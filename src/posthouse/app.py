@@ -1,0 +1,209 @@
+"""The wiring: settings in, a running server out. Nothing else knows all constructors.
+
+`App(settings)` opens the store, starts the listeners and the queue, and stops them in the opposite order:
+no new connections, each connection finishes the event at hand, the queue lets go of what it claimed, the
+database commits what waits. Housekeeping (blobs nobody needs, old traces) runs beside it.
+
+Start fails with `Permanent` in words for the operator (a port that is taken, a wrong key); a failure later
+is logged and the rest goes on.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+from posthouse.auth.login import Logins
+from posthouse.base import ids
+from posthouse.base.clock import Clock, SystemClock
+from posthouse.base.errors import Permanent
+from posthouse.base.log import Logger, get_logger
+from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings, trusted
+from posthouse.delivery.directory import Directory
+from posthouse.delivery.inject import Injector
+from posthouse.net.dns import Resolver
+from posthouse.net.listener import Admission, Listener
+from posthouse.net.tls import ServerTls
+from posthouse.queue.manager import QueueManager
+from posthouse.servers.admin import AdminSocket
+from posthouse.servers.housekeeping import Housekeeping
+from posthouse.servers.imap import ImapService
+from posthouse.servers.pop3 import Pop3Service
+from posthouse.servers.smtp import SmtpService
+from posthouse.store.feed import ChangeFeed
+from posthouse.store.sqlite import SqliteDatabase
+
+TRACES_KEPT = 30 * 86_400  # seconds that the trace of a message outlives its delivery
+
+
+class App:
+    """One server. Use it as `async with App(settings) as app: await app.run(stop)`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        resolver: Resolver | None = None,
+        log: Logger | None = None,
+        captured: Callable[[dict[str, object]], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self.log = log or get_logger()
+        self.ports: dict[str, int] = {}
+        self.tls: ServerTls | None = None
+        self._resolver = resolver
+        self._captured = captured
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._listeners: list[Listener] = []
+        self._room: tuple[float, bool] = (0.0, True)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set."""
+        await stop.wait()
+
+    # Start
+
+    async def _start(self) -> None:
+        settings, clock, log = self.settings, self.clock, self.log
+        # Event loop and writer thread share the interpreter: with the default of 5 ms each would wait long
+        # for the other whenever one of them computes.
+        sys.setswitchinterval(0.0005)
+        started = time.time()
+        database = self.database = await SqliteDatabase.open(
+            settings.data, clock.now(), storage_key(settings), settings.storage.inline_max
+        )
+        self._closers.append(database.close)
+        feed = self.feed = ChangeFeed()
+        database.on_commit(feed.publish)
+        new_ids = ids.IdSource()
+        directory = Directory(database, feed, settings.hostname, settings.postmaster)
+        logins = Logins(database, clock, feed, trusted=settings.limits.trusted)
+        tls = self.tls = await asyncio.to_thread(ServerTls.for_settings, settings)
+
+        injector = Injector(database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days)
+        queue = QueueManager(
+            settings=settings,
+            database=database,
+            feed=feed,
+            clock=clock,
+            resolver=self._resolver or resolver_for(settings, clock),
+            deliver=injector.send,
+            ids=new_ids,
+            log=log,
+            captured=self._captured,
+        )
+        await queue.start()
+        self._closers.append(queue.close)
+
+        admission = Admission(
+            settings.limits.connections,
+            settings.limits.connections_per_ip,
+            lambda ip: trusted(ip, settings.limits.trusted),
+        )
+        common = (settings, database)
+        for listen in settings.listen:
+            secure = listen.implicit_tls
+            plaintext = listen.allow_plaintext_auth
+            service: SmtpService | ImapService | Pop3Service
+            if listen.service in ("smtp", "submission", "submissions"):
+                service = SmtpService(
+                    *common,
+                    directory,
+                    logins,
+                    clock,
+                    new_ids,
+                    log,
+                    self.has_room,
+                    submission=listen.service != "smtp",
+                    secure=secure,
+                    starttls=not secure,
+                    allow_plaintext_auth=plaintext,
+                )
+            elif listen.service in ("imap", "imaps"):
+                service = ImapService(
+                    *common, feed, logins, clock, new_ids, log, secure=secure, allow_plaintext_auth=plaintext
+                )
+            else:
+                service = Pop3Service(
+                    *common, logins, clock, new_ids, log, secure=secure, allow_plaintext_auth=plaintext
+                )
+            await self._listen(listen, service, admission, tls)
+        self._closers.append(self._close_listeners)
+
+        admin = AdminSocket(settings.data / "admin.sock", {"refresh": directory.forget, "queue": queue.wake})
+        await admin.open()
+        self._closers.append(admin.close)
+        housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT)
+        housekeeping.start()
+        self._closers.append(housekeeping.close)
+        log.info("server.started", hostname=settings.hostname, ports=self.ports, pid=os.getpid())
+
+    async def _listen(
+        self, listen: Listen, service: SmtpService | ImapService | Pop3Service, admission: Admission, tls: ServerTls
+    ) -> None:
+        listener = Listener(
+            service,
+            service.refusal,
+            admission,
+            tls.context,
+            listen.implicit_tls,
+            lambda message, error: self.log.error("server.failed", what=message, error=repr(error)),
+        )
+        address = "::" if listen.address == EVERY_ADDRESS else listen.address
+        try:
+            try:
+                port = await listener.open(address, listen.port)
+            except OSError:
+                if address != "::":
+                    raise
+                port = await listener.open("0.0.0.0", listen.port)  # noqa: S104 - asked for; no IPv6 here
+        except OSError as error:
+            raise Permanent(
+                f"cannot listen on {listen.address} port {listen.port} for {listen.service}: {error.strerror}. "
+                "Is another server running there? Ports below 1024 need root or CAP_NET_BIND_SERVICE."
+            ) from error
+        self._listeners.append(listener)
+        self.ports.setdefault(listen.service, port)
+
+    def has_room(self) -> bool:
+        """Is there more free space on the disk of the data folder than the configured reserve? Asked at most
+        once a second."""
+        now = self.clock.monotonic()
+        if now - self._room[0] >= 1.0 or not self._room[0]:
+            free = shutil.disk_usage(self.settings.data).free
+            self._room = (now, free > self.settings.storage.reserve)
+        return self._room[1]
+
+    # Stop
+
+    async def _close_listeners(self) -> None:
+        grace = self.settings.limits.shutdown_grace
+        for listener in self._listeners:
+            listener.stop_listening()
+        await asyncio.gather(*(listener.close(grace) for listener in self._listeners))
+
+    async def close(self) -> None:
+        """Stop everything, in the opposite order of its start."""
+        while self._closers:
+            closer = self._closers.pop()
+            try:
+                await closer()
+            except Exception as error:
+                self.log.error("server.failed", what="stopping", error=repr(error))
+        self.log.info("server.stopped")

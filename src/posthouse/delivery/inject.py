@@ -1,0 +1,88 @@
+"""Messages that this server writes itself (bounces, notices): resolved and committed like any other.
+
+Unknown local recipients are left out; when nobody is left, nothing is kept and the answer is None.
+"""
+
+from typing import Any
+
+from posthouse.base import ids
+from posthouse.base.clock import Clock
+from posthouse.delivery import accept
+from posthouse.delivery.directory import Directory
+from posthouse.mime import trace
+from posthouse.store.database import Database, Tx
+from posthouse.store.intake import Intake
+from posthouse.wire.address import Address
+
+
+class Injector:
+    """Puts messages of our own into the same one transaction."""
+
+    def __init__(
+        self,
+        database: Database,
+        directory: Directory,
+        clock: Clock,
+        new_ids: ids.IdSource,
+        hostname: str,
+        lifetime_days: float,
+    ) -> None:
+        self._database = database
+        self._directory = directory
+        self._clock = clock
+        self._ids = new_ids
+        self._hostname = hostname
+        self._lifetime = int(lifetime_days * 86_400_000_000)
+
+    async def prepare(
+        self, sender: str, recipients: list[str], message: bytes, event: dict[str, Any]
+    ) -> accept.Delivery | None:
+        """A delivery ready for `accept.commit`, or None if nobody can get it. Its file, if large, is on disk."""
+        local: dict[int, None] = {}
+        remote: dict[str, accept.Remote] = {}
+        for text in recipients:
+            address = Address.parse(text)
+            if address is None:
+                continue
+            resolution = await self._directory.resolve(address)
+            for account_id in resolution.accounts:
+                local[account_id] = None
+            elsewhere = resolution.remote if resolution.local else (str(address),)
+            for target in elsewhere:
+                remote.setdefault(target.lower(), accept.Remote(target, target.rpartition("@")[2].lower()))
+        if not local and not remote:
+            return None
+        intake = Intake(self._database.files)
+        await self._database.work(intake.write, message)
+        content, digest, _ = await self._database.work(intake.finish)
+        now = self._clock.now()
+        number = self._ids.next(now)
+        return accept.Delivery(
+            trace=number,
+            sender=sender,
+            account_id=None,
+            local=tuple(local),
+            remote=tuple(remote.values()),
+            content=content,
+            digest=digest,
+            return_path=trace.return_path(sender),
+            received=trace.received(
+                hello="", ip="", by=self._hostname, protocol="", id=ids.to_text(number), recipient="", tls="", at=now
+            ),
+            at=now,
+            expires=now + self._lifetime,
+            event=event | {"sender": sender, "recipients": recipients, "message_id": digest.message_id},
+        )
+
+    async def send(self, sender: str, recipients: list[str], message: bytes, event: dict[str, Any]) -> int | None:
+        """Keep a message; return its trace id, or None if nobody can get it."""
+        delivery = await self.prepare(sender, recipients, message, event)
+        if delivery is None:
+            return None
+        ready = delivery
+
+        def keep(tx: Tx) -> None:
+            accept.commit(tx, ready)
+
+        await self._database.write(keep)
+        return delivery.trace
