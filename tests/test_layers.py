@@ -98,9 +98,11 @@ def test_sql_is_in_the_store_only() -> None:
     for path in SOURCE.rglob("*.py"):
         if package(path) == "store":
             continue
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and statement.search(node.value):
-                found.append(f"{path.relative_to(SOURCE)}:{node.lineno}")
+        found += [
+            f"{path.relative_to(SOURCE)}:{node.lineno}"
+            for node in ast.walk(ast.parse(path.read_bytes()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and statement.search(node.value)
+        ]
     assert not found
 
 

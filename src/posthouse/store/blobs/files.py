@@ -53,7 +53,7 @@ def compress(data: bytes, level: int = 3) -> bytes:
         made = _local.compressors = {}
     compressor = made.get(level)
     if compressor is None:
-        compressor = made[level] = zstandard.ZstdCompressor(level=level)
+        compressor = made[level] = zstandard.ZstdCompressor(level=level, write_checksum=True)
     return compressor.compress(data)
 
 

@@ -1,0 +1,119 @@
+"""Domains, accounts, addresses: names made canonical, and where mail for an address goes."""
+
+import asyncio
+
+import pytest
+
+from posthouse.base.errors import AlreadyExists, NotFound, Permanent
+from posthouse.store import accounts
+from posthouse.store.accounts import Resolution
+from posthouse.store.database import Tx
+from tests.store.test_sqlite import NOW
+from tests.support.store import opened
+
+
+def house(tx: Tx) -> tuple[int, int]:
+    accounts.add_domain(tx, "Example.ORG.", NOW)
+    accounts.add_domain(tx, "bücher.example", NOW)
+    alice = accounts.add_account(tx, "Alice@example.org", "hash", NOW, "Alice")
+    bob = accounts.add_account(tx, "bob@example.org", "hash", NOW)
+    accounts.add_address(tx, "info@example.org", "alice@example.org")
+    accounts.add_address(tx, "team@example.org", "info@example.org")
+    accounts.add_address(tx, "team@example.org", "bob@example.org")
+    accounts.add_address(tx, "team@example.org", "someone@elsewhere.test")
+    accounts.add_address(tx, "loop@example.org", "pool@example.org")
+    accounts.add_address(tx, "pool@example.org", "loop@example.org")
+    accounts.add_address(tx, "@bücher.example", "bob@example.org")
+    return alice, bob
+
+
+def test_where_mail_goes() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            alice, bob = await database.write(house)
+            book = "xn--bcher-kva.example"
+            table = [
+                ("alice", "example.org", Resolution((alice,))),
+                ("ALICE", "example.org", Resolution((alice,))),
+                ("alice+news", "example.org", Resolution((alice,))),
+                ("team", "example.org", Resolution((bob, alice), ("someone@elsewhere.test",))),
+                ("nobody", "example.org", Resolution()),
+                ("loop", "example.org", Resolution()),
+                ("anything", book, Resolution((bob,))),
+                ("x", "elsewhere.test", Resolution((), (), False)),
+                ("postmaster", "example.org", Resolution((alice,))),
+                ("postmaster", book, Resolution((alice,))),
+            ]
+            for local_part, domain, wanted in table:
+                found = await database.read(accounts.resolve, local_part, domain)
+                assert (sorted(found.accounts), found.remote, found.local) == (
+                    sorted(wanted.accounts), wanted.remote, wanted.local,
+                ), local_part  # fmt: skip
+            named = await database.read(accounts.resolve, "postmaster", book, "bob@example.org")
+            assert named.accounts == (bob,)
+
+    asyncio.run(main())
+
+
+def test_logins_are_found_by_name_address_and_bare_local_part() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            alice, bob = await database.write(house)
+            for name, wanted in [
+                ("alice@example.org", alice),
+                (" ALICE@Example.org", alice),
+                ("info@example.org", alice),
+                ("alice", alice),
+                ("bob", bob),
+                ("ali", None),
+                ("", None),
+                ("nobody@example.org", None),
+                ("alice@" + "x" * 300, None),
+            ]:
+                login = await database.read(accounts.find_login, name)
+                assert (login.account_id if login else None) == wanted, name
+            await database.write(accounts.add_account, "alice@xn--bcher-kva.example", "hash", NOW)
+            assert await database.read(accounts.find_login, "alice") is None, "two have that local part"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["", ".", "a..b", "-x.org", "x" * 64 + ".org", "sp ace.org", "a/b", "é" * 300])
+def test_names_that_are_no_domain(name: str) -> None:
+    with pytest.raises(Permanent):
+        accounts.canonical_domain(name)
+
+
+@pytest.mark.parametrize("address", ["", "alice", "@x.org", "a@", "a\r\n@x.org", "<a@x.org>", "x" * 65 + "@x.org"])
+def test_names_that_are_no_address(address: str) -> None:
+    with pytest.raises(Permanent):
+        accounts.split_address(address)
+
+
+def test_what_stands_in_the_way_is_said() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            await database.write(house)
+            refused = [
+                (AlreadyExists, accounts.add_domain, ("example.org", NOW)),
+                (AlreadyExists, accounts.add_account, ("alice@example.org", "h", NOW)),
+                (AlreadyExists, accounts.add_account, ("info@example.org", "h", NOW)),
+                (NotFound, accounts.add_account, ("x@elsewhere.test", "h", NOW)),
+                (AlreadyExists, accounts.add_address, ("alice@example.org", "bob@example.org")),
+                (AlreadyExists, accounts.add_address, ("info@example.org", "alice@example.org")),
+                (Permanent, accounts.add_address, ("me@example.org", "me@example.org")),
+                (NotFound, accounts.remove_address, ("nobody@example.org",)),
+                (Permanent, accounts.remove_address, ("alice@example.org",)),
+                (Permanent, accounts.remove_domain, ("example.org",)),
+                (NotFound, accounts.remove_domain, ("elsewhere.test",)),
+                (NotFound, accounts.remove_account, ("nobody@example.org",)),
+            ]
+            for error, function, args in refused:
+                with pytest.raises(error):
+                    await database.write(function, *args)  # type: ignore[arg-type]
+            assert await database.write(accounts.remove_address, "team@example.org", "bob@example.org") == 1
+            assert await database.write(accounts.remove_address, "team@example.org") == 2
+            await database.write(accounts.remove_account, "alice@example.org")
+            assert [a.name for a in await database.read(accounts.list_accounts)] == ["bob@example.org"]
+
+    asyncio.run(main())
