@@ -122,13 +122,14 @@ CREATE TABLE recipient (
     state TEXT NOT NULL,                    -- 'due', 'claimed', 'held'; finished ones are gone
     attempts INTEGER NOT NULL DEFAULT 0,
     next_attempt {BIG} NOT NULL,
-    claimed_until {BIG} NOT NULL DEFAULT 0,
+    claimed_until {BIG} NOT NULL DEFAULT 0, -- a claim that is older was left by a crash
+    claimed_by TEXT NOT NULL DEFAULT '',    -- the node that is trying it
     last_code INTEGER NOT NULL DEFAULT 0,
     last_status TEXT NOT NULL DEFAULT '',
     last_text TEXT NOT NULL DEFAULT '',
     last_host TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX recipient_due ON recipient (state, next_attempt);
+CREATE INDEX recipient_due ON recipient (state, next_attempt, destination);
 CREATE INDEX recipient_by_queue ON recipient (queue_id);
 
 CREATE TABLE event (
