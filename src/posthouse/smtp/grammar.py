@@ -1,0 +1,30 @@
+"""The grammar of commands: one pattern for each kind of arguments, with the ABNF it implements.
+
+Patterns see one line without its CRLF, limited in length before. Addresses are `wire.address`,
+parameters `params.py`.
+"""
+
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+
+# mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF
+# rcpt = "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" / Forward-path ) [SP Rcpt-parameters] CRLF
+# esmtp-param = esmtp-keyword ["=" esmtp-value]
+# Loosened: spaces after the colon (many clients) and an address without brackets (printers, scripts).
+# In a path, < and > may stand within quotes. Every repeat begins with another character than the one
+# before it, so matching is linear.
+_PATH = rb"<[^<>\"\x00-\x1f\x7f]*(?:\"(?:[^\"\\\x00-\x1f\x7f]|\\[ -~])*\"[^<>\"\x00-\x1f\x7f]*)*>"
+_ARGS = rb": *(?:(" + _PATH + rb")|([^<>\" \x00-\x1f\x7f]+))((?: +[!-~]+)*) *"
+mail_args = re.compile(rb"(?i:FROM)" + _ARGS).fullmatch
+rcpt_args = re.compile(rb"(?i:TO)" + _ARGS).fullmatch
+word = re.compile(rb"[!-~\x80-\xff]+").fullmatch
+control = re.compile(rb"[\x00-\x1f\x7f]").search
+
+
+def from_base64(text: bytes) -> bytes | None:
+    """The octets behind base64, strictly; None if it is not base64."""
+    try:
+        return b64decode(text, validate=True)
+    except Base64Error:
+        return None
