@@ -84,9 +84,7 @@ def _envid(text: str | None) -> str | None:
 
 def _notify(text: str | None) -> tuple[str, ...] | None:
     words = tuple((text or "").upper().split(","))
-    if words == ("NEVER",) or (
-        set(words) <= {"SUCCESS", "FAILURE", "DELAY"} and len(set(words)) == len(words)
-    ):
+    if words == ("NEVER",) or (set(words) <= {"SUCCESS", "FAILURE", "DELAY"} and len(set(words)) == len(words)):
         return words
     return None
 

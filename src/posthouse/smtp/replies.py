@@ -61,9 +61,7 @@ TIMEOUT = Reply(421, "4.4.2", "You were silent for too long; closing the connect
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections from your address; try again later")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors; closing the connection")
 NOT_HTTP = Reply(421, "4.7.0", "This is a mail server and speaks SMTP, not HTTP")
-NOT_TLS_YET = Reply(
-    421, "4.7.0", "This port begins without TLS: use STARTTLS, or the port for implicit TLS (465)"
-)
+NOT_TLS_YET = Reply(421, "4.7.0", "This port begins without TLS: use STARTTLS, or the port for implicit TLS (465)")
 
 # Success
 

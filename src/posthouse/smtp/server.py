@@ -506,9 +506,7 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 @lru_cache(64)
-def _capabilities(
-    options: ServerOptions, secure: bool, authenticated: bool
-) -> tuple[tuple[str, ...], frozenset[str]]:
+def _capabilities(options: ServerOptions, secure: bool, authenticated: bool) -> tuple[tuple[str, ...], frozenset[str]]:
     """The lines of EHLO's answer after the first, and the names of the extensions that may be used."""
     lines = ["PIPELINING", f"SIZE {options.max_size}", "8BITMIME", "ENHANCEDSTATUSCODES"]
     if options.starttls and not secure:
