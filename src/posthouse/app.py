@@ -21,10 +21,10 @@ from posthouse.base import ids
 from posthouse.base.clock import Clock, SystemClock
 from posthouse.base.errors import Permanent
 from posthouse.base.log import Logger, get_logger
-from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings, trusted
+from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings, Storage, trusted
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
-from posthouse.net.dns import Resolver
+from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver
 from posthouse.net.listener import Admission, Listener
 from posthouse.net.tls import ServerTls
 from posthouse.queue.manager import QueueManager
@@ -86,15 +86,16 @@ class App:
         sys.setswitchinterval(0.0005)
         started = time.time()
         database = self.database = await SqliteDatabase.open(
-            settings.data, clock.now(), storage_key(settings), settings.storage.inline_max
+            settings.data, clock.now(), storage_key(settings.storage), settings.storage.inline_max
         )
         self._closers.append(database.close)
         feed = self.feed = ChangeFeed()
         database.on_commit(feed.publish)
         new_ids = ids.IdSource()
         directory = Directory(database, feed, settings.hostname, settings.postmaster)
-        logins = Logins(database, clock, feed, trusted=settings.limits.trusted)
-        tls = self.tls = await asyncio.to_thread(ServerTls.for_settings, settings)
+        logins = Logins(database, clock, feed, log, lambda ip: trusted(ip, settings.limits.trusted))
+        self._closers.append(_closing(logins.close))
+        tls = self.tls = await asyncio.to_thread(self._server_tls)
 
         injector = Injector(database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days)
         queue = QueueManager(
@@ -102,7 +103,7 @@ class App:
             database=database,
             feed=feed,
             clock=clock,
-            resolver=self._resolver or resolver_for(settings, clock),
+            resolver=self._resolver or _resolver(settings, clock),
             deliver=injector.send,
             ids=new_ids,
             log=log,
@@ -153,6 +154,14 @@ class App:
         housekeeping.start()
         self._closers.append(housekeeping.close)
         log.info("server.started", hostname=settings.hostname, ports=self.ports, pid=os.getpid())
+
+    def _server_tls(self) -> ServerTls:
+        tls = self.settings.tls
+        if tls.certificate is not None and tls.key is not None:
+            return ServerTls(
+                tls.certificate, tls.key, report=lambda text: self.log.error("server.failed", what="TLS", error=text)
+            )
+        return ServerTls.self_made(self.settings.data / "tls", self.settings.hostname)
 
     async def _listen(
         self, listen: Listen, service: SmtpService | ImapService | Pop3Service, admission: Admission, tls: ServerTls
@@ -207,3 +216,34 @@ class App:
             except Exception as error:
                 self.log.error("server.failed", what="stopping", error=repr(error))
         self.log.info("server.stopped")
+
+
+def storage_key(storage: Storage) -> bytes | None:
+    """The encryption key of the store, or None; raises `Permanent` if it is named and not there."""
+    if storage.key_file is not None:
+        try:
+            text = storage.key_file.read_bytes().strip()
+        except OSError as error:
+            raise Permanent(f"storage.key_file {storage.key_file} cannot be read: {error.strerror}") from error
+        where = f"storage.key_file {storage.key_file}"
+    elif storage.key_env is not None:
+        text = os.environ.get(storage.key_env, "").strip().encode()
+        where = f"the environment variable {storage.key_env} (storage.key_env)"
+    else:
+        return None
+    if len(text) < 16:
+        raise Permanent(f"{where} holds no key of at least 16 characters; make one with `openssl rand -hex 32`")
+    return text
+
+
+def _resolver(settings: Settings, clock: Clock) -> Resolver:
+    if settings.dns.only_zone:
+        return ZoneResolver(settings.dns.zone)
+    return SystemResolver(clock, settings.dns.nameservers, settings.dns.timeout)
+
+
+def _closing(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def closer() -> None:
+        close()
+
+    return closer

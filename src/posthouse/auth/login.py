@@ -21,7 +21,7 @@ from posthouse.base.log import Logger
 from posthouse.store import accounts
 from posthouse.store.database import Database
 from posthouse.store.feed import ChangeFeed
-from posthouse.store.model import DirectoryChanged
+from posthouse.store.model import Change, DirectoryChanged
 
 THREADS = 2
 WAITING = 200  # logins that may wait for a thread; more are told to come back
@@ -39,7 +39,7 @@ class Login(NamedTuple):
 
 
 class _Failures(NamedTuple):
-    count: int
+    tries: int
     until: float
     last: float
 
@@ -63,7 +63,7 @@ class Logins:
         self._dummy = ""
         feed.subscribe(0, self._on_change)
 
-    def _on_change(self, changes: list[object]) -> None:
+    def _on_change(self, changes: list[Change]) -> None:
         if any(isinstance(change, DirectoryChanged) for change in changes):
             self.forget()
 
@@ -121,7 +121,7 @@ class Logins:
 
     def _count_failure(self, site: tuple[str, str], now: float) -> None:
         old = self._failures.pop(site, None)
-        count = old.count + 1 if old is not None and now - old.last < FAILURES_KEPT else 1
+        count = old.tries + 1 if old is not None and now - old.last < FAILURES_KEPT else 1
         wait = min(FIRST_WAIT * 2 ** min(count - FREE_TRIES, 20), LONGEST_WAIT) if count >= FREE_TRIES else 0.0
         self._failures[site] = _Failures(count, now + wait, now)
         while len(self._failures) > FAILURES:

@@ -58,7 +58,7 @@ def configure(
     format_: str = "human", level: str = "info", stream: BinaryIO | None = None, colour: bool = False
 ) -> None:
     """Set the log up for this process. `stream` defaults to standard error."""
-    render = _json if format_ == "json" else _human(colour)
+    render = _json if form == "json" else _human(colour)
     structlog.configure(
         processors=[_stamp, render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
