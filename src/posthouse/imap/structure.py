@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 
 from posthouse.mime.addresses import Address, Group, address_list
-from posthouse.mime.fields import Parameters, parameters, token, without_comments
+from posthouse.mime.fields import Parameters, disposition, without_comments
 from posthouse.mime.scan import Part, Scan
 
 _wanted_fields = re.compile(
@@ -190,8 +190,8 @@ def _write_extension(content: dict[bytes, bytes], out: list[bytes], md5: bool) -
     get = content.get
     if md5:
         out.append(b" NIL" if (value := get(b"md5")) is None else b" " + string(unfolded(value)))
-    if (value := get(b"disposition")) is not None and (kind := token(value)):
-        params = parameters(without_comments(value).partition(b";")[2])
+    kind, params = disposition(get(b"disposition", b""))
+    if kind:
         out.append(b" (%b %b)" % (string(kind), _params(params)))
     else:
         out.append(b" NIL")

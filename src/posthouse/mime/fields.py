@@ -5,7 +5,10 @@ is left out, nothing raises. Addresses are in `addresses`, encoded words in `wor
 """
 
 import re
+from datetime import date as date_of
 from functools import lru_cache
+
+from posthouse.mime import words
 
 Parameters = tuple[tuple[bytes, bytes], ...]
 
@@ -67,7 +70,7 @@ def parameters(text: bytes) -> Parameters:
         elif value[:1] == b'"':
             value = value.strip(b'"')
         found.setdefault(name.lower(), value)
-    return tuple(found.items())
+    return _join_sections(found) if b"*" in text else tuple(found.items())
 
 
 def without_comments(value: bytes) -> bytes:
@@ -92,3 +95,150 @@ def _strip_comments(text: bytes) -> bytes:
         if not count:
             break
     return text
+
+
+# RFC 2231 section 3 and 4: name*0, name*1*, name*
+_section = re.compile(rb"(.+?)\*(?:(\d{1,4})(\*)?)?\Z", re.S).match
+_not_attribute_char = re.compile(rb"[^!#$&+\-.0-9A-Z^_`a-z{|}~]")
+_percent = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
+def _join_sections(found: dict[bytes, bytes]) -> Parameters:
+    """Put values together that were cut into sections; a value with a charset is called `name*`."""
+    whole: dict[bytes, bytes | None] = {}
+    sections: dict[bytes, dict[int, tuple[bytes, bool]]] = {}
+    for name, value in found.items():
+        match = _section(name)
+        if match is None or match[2] is None:
+            whole[name] = value
+        else:
+            whole.setdefault(match[1], None)  # it keeps the place of its first section
+            sections.setdefault(match[1], {}).setdefault(int(match[2]), (value, match[3] is not None))
+    out: list[tuple[bytes, bytes]] = []
+    for name, value_or_none in whole.items():
+        if value_or_none is not None:
+            out.append((name, value_or_none))
+            continue
+        numbered = sections[name]
+        pieces = [numbered[number] for number in sorted(numbered)]
+        if not any(encoded for _, encoded in pieces):
+            out.append((name, b"".join([value for value, _ in pieces])))
+        elif name + b"*" not in whole:
+            if not pieces[0][1]:
+                pieces.insert(0, (b"''", True))
+            out.append((name + b"*", b"".join([v if encoded else _percented(v) for v, encoded in pieces])))
+    return tuple(out)
+
+
+def _percented(value: bytes) -> bytes:
+    return _not_attribute_char.sub(lambda match: b"%%%02X" % match[0][0], value)
+
+
+def parameter(params: Parameters, name: bytes) -> str | None:
+    """The readable value of a parameter: RFC 2231 first, else as it is, encoded words (against RFC 2047) too."""
+    values = dict(params)
+    if (value := values.get(name + b"*")) is not None:
+        charset, quote, rest = value.partition(b"'")
+        _, quote2, text = rest.partition(b"'")
+        if not (quote and quote2):
+            charset, text = b"", value
+        return words.decode_charset(_percent.sub(lambda m: bytes((int(m[1], 16),)), text), charset)
+    if (value := values.get(name)) is not None:
+        return words.decode(value)
+    return None
+
+
+def disposition(value: bytes) -> tuple[bytes, Parameters]:
+    """Kind (lower case, b"" if there is none) and parameters of a Content-Disposition (RFC 2183)."""
+    value = without_comments(value)
+    kind, semicolon, more = value.partition(b";")
+    return token(kind), parameters(more) if semicolon else ()
+
+
+# msg-id = [CFWS] "<" id-left "@" id-right ">" [CFWS]   (RFC 5322 section 3.6.4); some have blanks inside.
+_bracketed = re.compile(rb"<([^<>]*+)>").findall
+_blanks = re.compile(rb"[ \t\r\n]+")
+
+
+def message_ids(value: bytes, limit: int = 1000) -> list[str]:
+    """The message ids of a Message-ID, In-Reply-To or References field, without angle brackets.
+
+    Where nothing is in brackets, words with an "@" are taken.
+    """
+    found = _bracketed(value)[:limit]
+    if not found and b"@" in value:
+        found = [word.strip(b"<>") for word in re.split(rb"[\s,;\"]+", value, maxsplit=limit) if b"@" in word]
+    ids = (_blanks.sub(b"", one) for one in found)
+    return [one.decode("utf-8", "replace") for one in ids if one]
+
+
+# date-time = [ day-name "," ] day month year hour ":" minute [ ":" second ] zone   (RFC 5322 section 3.3)
+# Loosened: no comma, full names, dashes or dots between, fractions, no zone.
+_date = re.compile(
+    rb"(?:[A-Za-z]{2,12}[.,]*[ \t]*)?(\d{1,2})(?:st|nd|rd|th)?[ \t\-./]*([A-Za-z]{3,12})[ \t\-.,/]*(\d{2,6})[ \t,]+"
+    rb"(\d{1,2})[ \t]*[:.][ \t]*(\d{1,2})(?:[ \t]*[:.][ \t]*(\d{1,2}))?(?:[.,]\d{1,12})?[ \t]*"
+    rb"([AaPp][Mm](?![A-Za-z]))?[ \t]*\"?(?:(?:GMT|UTC?|UT)?([+-]\d{1,2}:?\d{2})|([A-Za-z]{1,5}))?"
+).match
+# Mon Jun  2 10:00:00 [zone] 2025: C's asctime, and date(1)
+_asctime = re.compile(
+    rb"[A-Za-z]{3,12},?[ \t]+([A-Za-z]{3,12})[ \t]+(\d{1,2}),?[ \t]+(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?"
+    rb"[ \t]+(?:(?:GMT|UTC?)?([+-]\d{4})[ \t]+|([A-Za-z]{1,5})[ \t]+)?(\d{4})(?:[ \t]+([+-]\d{4}))?"
+).match
+_iso = re.compile(
+    rb"(\d{4})-(\d{1,2})-(\d{1,2})"
+    rb"(?:[T \t]+(\d{1,2}):(\d{2})(?::(\d{2}))?(?:[.,]\d{1,12})?[ \t]*(?:(Z)|([+-]\d{2}:?\d{2}))?)?"
+).match
+_MONTHS = {name: number for number, name in enumerate(b"jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+# RFC 5322 section 4.3; other names say nothing sure and count as UTC, as -0000 does.
+_ZONES = {
+    b"EST": -300,
+    b"EDT": -240,
+    b"CST": -360,
+    b"CDT": -300,
+    b"MST": -420,
+    b"MDT": -360,
+    b"PST": -480,
+    b"PDT": -420,
+}
+_ZONES |= {b"CET": 60, b"CEST": 120, b"MET": 60, b"MEST": 120, b"BST": 60, b"EET": 120, b"EEST": 180, b"JST": 540}
+_EPOCH = date_of(1970, 1, 1).toordinal()
+
+
+def date_time(value: bytes) -> int | None:
+    """The time that a Date field says, in microseconds since 1970 UTC; None if it cannot be read."""
+    value = _blanks.sub(b" ", without_comments(value[:200])).strip()
+    zone = name = half = None
+    if (match := _date(value)) is not None:
+        day, month, year, hour, minute, second, half, zone, name = match.groups()
+    elif (match := _asctime(value)) is not None:
+        month, day, hour, minute, second, zone, name, year, late_zone = match.groups()
+        zone = zone or late_zone
+    elif (match := _iso(value)) is not None:
+        year, month, day, hour, minute, second, name, zone = match.groups()
+    else:
+        return None
+    number = int(month) if month.isdigit() else _MONTHS.get(month[:3].lower(), 0)
+    years = int(year)
+    if len(year) < 4:  # RFC 5322 section 4.3: two and three digits
+        years += 2000 if years < 50 and len(year) == 2 else 1900
+    hours = int(hour or 0)
+    if half:
+        hours = hours % 12 + (12 if half in b"PMpm" and half[:1] in b"Pp" else 0)
+    minutes, seconds = int(minute or 0), min(int(second or 0), 59)  # a leap second is the one before it
+    if hours > 24 or minutes > 59:
+        return None
+    try:
+        days = date_of(years, number, int(day)).toordinal() - _EPOCH
+    except ValueError:
+        return None
+    offset = 0
+    if zone:
+        digits = zone[1:].replace(b":", b"").rjust(4, b"0")
+        offset = int(digits[:2]) * 60 + int(digits[2:])
+        if offset > 24 * 60:  # no place on earth: the time of day is still worth having
+            offset = 0
+        elif zone[:1] == b"-":
+            offset = -offset
+    elif name:
+        offset = _ZONES.get(name.upper(), 0)
+    return ((days * 24 + hours) * 3600 + (minutes - offset) * 60 + seconds) * 1_000_000
