@@ -54,9 +54,7 @@ class Logger(Protocol):
     def error(self, event: str, **fields: Any) -> Any: ...
 
 
-def configure(
-    format_: str = "human", level: str = "info", stream: BinaryIO | None = None, colour: bool = False
-) -> None:
+def configure(form: str = "human", level: str = "info", stream: BinaryIO | None = None, colour: bool = False) -> None:
     """Set the log up for this process. `stream` defaults to standard error."""
     render = _json if form == "json" else _human(colour)
     structlog.configure(

@@ -1,0 +1,68 @@
+"""The command `posthouse`: its options and the list of its commands, one file each.
+
+Modules of commands import what they need inside their functions, so that `posthouse --help` is quick. An error
+that we foresee is printed as a sentence (what happened, where, what to do) and ends with exit code 1; a wrong
+call ends with 2.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posthouse import __version__
+from posthouse.base.errors import PosthouseError
+from posthouse.cli import account, address, config, demo, domain, output, queue, send, serve
+
+app = typer.Typer(
+    name="posthouse",
+    help="A complete mail server: SMTP, IMAP and POP3 in one process.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"posthouse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", envvar="POSTHOUSE_CONFIG", help="The configuration file.", show_default=False),
+    ] = None,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours.")] = False,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """A complete mail server: SMTP, IMAP and POP3 in one process."""
+    context.obj = output.Options(config_file, no_color)
+
+
+app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
+app.add_typer(domain.app, name="domain")
+app.add_typer(account.app, name="account")
+app.add_typer(address.app, name="address")
+app.add_typer(queue.app, name="queue")
+app.command("send")(send.send)
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    try:
+        app()
+    except PosthouseError as error:
+        output.complain(str(error))
+        sys.exit(1)
+    except BrokenPipeError:  # `posthouse queue list | head`
+        sys.stderr.close()
+        sys.exit(1)

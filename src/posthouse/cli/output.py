@@ -1,0 +1,66 @@
+"""What commands print: tables for people, JSON for programs, errors as sentences. Colours follow the terminal,
+NO_COLOR and `--no-color`."""
+
+import datetime
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Options(NamedTuple):
+    """The options before the command."""
+
+    config: Path | None = None
+    no_color: bool = False
+
+
+def console(options: Options | None = None, *, stderr: bool = False) -> "Console":
+    """Where to print for people."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, no_color=(options.no_color if options else False) or None, highlight=False)
+
+
+def show(options: Options, as_json: bool, columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
+    """A table, or a JSON list of objects; `empty` is the sentence for an empty table."""
+    rows = list(rows)
+    if as_json:
+        names = [column.lower().replace(" ", "_") for column in columns]
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str))
+        return
+    screen = console(options)
+    if not rows:
+        screen.print(empty)
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*["" if value is None else str(value) for value in row])
+    screen.print(table)
+
+
+def done(options: Options, as_json: bool, text: str, **facts: Any) -> None:
+    """What a command did: a sentence, or its facts as JSON."""
+    if as_json:
+        print(json.dumps({"ok": True, **facts}, default=str))
+    else:
+        console(options).print(text, markup=False)
+
+
+def complain(text: str) -> None:
+    """An error for people, on standard error."""
+    mark = "\x1b[1;31merror:\x1b[0m" if sys.stderr.isatty() else "error:"
+    print(f"{mark} {text}", file=sys.stderr)
+
+
+def when(at: int) -> str:
+    """A time (microseconds) for people, in UTC."""
+    return datetime.datetime.fromtimestamp(at // 1_000_000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
