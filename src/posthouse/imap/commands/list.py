@@ -1,0 +1,83 @@
+"""LIST with its extensions (RFC 5258, RFC 5819, RFC 6154, all in RFC 9051 section 6.3.9), and LSUB."""
+
+from dataclasses import dataclass
+
+from posthouse.imap.commands.mailboxes import status_items
+from posthouse.imap.tokens import BadSyntax, Cursor
+
+MAX_PATTERNS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ListMailboxes:
+    """LIST"""
+
+    reference: str
+    patterns: tuple[str, ...]
+    select: frozenset[bytes] = frozenset()  # SUBSCRIBED, RECURSIVEMATCH, SPECIAL-USE
+    give: frozenset[bytes] = frozenset()  # SUBSCRIBED, CHILDREN, SPECIAL-USE, STATUS
+    status: tuple[bytes, ...] = ()
+    extended: bool = False  # any of the syntax of RFC 5258 was used
+
+
+@dataclass(frozen=True, slots=True)
+class Lsub:
+    """LSUB (RFC 3501 section 6.3.9)"""
+
+    reference: str
+    pattern: str
+
+
+_SELECT = frozenset((b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"))
+_GIVE = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"))
+
+
+def list_mailboxes(cursor: Cursor) -> ListMailboxes:
+    """list = "LIST" [SP list-select-opts] SP mailbox SP mbox-or-pat [SP list-return-opts]"""
+    cursor.space()
+    select: frozenset[bytes] = frozenset()
+    extended = cursor.peek() == b"("
+    if extended:
+        select = frozenset(cursor.items(cursor.word, 10, empty=True))
+        if not select <= _SELECT:
+            raise BadSyntax("a selection option that we do not know")
+        # RFC 9051 section 6.3.9.1: RECURSIVEMATCH needs another one that is no modifier like itself.
+        if b"RECURSIVEMATCH" in select and not select & {b"SUBSCRIBED", b"SPECIAL-USE"}:
+            raise BadSyntax("RECURSIVEMATCH needs another selection option")
+        cursor.space()
+    reference = cursor.mailbox()
+    cursor.space()
+    if cursor.peek() == b"(":
+        extended = True
+        patterns = cursor.items(cursor.list_mailbox, MAX_PATTERNS)
+    else:
+        patterns = [cursor.list_mailbox()]
+    give: dict[bytes, tuple[bytes, ...]] = {}
+    if cursor.skip_space():
+        extended = True
+        if cursor.word() != b"RETURN":
+            raise BadSyntax("expected RETURN")
+        cursor.space()
+        give = dict(cursor.items(lambda: _return_option(cursor), 10, empty=True))
+    cursor.end()
+    return ListMailboxes(reference, tuple(patterns), select, frozenset(give), give.get(b"STATUS", ()), extended)
+
+
+def _return_option(cursor: Cursor) -> tuple[bytes, tuple[bytes, ...]]:
+    name = cursor.word()
+    if name not in _GIVE:
+        raise BadSyntax("a return option that we do not know")
+    if name != b"STATUS":
+        return name, ()
+    cursor.space()
+    return name, status_items(cursor)
+
+
+def lsub(cursor: Cursor) -> Lsub:
+    """lsub = "LSUB" SP mailbox SP list-mailbox"""
+    cursor.space()
+    reference = cursor.mailbox()
+    cursor.space()
+    pattern = cursor.list_mailbox()
+    cursor.end()
+    return Lsub(reference, pattern)

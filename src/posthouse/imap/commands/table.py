@@ -1,0 +1,72 @@
+"""All commands: the states they are allowed in, and their parsers."""
+
+from collections.abc import Callable
+from enum import Flag
+from typing import Any, NamedTuple
+
+from posthouse.imap.commands import any as common
+from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store
+from posthouse.imap.commands import list as listing
+from posthouse.imap.tokens import Cursor
+
+
+class State(Flag):
+    """RFC 9051 section 3."""
+
+    NOT_AUTHENTICATED = 1
+    AUTHENTICATED = 2
+    SELECTED = 4
+    LOGOUT = 8
+
+
+ANY = State.NOT_AUTHENTICATED | State.AUTHENTICATED | State.SELECTED
+BEFORE = State.NOT_AUTHENTICATED
+INSIDE = State.AUTHENTICATED | State.SELECTED
+SELECTED = State.SELECTED
+
+
+class Verb(NamedTuple):
+    """One command. The parser stands behind its name."""
+
+    allowed: State
+    parse: Callable[[Cursor], Any]
+
+
+VERBS: dict[bytes, Verb] = {
+    b"CAPABILITY": Verb(ANY, common.capability),
+    b"NOOP": Verb(ANY, common.noop),
+    b"LOGOUT": Verb(ANY, common.logout),
+    b"ID": Verb(ANY, common.identify),
+    b"STARTTLS": Verb(BEFORE, auth.starttls),
+    b"LOGIN": Verb(BEFORE, auth.login),
+    b"AUTHENTICATE": Verb(BEFORE, auth.authenticate),
+    b"ENABLE": Verb(INSIDE, common.enable),
+    b"SELECT": Verb(INSIDE, mailboxes.select),
+    b"EXAMINE": Verb(INSIDE, mailboxes.examine),
+    b"CREATE": Verb(INSIDE, mailboxes.create),
+    b"DELETE": Verb(INSIDE, mailboxes.delete),
+    b"RENAME": Verb(INSIDE, mailboxes.rename),
+    b"SUBSCRIBE": Verb(INSIDE, mailboxes.subscribe),
+    b"UNSUBSCRIBE": Verb(INSIDE, mailboxes.unsubscribe),
+    b"LIST": Verb(INSIDE, listing.list_mailboxes),
+    b"LSUB": Verb(INSIDE, listing.lsub),
+    b"NAMESPACE": Verb(INSIDE, mailboxes.namespace),
+    b"STATUS": Verb(INSIDE, mailboxes.status),
+    b"APPEND": Verb(INSIDE, append.append),
+    b"IDLE": Verb(INSIDE, mailboxes.idle),
+    b"CHECK": Verb(SELECTED, common.check),
+    b"CLOSE": Verb(SELECTED, mailboxes.close),
+    b"UNSELECT": Verb(SELECTED, mailboxes.unselect),
+    b"EXPUNGE": Verb(SELECTED, mailboxes.expunge),
+    b"UID EXPUNGE": Verb(SELECTED, mailboxes.uid_expunge),
+    b"SEARCH": Verb(SELECTED, search.search),
+    b"UID SEARCH": Verb(SELECTED, search.uid_search),
+    b"FETCH": Verb(SELECTED, fetch.fetch),
+    b"UID FETCH": Verb(SELECTED, fetch.uid_fetch),
+    b"STORE": Verb(SELECTED, store.store),
+    b"UID STORE": Verb(SELECTED, store.uid_store),
+    b"COPY": Verb(SELECTED, copy.copy),
+    b"UID COPY": Verb(SELECTED, copy.uid_copy),
+    b"MOVE": Verb(SELECTED, copy.move),
+    b"UID MOVE": Verb(SELECTED, copy.uid_move),
+}

@@ -1,0 +1,123 @@
+"""What SEARCH looks for, as a tree of values (RFC 9051 section 6.4.4).
+
+The parser makes it, the session replaces what only it knows (sequence numbers, \\Recent, "$") by UIDs,
+and store/search.py finds the messages. Text is compared without case.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from posthouse.imap.numbers import SequenceSet
+
+
+class Field(Enum):
+    """Which date, or which text, is meant."""
+
+    RECEIVED = "received"  # INTERNALDATE
+    SENT = "sent"  # the Date: field
+    SAVED = "saved"  # SAVEDATE (RFC 8514)
+
+
+class Scope(Enum):
+    """Where a text is looked for."""
+
+    BODY = "body"
+    TEXT = "text"  # header and body
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """ALL"""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """SEEN, UNSEEN and so on: whether a system flag is set."""
+
+    bit: int
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    """KEYWORD, UNKEYWORD"""
+
+    word: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """RECENT. The session knows which these are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A set of sequence numbers, or of UIDs, as the client wrote it."""
+
+    wanted: SequenceSet
+    uid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Uids:
+    """UIDs as merged half-open ranges: what the session makes of `Numbers` and `Recent`."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """LARGER, SMALLER: RFC822.SIZE above, or below, a number."""
+
+    larger: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """BEFORE, ON, SINCE and their SENT… twins: days (from 1970) from `first` up to, not with, `end`."""
+
+    field: Field
+    first: int | None
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """HEADER, FROM, SUBJECT …: a field of the message header that holds a text; b"" asks if it is there."""
+
+    name: str  # lower case
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """BODY, TEXT"""
+
+    scope: Scope
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of them."""
+
+    keys: "tuple[Key, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """One of two."""
+
+    one: "Key"
+    other: "Key"
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The opposite."""
+
+    key: "Key"
+
+
+Key = All | Flag | Keyword | Recent | Numbers | Uids | Size | Day | Header | Text | And | Or | Not

@@ -1,0 +1,132 @@
+"""Status responses as values, and the untagged responses as bytes (RFC 9051 section 7)."""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from posthouse.imap import names
+
+
+class Status(NamedTuple):
+    """OK, NO, BAD or BYE with a response code (b"" for none) and a text for people."""
+
+    condition: bytes
+    text: str
+    code: bytes = b""
+
+    def encode(self) -> bytes:
+        """Without the tag and CRLF."""
+        code = b"[%b] " % self.code if self.code else b""
+        return b"%b %b%b" % (self.condition, code, _one_line(self.text))
+
+
+_control = re.compile("[\x00-\x1f\x7f]+").sub
+
+
+def _one_line(text: str) -> bytes:
+    """resp-text: never empty, never with a line end in it."""
+    return _control(" ", text).encode("utf-8", "replace") or b"."
+
+
+def ok(text: str, code: bytes = b"") -> Status:
+    return Status(b"OK", text, code)
+
+
+def no(text: str, code: bytes = b"") -> Status:
+    return Status(b"NO", text, code)
+
+
+def bad(text: str, code: bytes = b"") -> Status:
+    return Status(b"BAD", text, code)
+
+
+def bye(text: str, code: bytes = b"") -> Status:
+    return Status(b"BYE", text, code)
+
+
+# Refusals, each once. The codes are those of RFC 5530 and RFC 9051 section 7.1.
+NO_SUCH_MAILBOX = no("No such mailbox", b"NONEXISTENT")
+TRY_CREATE = no("No such mailbox; create it first", b"TRYCREATE")
+MAILBOX_EXISTS = no("The mailbox exists already", b"ALREADYEXISTS")
+READ_ONLY = no("The mailbox is open for reading only", b"READ-ONLY")
+TOO_BIG = no("The message is larger than this server takes", b"TOOBIG")
+STORAGE_FULL = no("There is no room for it", b"OVERQUOTA")
+UNAVAILABLE = no("That is not possible right now; try again later", b"UNAVAILABLE")
+BAD_CHARSET = no("Search texts may be in US-ASCII or UTF-8", b"BADCHARSET (US-ASCII UTF-8)")
+BAD_CREDENTIALS = no("Wrong name or password", b"AUTHENTICATIONFAILED")
+NEEDS_TLS = no("Logging in needs TLS: use STARTTLS first", b"PRIVACYREQUIRED")
+NO_MECHANISM = no("That way to log in is not offered", b"CANNOT")
+CANCELLED = bad("Cancelled")
+NOT_SELECTED = bad("No mailbox is selected")
+NO_SUCH_MESSAGE = bad("There is no message with that number")
+EXPUNGED = no("Some of the messages are no longer there", b"EXPUNGEISSUED")
+NOT_SAVED = no("The search result is too large to be kept", b"NOTSAVED")
+UNKNOWN_CTE = no("A part has a transfer encoding that we do not know, or is broken", b"UNKNOWN-CTE")
+TOO_MANY_ERRORS = bye("Too many errors")
+TOO_LATE = bye("Nothing was said for too long")
+GOING_DOWN = bye("The server is going down", b"UNAVAILABLE")
+GOODBYE = bye("Goodbye")
+DELETED = bye("The selected mailbox was deleted")
+
+
+def failure(connection_id: str) -> Status:
+    """Something that should not happen did."""
+    return no(f"Internal error; the log has it under {connection_id}", b"SERVERBUG")
+
+
+# Strings
+
+_bare = re.compile(rb"[^(){ %*\"\\\x00-\x1f\x7f-\xff]+").fullmatch
+_quotable = re.compile(rb"[^\r\n\x00\x80-\xff]*").fullmatch
+
+
+def quoted(value: bytes, utf8: bool = False) -> bytes:
+    """A string: quoted if it can be, else a literal."""
+    if len(value) > 1000 or (_quotable(value) is None and not (utf8 and not re.search(rb"[\r\n\x00]", value))):
+        return b"{%d}\r\n%b" % (len(value), value)
+    if b'"' in value or b"\\" in value:
+        value = value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return b'"%b"' % value
+
+
+def astring(value: bytes, utf8: bool = False) -> bytes:
+    """A string, bare if it can be; NIL is quoted so that nobody takes it for nothing."""
+    if _bare(value) and value.upper() != b"NIL":
+        return value
+    return quoted(value, utf8)
+
+
+def mailbox(name: str, utf8: bool) -> bytes:
+    """A mailbox name as it goes to the client."""
+    return astring(names.encode(name, utf8), utf8)
+
+
+# Untagged responses, without "* " and CRLF
+
+
+def flags(keywords: Iterable[str]) -> bytes:
+    """FLAGS and PERMANENTFLAGS lists name the system flags and the keywords in use."""
+    return b" ".join([_SYSTEM, *(word.encode() for word in keywords)])
+
+
+_SYSTEM = rb"\Answered \Flagged \Deleted \Seen \Draft"
+
+
+def list_item(kind: bytes, attributes: Iterable[bytes], name: str, utf8: bool, extended: bytes = b"") -> bytes:
+    """LIST and LSUB: (attributes) "/" name, and what RFC 5258 puts behind it."""
+    line = b'%b (%b) "/" %b' % (kind, b" ".join(attributes), mailbox(name, utf8))
+    return line + b" " + extended if extended else line
+
+
+def status_item(name: str, utf8: bool, values: Iterable[tuple[bytes, int]]) -> bytes:
+    """STATUS name (item value …)"""
+    return b"STATUS %b (%b)" % (mailbox(name, utf8), b" ".join(b"%b %d" % pair for pair in values))
+
+
+def esearch(tag: bytes, uid: bool, values: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """ESEARCH (TAG "…") UID item value … (RFC 4731)"""
+    parts = [b"ESEARCH (TAG %b)" % quoted(tag)]
+    if uid:
+        parts.append(b"UID")
+    parts += [b"%b %b" % pair for pair in values]
+    return b" ".join(parts)

@@ -1,0 +1,455 @@
+"""One IMAP connection, server side: bytes and answers in, events and bytes out (RFC 9051, RFC 3501).
+
+The engine knows the grammar and the states; what exists and what happens is the session's. Syntax errors,
+commands in the wrong state, CAPABILITY, ENABLE, LOGOUT, the dance around literals and SASL lines are answered
+here. Everything else is an event, answered by `ok`, `no`, `bad` (which end the command), `proceed` or
+`challenge` (which ask for more); `untagged` and `raw` go before. One command is under way at a time:
+pipelined ones wait in the buffer.
+
+Nothing a peer sends raises. Limits: `Options`. Too many errors end the connection with BYE.
+"""
+
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+from posthouse.imap import capabilities, replies
+from posthouse.imap.commands import any as common
+from posthouse.imap.commands import append, auth, mailboxes, search
+from posthouse.imap.commands.table import VERBS, State
+from posthouse.imap.framer import Announced, Command, Discarded, Framer, Piece
+from posthouse.imap.replies import Status
+from posthouse.imap.tokens import BadSyntax, Cursor
+from posthouse.imap.tokens import tag as match_tag
+
+MAX_TAG = 200
+MAX_LITERALS = 500  # in one command
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What differs between servers. Shared by all their connections."""
+
+    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
+    starttls: bool = True  # offered, as long as the connection is plain
+    plaintext_login: bool = False  # logging in without TLS is allowed
+    max_line: int = 64 * 1024  # octets of a command without its literals
+    max_literal_before_login: int = 8 * 1024  # octets of all literals of a command
+    max_literal: int = 256 * 1024
+    max_message: int = 64 * 1024 * 1024  # APPEND
+    max_errors: int = 20  # syntax errors in a row
+    max_auth_failures: int = 5
+    # A message that is refused for its size, and comes all the same (LITERAL+), is thrown away up to here.
+    max_skipped: int = 1024 * 1024 * 1024
+
+
+_READY, _ANSWER, _APPEND, _IDLE, _SASL = range(5)
+
+
+class ImapServer:
+    """The engine of one connection."""
+
+    __slots__ = (
+        "_append",
+        "_auth_failures",
+        "_errors",
+        "_framer",
+        "_output",
+        "_refusal",
+        "_streaming",
+        "_tag",
+        "_waiting",
+        "closed",
+        "options",
+        "rev2",
+        "secure",
+        "state",
+    )
+
+    def __init__(self, options: Options, secure: bool = False) -> None:
+        self.options = options
+        self.secure = secure
+        self.state = State.NOT_AUTHENTICATED
+        self.rev2 = False  # ENABLE IMAP4rev2 was said
+        self.closed = False
+        self._framer = Framer(options.max_line)
+        self._output: list[bytes] = []
+        self._tag = b""
+        self._waiting = _READY  # for what: a command, an answer to the event, DONE, a SASL response
+        self._append: Announced | None = None  # the message literal whose leave to come is asked for
+        self._streaming = False  # its bytes are being handed out
+        self._refusal: Status | None = None  # what to say once a refused literal has gone by
+        self._errors = 0
+        self._auth_failures = 0
+
+    # Bytes
+
+    @property
+    def buffered(self) -> int:
+        """Bytes held and not yet handed out."""
+        return self._framer.buffered
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the peer."""
+        if not self.closed:
+            self._framer.feed(data)
+
+    def take_output(self) -> bytes:
+        """The bytes to send since the last call."""
+        if not self._output:
+            return b""
+        output = b"".join(self._output) if len(self._output) > 1 else self._output[0]
+        self._output = []
+        return output
+
+    # Events
+
+    def next_event(self) -> Any | None:
+        """The next event, or None: more bytes, or the answer to the last one, come first."""
+        while not self.closed:
+            if self._waiting == _ANSWER:
+                return None
+            if self._waiting == _IDLE or self._waiting == _SASL:
+                line = self._framer.next_line()
+                event = None if line is None else self._idle(line) if self._waiting == _IDLE else self._sasl(line)
+                if line is None or event is not None:
+                    return event
+                continue
+            found = self._framer.next()
+            if found is None:
+                return None
+            if isinstance(found, Command):
+                event = self._append_end(found) if self._waiting == _APPEND else self._command(found)
+            elif isinstance(found, Announced):
+                event = self._announced(found)
+            elif isinstance(found, Piece):
+                self._waiting = _ANSWER
+                event = append.AppendData(found.data, found.last)
+            else:
+                event = self._discarded(found)
+            if event is not None:
+                return event
+        return None
+
+    def _command(self, command: Command) -> Any | None:
+        text = command.text
+        if not text:
+            return None  # an empty line: some clients send one after a literal
+        found = match_tag(text)
+        if found is None or found.end() > MAX_TAG or text[found.end() : found.end() + 1] != b" ":
+            self._untagged_bad("A command begins with a tag and a space")
+            return None
+        self._tag = found[0]
+        at = found.end() + 1
+        end = text.find(b" ", at)
+        name = text[at : end if end >= 0 else len(text)].upper()
+        if name == b"UID" and end >= 0:
+            at = end + 1
+            end = text.find(b" ", at)
+            name = b"UID " + text[at : end if end >= 0 else len(text)].upper()
+        verb = VERBS.get(name)
+        if verb is None:
+            self._fail(replies.bad("No such command"))
+            return None
+        if self.state not in verb.allowed:
+            self._fail(self._wrong_state(verb.allowed))
+            return None
+        cursor = Cursor(text, command.literals, self.rev2)
+        cursor.at = end if end >= 0 else len(text)
+        try:
+            event = verb.parse(cursor)
+        except BadSyntax as error:
+            self._fail(replies.bad(f"{name.decode()}: {error}"))
+            return None
+        return self._event(event)
+
+    def _wrong_state(self, allowed: State) -> Status:
+        if State.SELECTED in allowed and State.AUTHENTICATED not in allowed and self.state is State.AUTHENTICATED:
+            return replies.NOT_SELECTED
+        if self.state is State.NOT_AUTHENTICATED:
+            return replies.bad("Log in first")
+        return replies.bad("You are logged in already")
+
+    def _event(self, event: Any) -> Any | None:
+        """Answer what needs no session; hand on the rest."""
+        if isinstance(event, common.Capability):
+            self.untagged(b"CAPABILITY " + self._capabilities())
+            self.ok("That is all")
+            return None
+        if isinstance(event, common.Logout):
+            self.untagged(replies.GOODBYE.encode())
+            self.ok("LOGOUT completed")
+            self.state, self.closed = State.LOGOUT, True
+            return None
+        if isinstance(event, common.Enable):
+            self._enable(event.names)
+            return None
+        if isinstance(event, search.BadCharset):
+            self.no(replies.BAD_CHARSET)
+            return None
+        if isinstance(event, auth.StartTls):
+            if self.secure or not self.options.starttls:
+                self._fail(replies.bad("TLS is here already" if self.secure else "TLS is not offered"))
+                return None
+            if self._framer.buffered:
+                # RFC 3207 section 6 tells the attack: what was sent before the handshake must never be obeyed.
+                self._fail(replies.bad("Nothing may follow STARTTLS before the handshake"))
+                self._framer.forget()
+                return None
+        elif isinstance(event, (auth.Login, auth.Authenticate)):
+            if not self._mechanisms():
+                self.no(replies.NEEDS_TLS)
+                return None
+            if isinstance(event, auth.Authenticate) and event.mechanism not in self._mechanisms():
+                self.no(replies.NO_MECHANISM)
+                return None
+        self._waiting = _ANSWER
+        return event
+
+    def _enable(self, names: tuple[bytes, ...]) -> None:
+        enabled = []
+        if b"IMAP4REV2" in names and not self.rev2:
+            self.rev2 = True
+            enabled.append(b" IMAP4rev2")
+        self.untagged(b"ENABLED" + b"".join(enabled))
+        self.ok("ENABLE completed")
+
+    # Literals
+
+    def _announced(self, literal: Announced) -> Any | None:
+        """A literal is about to come: keep it with its command, stream it, or refuse it."""
+        message = self._message(literal)
+        if isinstance(message, Status):
+            self._refuse(literal, message)
+            return None
+        if message is not None:
+            if message.size > self.options.max_message:
+                self._refuse(literal, replies.TOO_BIG)
+                return None
+            self._append = literal
+            self._waiting = _ANSWER
+            return message
+        inside = self.state is not State.NOT_AUTHENTICATED
+        most = self.options.max_literal if inside else self.options.max_literal_before_login
+        if literal.size + sum(map(len, literal.literals)) > most or len(literal.literals) >= MAX_LITERALS:
+            self._refuse(literal, replies.bad("The literals of this command are too large", b"TOOBIG"))
+            return None
+        self._framer.collect()
+        if literal.waits:
+            self._output.append(b"+ Go ahead\r\n")
+        return None
+
+    def _message(self, literal: Announced) -> append.Append | Status | None:
+        """The APPEND that this literal completes, what is wrong with it, or None: it is some other literal."""
+        found = match_tag(literal.text)
+        if found is None or literal.text[found.end() : found.end() + 8].upper() != b" APPEND ":
+            return None
+        self._tag = found[0][:MAX_TAG]
+        if self.state not in VERBS[b"APPEND"].allowed:
+            return self._wrong_state(VERBS[b"APPEND"].allowed)
+        cursor = Cursor(literal.text, literal.literals, self.rev2)
+        cursor.at = found.end() + 7
+        try:
+            return append.head(cursor, literal.size, literal.binary)
+        except BadSyntax as error:
+            return replies.bad(f"APPEND: {error}")
+
+    def _refuse(self, literal: Announced, status: Status) -> None:
+        """Answer at once if the client waits for leave to send; else when all of it has gone by."""
+        if literal.waits:
+            self._framer.drop()
+            found = match_tag(literal.text)
+            self._tag = found[0][:MAX_TAG] if found else b"*"
+            self._complete(status)
+        elif literal.size > self.options.max_skipped or self.state is State.NOT_AUTHENTICATED:
+            self.bye(replies.bye("That is more than this server takes", b"TOOBIG"))
+        else:
+            self._framer.skip()
+            self._refusal = status
+
+    def _discarded(self, discarded: Discarded) -> Any | None:
+        found = match_tag(discarded.text)
+        self._tag = found[0][:MAX_TAG] if found else b"*"
+        status, self._refusal = self._refusal, None
+        aborted, self._streaming = self._streaming, False
+        self._waiting = _READY
+        if discarded.overlong or status is None:
+            status = replies.bad("The command is too long", b"TOOBIG")
+        self._complete(status)
+        return append.AppendAborted() if aborted else None
+
+    def _append_end(self, command: Command) -> Any:
+        """The line went on after the message."""
+        self._streaming = False
+        end = command.text.rpartition(b"\r\n")[2]
+        if end.strip(b" "):
+            self._waiting = _READY
+            self._fail(replies.bad("APPEND: something follows the message"))
+            return append.AppendAborted()
+        self._waiting = _ANSWER
+        return append.AppendEnd()
+
+    # Lines that are no commands
+
+    def _idle(self, line: bytes | Discarded) -> Any | None:
+        """DONE, or what the client says instead of it: either ends IDLE."""
+        if isinstance(line, bytes) and line.strip().upper() == b"DONE":
+            self._waiting = _ANSWER
+            return mailboxes.Done()
+        self._waiting = _ANSWER
+        self._errors += 1
+        self._refusal = replies.bad("IDLE is ended by DONE")
+        return mailboxes.Done()
+
+    def _sasl(self, line: bytes | Discarded) -> Any | None:
+        self._waiting = _READY
+        if line == b"*":
+            self._complete(replies.CANCELLED)
+            return None
+        data = None
+        if isinstance(line, bytes) and len(line) <= auth.MAX_RESPONSE:
+            data = auth.decode(line)
+        if data is None:
+            self._fail(replies.bad("That is not base64"))
+            return None
+        self._waiting = _ANSWER
+        return auth.AuthResponse(data)
+
+    # Answers
+
+    @property
+    def tag(self) -> bytes:
+        """The tag of the command under way."""
+        return self._tag
+
+    @property
+    def idling(self) -> bool:
+        """True between IDLE and DONE: untagged responses may be sent at any time."""
+        return self._waiting == _IDLE
+
+    def greet(self, hostname: str) -> None:
+        """The greeting."""
+        self._output.append(
+            b"* OK [CAPABILITY %b] %b Posthouse is ready\r\n" % (self._capabilities(), hostname.encode())
+        )
+
+    def untagged(self, line: bytes) -> None:
+        """An untagged response; `line` without "* " and CRLF."""
+        self._output.append(b"* %b\r\n" % line)
+
+    def raw(self, data: bytes) -> None:
+        """Bytes that are responses already."""
+        self._output.append(data)
+
+    def ok(self, text: str, code: bytes = b"") -> None:
+        """The command under way is done."""
+        self._complete(Status(b"OK", text, code))
+
+    def no(self, status: Status) -> None:
+        """The command under way is refused: any status that is not OK. Of an APPEND the rest is passed over."""
+        literal, self._append = self._append, None
+        if literal is not None:
+            self._waiting = _READY
+            self._refuse(literal, status)
+        elif self._streaming:
+            self._waiting, self._streaming = _READY, False
+            self._framer.skip()
+            self._refusal = status
+        elif status.condition == b"BAD":
+            self._fail(status)
+        else:
+            self._complete(status)
+
+    def proceed(self) -> None:
+        """Answer to Append and AppendData: go on with the message."""
+        literal, self._append = self._append, None
+        self._waiting = _APPEND
+        if literal is not None:
+            self._streaming = True
+            self._framer.stream()
+            if literal.waits:
+                self._output.append(b"+ Go ahead\r\n")
+
+    def challenge(self, data: bytes) -> None:
+        """Answer to Authenticate and AuthResponse: one more response is needed."""
+        self._output.append(b"+ %b\r\n" % binascii.b2a_base64(data, newline=False))
+        self._waiting = _SASL
+
+    def idle(self) -> None:
+        """Answer to Idle: from now on untagged responses may be sent at any time, until DONE."""
+        self._output.append(b"+ idling\r\n")
+        self._waiting = _IDLE
+
+    def end_idle(self) -> None:
+        """Answer to Done."""
+        refusal, self._refusal = self._refusal, None
+        self._complete(refusal or replies.ok("IDLE completed"))
+
+    def authenticated(self) -> None:
+        """Answer to Login, Authenticate, AuthResponse: welcome."""
+        self.state = State.AUTHENTICATED
+        self.ok("Logged in", b"CAPABILITY " + self._capabilities())
+
+    def not_authenticated(self, status: Status = replies.BAD_CREDENTIALS) -> None:
+        """Answer to Login, Authenticate, AuthResponse: no."""
+        self._complete(status)
+        self._auth_failures += 1
+        if self._auth_failures >= self.options.max_auth_failures:
+            self.bye(replies.TOO_MANY_ERRORS)
+
+    def selected(self) -> None:
+        """A mailbox is selected from now on."""
+        self.state = State.SELECTED
+
+    def unselected(self) -> None:
+        """No mailbox is selected from now on."""
+        self.state = State.AUTHENTICATED
+
+    def start_tls(self) -> None:
+        """Answer to StartTls: the handshake comes next, then `tls_started`."""
+        self.ok("Begin the TLS handshake")
+        self._waiting = _ANSWER
+
+    def tls_started(self) -> None:
+        """The connection is secure: nothing that was said before counts (RFC 9051 section 6.2.1)."""
+        self.secure = True
+        self._framer.forget()
+        self._waiting = _READY
+        self._errors = 0
+
+    def bye(self, status: Status = replies.GOODBYE) -> None:
+        """Say goodbye; the connection closes after it."""
+        if not self.closed:
+            self.untagged(status.encode())
+            self.state, self.closed = State.LOGOUT, True
+
+    def _mechanisms(self) -> tuple[str, ...]:
+        if self.secure or self.options.plaintext_login:
+            return self.options.mechanisms
+        return ()
+
+    def _capabilities(self) -> bytes:
+        inside = self.state is not State.NOT_AUTHENTICATED
+        return capabilities.line(inside, self.options.starttls and not self.secure, self._mechanisms())
+
+    def _complete(self, status: Status) -> None:
+        """The tagged status response that ends a command."""
+        self._output.append(b"%b %b\r\n" % (self._tag, status.encode()))
+        self._tag = b""
+        self._waiting = _READY
+        if status.condition == b"OK":
+            self._errors = 0
+
+    def _fail(self, status: Status) -> None:
+        """`_complete`, counted as an error."""
+        self._complete(status)
+        self._count_error()
+
+    def _untagged_bad(self, text: str) -> None:
+        self.untagged(replies.bad(text).encode())
+        self._count_error()
+
+    def _count_error(self) -> None:
+        self._errors += 1
+        if self._errors >= self.options.max_errors:
+            self.bye(replies.TOO_MANY_ERRORS)
