@@ -125,7 +125,7 @@ class Framer:
         if (len(buffer) if end < 0 else end) > room + 1:
             if self._discarding != 2:
                 self._discarding = 2
-                self._text = self._text or bytes(buffer[:200])
+                self._text = self._text or bytes(buffer[: min(room, 200)])
                 self._literals = []
             del buffer[: max((len(buffer) if end < 0 else end) - _LONGEST, 0)]
             end = buffer.find(b"\n") if end >= 0 else -1

@@ -6,6 +6,7 @@ and store/search.py finds the messages. Text is compared without case.
 
 from dataclasses import dataclass
 from enum import Enum
+
 from posthouse.imap.numbers import SequenceSet
 
 

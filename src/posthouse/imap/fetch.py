@@ -1,0 +1,226 @@
+"""Compile a FETCH request once, then run it for each message (RFC 9051 section 7.5.2).
+
+`compile_fetch` says which columns the store must load, and `Plan.simple` makes the response of a message that
+needs nothing but these. Sections (BODY[…], BINARY[…]) are found by the offsets that are stored with each
+message: `section_value` gives bytes for what is small, and a `Span`, to be sent in pieces, for what is not.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from posthouse.imap.body import body
+from posthouse.imap.commands.fetch import FetchRequest, Section
+from posthouse.imap.dates import date_time
+from posthouse.imap.flags import flag_text
+from posthouse.imap.transfer import decoder
+from posthouse.mime.scan import Scan
+from posthouse.mime.sections import find_part, find_section
+
+SMALL = 256 * 1024  # octets: up to here a value is made at once, beyond it is sent in pieces
+
+Row = Sequence[Any]
+
+# Item: template, columns it needs.
+_ITEMS: dict[bytes, tuple[bytes, tuple[str, ...]]] = {
+    b"UID": (b"UID %d", ("uid",)),
+    b"FLAGS": (b"FLAGS (%b)", ("uid", "flags", "keywords")),
+    b"INTERNALDATE": (b"INTERNALDATE %b", ("received",)),
+    b"RFC822.SIZE": (b"RFC822.SIZE %d", ("size",)),
+    b"ENVELOPE": (b"ENVELOPE %b", ("envelope",)),
+    b"BODY": (b"BODY %b", ("bodystructure",)),
+    b"BODYSTRUCTURE": (b"BODYSTRUCTURE %b", ("bodystructure",)),
+}
+
+
+class Plan(NamedTuple):
+    """What a request became."""
+
+    columns: tuple[str, ...]  # to load, "uid" first
+    line: Callable[[int, Row, bool], bytes]  # sequence number, row, is it \Recent: response without ")" CRLF
+    has_items: bool  # the line holds an item already
+    flags: tuple[int, int]  # where "flags" and "keywords" stand in the row
+    shows_flags: bool
+    sections: tuple[Section, ...]
+    sets_seen: bool
+
+
+@lru_cache(256)
+def compile_fetch(request: FetchRequest) -> Plan:
+    """Turn what the client asked for into one function, used for every message of the answer."""
+    items = request.items
+    wanted = ["uid"]
+    if request.sections:
+        wanted += ["flags", "keywords", "size"]
+    for item in items:
+        wanted += _ITEMS[item][1]
+    columns = tuple(dict.fromkeys(wanted))
+    at = {name: number for number, name in enumerate(columns)}
+    template = b"* %d FETCH (" + b" ".join(_ITEMS[item][0] for item in items)
+    values = [_value(item, at) for item in items]
+
+    def line(number: int, row: Row, recent: bool) -> bytes:
+        return template % (number, *[value(row, recent) for value in values])
+
+    return Plan(
+        columns,
+        line,
+        bool(items),
+        (at.get("flags", -1), at.get("keywords", -1)),
+        b"FLAGS" in items,
+        request.sections,
+        request.sets_seen,
+    )
+
+
+def _value(item: bytes, at: dict[str, int]) -> Callable[[Row, bool], object]:
+    if item == b"FLAGS":
+        flags, keywords = at["flags"], at["keywords"]
+        return lambda row, recent: flag_text(row[flags], row[keywords], recent)
+    column = at[_ITEMS[item][1][0]]
+    if item == b"INTERNALDATE":
+        return lambda row, _: date_time(row[column])
+    if item == b"BODY":
+        return lambda row, _: body(row[column])
+    return lambda row, _: row[column]
+
+
+# Sections
+
+
+class Span(NamedTuple):
+    """A range of a message, too large to be made at once. `encoding` is to be undone, for BINARY."""
+
+    start: int
+    end: int
+    encoding: bytes = b""
+    partial: tuple[int, int] | None = None  # of the decoded octets; without an encoding it is in the range
+
+
+class Source(NamedTuple):
+    """The bytes of one message."""
+
+    scan: Scan  # offsets in the message without `prefix`
+    prefix: int  # octets of header that stand before it
+    size: int  # of the whole
+    read: Callable[[int, int], bytes]
+
+
+class UnknownEncoding(Exception):
+    """BINARY cannot undo the transfer encoding of this part (RFC 3516 section 4.3)."""
+
+
+def section_value(section: Section, source: Source) -> bytes | int | Span | None:
+    """What a section holds: bytes, a size (BINARY.SIZE), a span, or None for NIL: there is no such section."""
+    if section.binary:
+        return _binary(section, source)
+    if section.part.startswith(b"HEADER.FIELDS"):
+        found = _range(section.path, b"HEADER", source)
+        if found is None:
+            return None
+        header = source.read(*found)
+        chosen = choose_fields(header, section.fields, section.part.endswith(b"NOT"))
+        if section.partial is not None:
+            first, count = section.partial
+            chosen = chosen[first : first + count]
+        return _without_nul(chosen)
+    found = _range(section.path, section.part, source)
+    if found is None:
+        return None
+    start, end = _cut(found, section.partial)
+    return _without_nul(source.read(start, end)) if end - start <= SMALL else Span(start, end)
+
+
+def _range(path: tuple[int, ...], part: bytes, source: Source) -> tuple[int, int] | None:
+    """Where the section lies in the message, with what was put on top of it counted in."""
+    found = find_section(source.scan, path, part)
+    if found is None:
+        return None
+    if path:
+        return found.start + source.prefix, found.end + source.prefix
+    if part == b"HEADER":
+        return 0, source.scan.root.body + source.prefix
+    return (source.scan.root.body + source.prefix if part else 0), source.size
+
+
+def _cut(found: tuple[int, int], partial: tuple[int, int] | None) -> tuple[int, int]:
+    if partial is None:
+        return found
+    start = min(found[0] + partial[0], found[1])
+    return start, min(start + partial[1], found[1])
+
+
+def _without_nul(value: bytes) -> bytes:
+    """A literal holds no NUL (RFC 9051 section 9, CHAR8); who needs those octets asks for BINARY."""
+    return value.replace(b"\0", b"\x80") if b"\0" in value else value
+
+
+def _binary(section: Section, source: Source) -> bytes | int | Span | None:
+    encoding = b""
+    if section.path:
+        part = find_part(source.scan, section.path)
+        if part is None:
+            return None
+        start, end, encoding = part.body + source.prefix, part.end + source.prefix, part.encoding
+    else:
+        start, end = 0, source.size
+    if encoding in (b"", b"7bit", b"8bit", b"binary"):
+        if section.size_only:
+            return end - start
+        start, end = _cut((start, end), section.partial)
+        return source.read(start, end) if end - start <= SMALL else Span(start, end)
+    if encoding not in (b"base64", b"quoted-printable"):
+        raise UnknownEncoding
+    if section.size_only:
+        return decoded_size(source, start, end, encoding)
+    if end - start > SMALL:
+        return Span(start, end, encoding, section.partial)
+    undo = decoder(encoding)
+    decoded = undo.feed(source.read(start, end)) + undo.finish()
+    if section.partial is not None:
+        first, count = section.partial
+        return decoded[first : first + count]
+    return decoded
+
+
+def decoded_size(source: Source, start: int, end: int, encoding: bytes) -> int:
+    """How many octets a part has once its transfer encoding is undone; in bounded memory."""
+    undo = decoder(encoding)
+    size = 0
+    for at in range(start, end, SMALL):
+        size += len(undo.feed(source.read(at, min(at + SMALL, end))))
+    return size + len(undo.finish())
+
+
+@lru_cache(512)
+def _fields_pattern(names: tuple[bytes, ...]) -> "re.Pattern[bytes]":
+    # A field is its first line and all that follow with a blank in front (RFC 5322 section 2.2.3).
+    alternatives = b"|".join(re.escape(name) for name in names)
+    return re.compile(rb"(?im)^(?:" + alternatives + rb")[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z)")
+
+
+def choose_fields(header: bytes, names: tuple[bytes, ...], others: bool) -> bytes:
+    """The named fields of a header (or all others), in their order, and the empty line (RFC 9051 section 6.4.5.1)."""
+    pattern = _fields_pattern(names)
+    if not others:
+        found = pattern.findall(header)
+        return b"".join(found) + (b"\r\n" if not found or found[-1].endswith(b"\n") else b"\r\n\r\n")
+    left = pattern.sub(b"", header)
+    if left in (b"", b"\r\n", b"\n") or left.endswith((b"\n\r\n", b"\n\n")):
+        return left or b"\r\n"
+    return left + (b"\r\n" if left.endswith(b"\n") else b"\r\n\r\n")
+
+
+def literal(label: bytes, size: int, binary: bool) -> bytes:
+    """What stands before the octets of a section."""
+    return b"%b %b{%d}\r\n" % (label, b"~" if binary else b"", size)
+
+
+def section_text(label: bytes, value: bytes | int | None, binary: bool) -> bytes:
+    """A section that is at hand, as it stands in the response."""
+    if value is None:
+        return label + b" NIL"
+    if isinstance(value, int):
+        return b"%b %d" % (label, value)
+    return literal(label, len(value), binary and b"\0" in value) + value

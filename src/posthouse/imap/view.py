@@ -1,0 +1,245 @@
+"""What one client believes a mailbox to hold: its sequence numbers, and the changes it was not told yet.
+
+A client's sequence numbers only move when we say so: EXPUNGE takes one away, EXISTS adds at the end
+(RFC 9051 section 7.5). So changes by others wait in the view until a safe point, where `tell` turns them into
+responses. Between two of those, numbers and UIDs stand still, whatever happens in the mailbox.
+
+The UIDs of a mailbox are one array, shared by all its views (`UidList`): a view is "the first `count` of
+it", so new messages cost each view two integers, and the views that have seen the same go away share the
+shorter array. Everything here may be told twice: UIDs that are known, or gone, already change nothing.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from posthouse.imap import numbers
+from posthouse.imap.flags import flag_text
+from posthouse.imap.numbers import Ranges, SequenceSet
+
+# Flag changes a view keeps for a client that does not listen. Beyond this it keeps only that it lost some.
+MAX_CHANGED = 2000
+
+
+class UidList:
+    """Ascending UIDs that several views share. It only grows; what a view takes away makes a new one."""
+
+    __slots__ = ("_after", "uids")
+
+    def __init__(self, uids: "array[int]") -> None:
+        self.uids = uids
+        self._after: tuple[tuple[int, ...], UidList] | None = None  # the last UIDs taken away, the list without
+
+    def extend(self, count: int, new: Sequence[int]) -> "UidList":
+        """A list whose first `count` UIDs are ours, followed by `new`: this one, if it can be."""
+        uids = self.uids
+        known = len(uids) - count
+        if known == 0:
+            uids.extend(new)
+            return self
+        if known >= len(new):
+            if uids[count : count + len(new)] == array("I", new):
+                return self
+        elif uids[count:] == array("I", new[:known]):
+            uids.extend(new[known:])
+            return self
+        return UidList(uids[:count] + array("I", new))
+
+    def without(self, count: int, gone: tuple[int, ...]) -> "UidList":
+        """A list that begins with our first `count` UIDs without `gone` (ascending, all among them)."""
+        left = count - len(gone)
+        if self._after is not None and self._after[0] == gone:
+            shared = self._after[1]
+            if len(shared.uids) >= left and _same_after(self.uids, count, gone, shared.uids, left):
+                return shared
+        kept = self.uids[:count]
+        for low, high in reversed(_runs_of_indexes(kept, gone)):
+            del kept[low:high]
+        made = UidList(kept)
+        self._after = (gone, made)
+        return made
+
+
+def _same_after(uids: "array[int]", count: int, gone: tuple[int, ...], other: "array[int]", left: int) -> bool:
+    """Is `other[:left]` equal to `uids[:count]` without `gone`? Compared run by run, so mostly in C."""
+    at = start = 0
+    for low, high in [*_runs_of_indexes(uids, gone, count), (count, count)]:
+        length = low - start
+        if other[at : at + length] != uids[start:low]:
+            return False
+        at += length
+        start = high
+    return at == left
+
+
+def _runs_of_indexes(uids: "array[int]", gone: Iterable[int], count: int | None = None) -> Ranges:
+    end = len(uids) if count is None else count
+    return numbers.runs(bisect_left(uids, uid, 0, end) for uid in gone)
+
+
+class View:
+    """One client's view of its selected mailbox."""
+
+    __slots__ = ("_added", "_changed", "_gone", "_own", "count", "lost_flags", "modseq", "recent", "shared")
+
+    def __init__(self, shared: UidList, count: int, modseq: int, recent: Ranges) -> None:
+        self.shared = shared
+        self.count = count  # messages the client knows of: EXISTS
+        self.modseq = modseq  # of the last change we heard of
+        self.recent = recent  # UIDs that are \Recent in this session, half-open ranges
+        self.lost_flags = 0  # flags changed from this modseq on, and which is not known; 0: none
+        self._added: list[int] = []
+        self._gone: set[int] = set()
+        self._changed: dict[int, tuple[int, int, str]] = {}  # uid: modseq, flags, keywords
+        self._own: set[int] = set()  # modseqs of our own changes that the feed will bring yet
+
+    # What the client's numbers mean
+
+    @property
+    def uids(self) -> "array[int]":
+        """The UIDs; only the first `count` belong to this view."""
+        return self.shared.uids
+
+    def slice(self, low: int, high: int) -> "array[int]":
+        """The UIDs at the indexes from `low` up to, not with, `high`."""
+        return self.shared.uids[low : min(high, self.count)]
+
+    def index(self, uid: int) -> int:
+        """Where the UID stands, from 0; -1 if the client does not know it."""
+        at = bisect_left(self.shared.uids, uid, 0, self.count)
+        return at if at < self.count and self.shared.uids[at] == uid else -1
+
+    def find(self, wanted: SequenceSet, uid: bool, saved: Ranges) -> Ranges | None:
+        """Index ranges of the messages that a set means; None if it names a number that is not there.
+
+        `saved` is what "$" stands for, as UIDs.
+        """
+        if wanted.saved:
+            return self.find_uids(saved)
+        if uid:
+            return numbers.by_uid(wanted, self.shared.uids, self.count)
+        return numbers.by_number(wanted, self.count)
+
+    def find_uids(self, ranges: Iterable[tuple[int, int]]) -> Ranges:
+        """Index ranges of what lies in half-open ranges of UIDs."""
+        uids, count = self.shared.uids, self.count
+        return numbers.merge(
+            (bisect_left(uids, low, 0, count), bisect_left(uids, high, 0, count)) for low, high in ranges
+        )
+
+    def uid_ranges(self, indexes: Ranges) -> Ranges:
+        """UIDs as half-open ranges that hold the messages at these indexes, and none of the view beside them."""
+        uids = self.shared.uids
+        return [(uids[low], uids[high - 1] + 1) for low, high in indexes]
+
+    def recent_count(self) -> int:
+        """How many messages the client was told are \\Recent."""
+        return numbers.total(self.find_uids(self.recent))
+
+    def is_recent(self, uid: int) -> bool:
+        """Is the message \\Recent in this session?"""
+        return bool(self.recent) and numbers.contains(self.recent, uid)
+
+    # What happens in the mailbox
+
+    @property
+    def last_uid(self) -> int:
+        """The highest UID that the client knows of or is about to be told."""
+        if self._added:
+            return self._added[-1]
+        return self.shared.uids[self.count - 1] if self.count else 0
+
+    def added(self, uids: Iterable[int]) -> None:
+        """Messages came in."""
+        last = self.last_uid
+        for uid in uids:
+            if uid > last:
+                self._added.append(uid)
+                last = uid
+
+    def expunged(self, uids: Iterable[int]) -> None:
+        """Messages went away."""
+        for uid in uids:
+            if self.index(uid) >= 0:
+                self._gone.add(uid)
+                self._changed.pop(uid, None)
+            elif self._added:
+                at = bisect_left(self._added, uid)
+                if at < len(self._added) and self._added[at] == uid:
+                    del self._added[at]
+
+    def flags_changed(self, rows: Iterable[tuple[int, int, int, str]]) -> None:
+        """Flags changed: rows of UID, modseq, flags, keywords."""
+        for uid, modseq, flags, keywords in rows:
+            if modseq in self._own or self.index(uid) < 0 or uid in self._gone:
+                continue
+            known = self._changed.get(uid)
+            if known is not None and known[0] > modseq:
+                continue
+            if known is None and len(self._changed) >= MAX_CHANGED:
+                self.lost_flags = min(self.lost_flags or modseq, modseq)
+                continue
+            self._changed[uid] = (modseq, flags, keywords)
+
+    def heard(self, modseq: int) -> None:
+        """The feed has brought all changes up to this modseq."""
+        if modseq > self.modseq:
+            self.modseq = modseq
+            if self._own:
+                self._own = {own for own in self._own if own > modseq}
+
+    def told(self, rows: Iterable[tuple[int, int, int, str]]) -> None:
+        """The client knows these flags already, as it asked for the change: do not tell it again."""
+        for uid, modseq, _, _ in rows:
+            known = self._changed.get(uid)
+            if known is not None and known[0] <= modseq:
+                del self._changed[uid]
+            if modseq > self.modseq:
+                self._own.add(modseq)
+
+    @property
+    def pending(self) -> bool:
+        """Is there anything to tell?"""
+        return bool(self._added or self._gone or self._changed)
+
+    def is_gone(self, uid: int) -> bool:
+        """True for a message that went away, which the client was not told yet."""
+        return uid in self._gone
+
+    # What the client is told
+
+    def tell(self, expunges: bool, rev1: bool, recent: bool = False) -> list[bytes]:
+        """The responses that bring the client up to date, whole lines. Without `expunges` numbers stand still.
+
+        `recent`: messages that are new now are \\Recent in this session.
+        """
+        out: list[bytes] = []
+        if expunges and self._gone:
+            gone = tuple(sorted(self._gone))
+            # From the last one on, so that no number moves before it was said.
+            out += [b"* %d EXPUNGE\r\n" % (self.index(uid) + 1) for uid in reversed(gone)]
+            self.shared = self.shared.without(self.count, gone)
+            self.count -= len(gone)
+            self._gone = set()
+        if self._added:
+            if recent:
+                self._now_recent(self._added[0], self._added[-1] + 1)
+            self.shared = self.shared.extend(self.count, self._added)
+            self.count += len(self._added)
+            self._added = []
+            out.append(b"* %d EXISTS\r\n" % self.count)
+            if rev1:
+                out.append(b"* %d RECENT\r\n" % self.recent_count())
+        if self._changed:
+            for uid in sorted(self._changed):
+                _, flags, keywords = self._changed[uid]
+                text = flag_text(flags, keywords, rev1 and self.is_recent(uid))
+                out.append(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (self.index(uid) + 1, uid, text))
+            self._changed = {}
+        return out
+
+    def _now_recent(self, low: int, high: int) -> None:
+        if self.recent and self.recent[-1][1] >= low:
+            self.recent = [*self.recent[:-1], (self.recent[-1][0], max(high, self.recent[-1][1]))]
+        else:
+            self.recent = [*self.recent, (low, high)]
