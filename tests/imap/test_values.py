@@ -1,8 +1,5 @@
-"""The small parts: numbers, names, dates, flags, patterns, strings, structure, transfer encodings."""
+"""The small parts: numbers, names, dates, flags, patterns, strings, structure encodings."""
 
-import base64
-import binascii
-import quopri
 import re
 import unicodedata
 from array import array
@@ -11,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.imap import body, dates, flags, names, numbers, patterns, replies, structure, transfer
+from posthouse.imap import body, dates, flags, names, numbers, patterns, replies, structure
 from posthouse.mime.scan import scan
 from posthouse.store import model
 
@@ -184,30 +181,3 @@ def test_body_of_odd_headers(odd: bytes, kind: str) -> None:
         message = b'Content-Type: message/rfc822\r\nContent-Disposition: x; a="' + odd + b'"\r\n\r\n' + message
     scanned = scan(message + b"\r\nx\r\n")
     assert body.body(structure.body_structure(scanned)) == structure.body(scanned)
-
-
-# Transfer encodings
-
-
-def undo(encoding: bytes, data: bytes, step: int) -> bytes:
-    decoder = transfer.decoder(encoding)
-    return b"".join(decoder.feed(data[at : at + step]) for at in range(0, len(data), step)) + decoder.finish()
-
-
-@given(st.binary(max_size=300), st.sampled_from([1, 2, 3, 7, 1000]))
-def test_transfer_encodings_are_undone_in_pieces(data: bytes, step: int) -> None:
-    assert undo(b"base64", base64.encodebytes(data), step) == data
-    assert undo(b"base64", base64.b64encode(data).rstrip(b"="), step) == data
-    assert undo(b"quoted-printable", binascii.b2a_qp(data, istext=False), step) == data
-    assert quopri.decodestring(binascii.b2a_qp(data, istext=False)) == data
-
-
-@given(st.binary(max_size=300), st.sampled_from([1, 2, 3, 7]))
-def test_broken_encodings_never_fail_and_cuts_make_no_difference(data: bytes, step: int) -> None:
-    for encoding in (b"base64", b"quoted-printable"):
-        assert undo(encoding, data, step) == undo(encoding, data, 10_000)
-
-
-def test_decoding_is_linear() -> None:
-    decoder = transfer.decoder(b"quoted-printable")
-    assert len(decoder.feed(b" " * 300_000 + b"x" + b"\t " * 100_000 + b"\r\n")) == 300_003

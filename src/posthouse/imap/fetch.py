@@ -5,7 +5,6 @@ needs nothing but these. Sections (BODY[…], BINARY[…]) are found by the offs
 message: `section_value` gives bytes for what is small, and a `Span`, to be sent in pieces, for what is not.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,7 +13,8 @@ from posthouse.imap.body import body
 from posthouse.imap.commands.fetch import FetchRequest, Section
 from posthouse.imap.dates import date_time
 from posthouse.imap.flags import flag_text
-from posthouse.imap.transfer import decoder
+from posthouse.mime.bodies import decode, decoder, is_known
+from posthouse.mime.header import selector
 from posthouse.mime.scan import Scan
 from posthouse.mime.sections import find_part, find_section
 
@@ -120,7 +120,7 @@ def section_value(section: Section, source: Source) -> bytes | int | Span | None
         if found is None:
             return None
         header = source.read(*found)
-        chosen = choose_fields(header, section.fields, section.part.endswith(b"NOT"))
+        chosen = selector(section.fields, section.part.endswith(b"NOT"))(header)
         if section.partial is not None:
             first, count = section.partial
             chosen = chosen[first : first + count]
@@ -170,14 +170,13 @@ def _binary(section: Section, source: Source) -> bytes | int | Span | None:
             return end - start
         start, end = _cut((start, end), section.partial)
         return source.read(start, end) if end - start <= SMALL else Span(start, end)
-    if encoding not in (b"base64", b"quoted-printable"):
+    if not is_known(encoding):
         raise UnknownEncoding
     if section.size_only:
         return decoded_size(source, start, end, encoding)
     if end - start > SMALL:
         return Span(start, end, encoding, section.partial)
-    undo = decoder(encoding)
-    decoded = undo.feed(source.read(start, end)) + undo.finish()
+    decoded = decode(source.read(start, end), encoding)
     if section.partial is not None:
         first, count = section.partial
         return decoded[first : first + count]
@@ -191,25 +190,6 @@ def decoded_size(source: Source, start: int, end: int, encoding: bytes) -> int:
     for at in range(start, end, SMALL):
         size += len(undo.feed(source.read(at, min(at + SMALL, end))))
     return size + len(undo.finish())
-
-
-@lru_cache(512)
-def _fields_pattern(names: tuple[bytes, ...]) -> "re.Pattern[bytes]":
-    # A field is its first line and all that follow with a blank in front (RFC 5322 section 2.2.3).
-    alternatives = b"|".join(re.escape(name) for name in names)
-    return re.compile(rb"(?im)^(?:" + alternatives + rb")[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z)")
-
-
-def choose_fields(header: bytes, names: tuple[bytes, ...], others: bool) -> bytes:
-    """The named fields of a header (or all others), in their order, and the empty line (RFC 9051 section 6.4.5.1)."""
-    pattern = _fields_pattern(names)
-    if not others:
-        found = pattern.findall(header)
-        return b"".join(found) + (b"\r\n" if not found or found[-1].endswith(b"\n") else b"\r\n\r\n")
-    left = pattern.sub(b"", header)
-    if left in (b"", b"\r\n", b"\n") or left.endswith((b"\n\r\n", b"\n\n")):
-        return left or b"\r\n"
-    return left + (b"\r\n" if left.endswith(b"\n") else b"\r\n\r\n")
 
 
 def literal(label: bytes, size: int, binary: bool) -> bytes:
