@@ -1,9 +1,9 @@
 """The embedded database: SQLite (Multiple Ciphers) in WAL mode, one writer thread, several readers.
 
-Group commit: the writer takes all waiting transactions, runs each inside a savepoint, commits and
-syncs once (`synchronous=FULL`), and only then resolves their futures. A transaction that fails is
-rolled back to its savepoint and its neighbours go on; if the commit itself fails, all of the group
-have failed. While one group syncs, the next one gathers.
+Group commit: the writer takes all waiting transactions, commits and syncs once (`synchronous=FULL`), and only
+then resolves their futures. If one fails, the group is run again with each in a savepoint, so that only that
+one is undone and its neighbours go on; if the commit itself fails, all of the group have failed. While one group
+syncs, the next one gathers.
 
 Reads run on `readers` threads with a connection each, on a snapshot (a deferred transaction).
 """
@@ -214,34 +214,44 @@ class SqliteDatabase:
                 return
 
     def _commit(self, group: list[_Job]) -> tuple[list[Outcome], list[Change]]:
-        """Run a group in one transaction. Never raises: each job has its outcome."""
+        """Run a group in one transaction. Never raises: each job has its outcome.
+
+        First all of it without savepoints, as nearly always nothing fails and every statement hands the
+        interpreter lock to and fro. If one fails, the whole is undone and run again, each in its savepoint.
+        """
         con = cast(apsw.Connection, self._con)
-        outcomes: list[Outcome] = []
-        changes: list[Change] = []
+        for careful in (False, True) if len(group) > 1 else (True,):
+            outcomes: list[Outcome] = []
+            changes: list[Change] = []
+            try:
+                con.execute("BEGIN IMMEDIATE").close()
+                for job in group:
+                    tx = SqliteTx(con, self.files)
+                    result, error = self._run(con, job, tx) if careful else (job.work(tx), None)
+                    outcomes.append((job.future, result, error))
+                    if error is None:
+                        changes += tx.changes
+                con.execute("COMMIT").close()
+                return outcomes, changes
+            except Exception as error:
+                # A job failed, the commit did, or a full disk made SQLite undo everything: nothing stands.
+                if con.in_transaction:
+                    with contextlib.suppress(apsw.Error):
+                        con.execute("ROLLBACK").close()
+                failure = translate(error)
+        return [(job.future, None, failure) for job in group], []
+
+    def _run(self, con: apsw.Connection, job: _Job, tx: SqliteTx) -> tuple[Any, BaseException | None]:
+        """One job in its savepoint: if it fails, its changes are undone and its neighbours' stay."""
+        con.execute("SAVEPOINT job").close()
         try:
-            con.execute("BEGIN IMMEDIATE").close()
-            for job in group:
-                tx = SqliteTx(con, self.files)
-                con.execute("SAVEPOINT job").close()
-                try:
-                    result = job.work(tx)
-                except Exception as error:
-                    con.execute("ROLLBACK TO job").close()
-                    con.execute("RELEASE job").close()
-                    outcomes.append((job.future, None, translate(error)))
-                    continue
-                con.execute("RELEASE job").close()
-                outcomes.append((job.future, result, None))
-                changes += tx.changes
-            con.execute("COMMIT").close()
+            result = job.work(tx)
         except Exception as error:
-            # The commit failed, or a full disk made SQLite roll everything back: nothing of the group stands.
-            if con.in_transaction:
-                with contextlib.suppress(apsw.Error):
-                    con.execute("ROLLBACK").close()
-            failure = translate(error)
-            return [(job.future, None, failure) for job in group], []
-        return outcomes, changes
+            con.execute("ROLLBACK TO job").close()
+            con.execute("RELEASE job").close()
+            return None, translate(error)
+        con.execute("RELEASE job").close()
+        return result, None
 
     def _resolve(self, outcomes: list[Outcome], changes: list[Change]) -> None:
         for future, result, error in outcomes:
