@@ -35,9 +35,9 @@ def decode(data: bytes, size: int) -> tuple[bytes, bool, bytes | None]:
 
 
 # Dense in what matters: random bytes would hardly ever make a CRLF.
-_texts = st.lists(
-    st.sampled_from([b"\r\n", b".", b"\r", b"\n", b"a", b"..", b"\r\n.", b"bc"]), max_size=24
-).map(b"".join)
+_texts = st.lists(st.sampled_from([b"\r\n", b".", b"\r", b"\n", b"a", b"..", b"\r\n.", b"bc"]), max_size=24).map(
+    b"".join
+)
 
 
 @given(_texts, st.integers(1, 9))

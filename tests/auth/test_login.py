@@ -1,0 +1,109 @@
+"""Logins: right and wrong passwords, what is remembered, when a client must wait. Time is a fake clock."""
+
+import asyncio
+import io
+
+import pytest
+
+from posthouse.auth import passwords
+from posthouse.auth.login import FREE_TRIES, Login, Logins
+from posthouse.base import log
+from posthouse.base.errors import Permanent
+from posthouse.store import accounts
+from posthouse.store.feed import ChangeFeed
+from posthouse.store.sqlite import SqliteDatabase
+from tests.support.clock import FakeClock
+from tests.support.store import opened
+
+NOW = 1_700_000_000_000_000
+PASSWORD = "correct horse battery"
+
+
+async def prepared(database: SqliteDatabase, clock: FakeClock, trusted: str = "") -> tuple[Logins, int, io.BytesIO]:
+    written = io.BytesIO()
+    log.configure("json", "debug", written)
+    feed = ChangeFeed()
+    database.on_commit(feed.publish)
+    await database.write(accounts.add_domain, "example.org", NOW)
+    secret = passwords.hash_password(PASSWORD)
+    alice = await database.write(accounts.add_account, "alice@example.org", secret, NOW)
+    return Logins(database, clock, feed, log.get_logger(), lambda ip: ip == trusted), alice, written
+
+
+def test_right_wrong_and_unknown() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            logins, alice, written = await prepared(database, FakeClock())
+            wanted = Login(alice, "alice@example.org")
+            assert await logins.verify("alice@example.org", PASSWORD, "192.0.2.1", "imap") == wanted
+            assert await logins.verify("ALICE", PASSWORD, "192.0.2.1", "imap") == wanted
+            for name, password in [("alice", "wrong"), ("nobody", PASSWORD), ("", ""), ("alice", "\0"), ("al\0", "x")]:
+                assert await logins.verify(name, password, "192.0.2.1", "imap") is None
+            assert PASSWORD.encode() not in written.getvalue()
+            assert b'"event":"login.refused"' in written.getvalue()
+            logins.close()
+
+    asyncio.run(main())
+
+
+def test_a_new_password_ends_what_was_remembered() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            logins, alice, _ = await prepared(database, FakeClock())
+            assert await logins.verify("alice", PASSWORD, "192.0.2.1", "imap")
+            new = passwords.hash_password("another password")
+            await database.write(accounts.set_password, alice, new)
+            assert await logins.verify("alice", PASSWORD, "192.0.2.1", "imap") is None
+            assert await logins.verify("alice", "another password", "192.0.2.1", "imap")
+            logins.close()
+
+    asyncio.run(main())
+
+
+def test_wrong_passwords_make_the_next_try_wait_and_the_wait_ends() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            clock = FakeClock()
+            logins, _, _ = await prepared(database, clock, trusted="127.0.0.1")
+            for _ in range(FREE_TRIES):
+                assert await logins.verify("alice", "wrong", "192.0.2.1", "smtp") is None
+                assert await logins.verify("alice", "wrong", "127.0.0.1", "smtp") is None
+            assert await logins.verify("alice", PASSWORD, "192.0.2.1", "smtp") is None, "must wait"
+            assert await logins.verify("alice", PASSWORD, "127.0.0.1", "smtp"), "trusted networks never wait"
+            logins.forget()
+            assert await logins.verify("alice", PASSWORD, "192.0.2.9", "smtp"), "others are not kept out"
+            logins.forget()
+            clock.advance(61)
+            assert await logins.verify("alice", PASSWORD, "192.0.2.1", "smtp"), "the wait ended"
+            logins.close()
+
+    asyncio.run(main())
+
+
+def test_an_old_hash_is_replaced_at_login() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            logins, alice, _ = await prepared(database, FakeClock())
+            import argon2
+
+            old = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+            await database.write(accounts.set_password, alice, old)
+            assert await logins.verify("alice", PASSWORD, "192.0.2.1", "imap")
+            login = await database.read(accounts.find_login, "alice")
+            assert login is not None
+            assert login.secret != old
+            assert not passwords.needs_rehash(login.secret)
+            logins.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("password", ["", "short", "x" * 1025, "with\0nul-byte"])
+def test_passwords_that_are_refused(password: str) -> None:
+    with pytest.raises(Permanent):
+        passwords.hash_password(password)
+
+
+def test_a_damaged_hash_is_no_password() -> None:
+    assert not passwords.verify("not a hash", "x")
+    assert not passwords.needs_rehash("not a hash")
