@@ -73,7 +73,30 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
     return process, json.loads(ready)["ports"]
 
 
-async def submit(port: int, name: str, acknowledged: dict[str, int], recipients: list[str]) -> None:
+class Tally:
+    """What was acknowledged; `reached(n)` waits until that many are, or nobody sends any more."""
+
+    def __init__(self) -> None:
+        self.marks: set[str] = set()
+        self.senders = 0
+        self._changed = asyncio.Condition()
+
+    async def add(self, mark: str) -> None:
+        self.marks.add(mark)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def end(self) -> None:
+        self.senders -= 1
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def reached(self, count: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.marks) >= count or not self.senders)
+
+
+async def submit(port: int, name: str, tally: Tally, recipients: list[str]) -> None:
     """Send messages until the server dies; note the ones it answered 250."""
     number = 0
     try:
@@ -98,12 +121,13 @@ async def submit(port: int, name: str, acknowledged: dict[str, int], recipients:
             filler = "x" * random.Random(mark).choice([10, 3000, 90_000])
             answer = await say(f"Subject: {mark}\r\n\r\n{filler}\r\n.")
             if answer.startswith(b"250"):
-                acknowledged[mark] = 1
+                await tally.add(mark)
     except (OSError, asyncio.IncompleteReadError):
         pass
     finally:
         if "writer" in locals():
             writer.close()
+        await tally.end()
 
 
 def listing(port: int, account: str) -> list[tuple[int, str]]:
@@ -128,41 +152,41 @@ def listing(port: int, account: str) -> list[tuple[int, str]]:
 def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     seed = int(os.environ.get("POSTHOUSE_CRASH_SEED", "20261123"))
     chance = random.Random(seed)
-    acknowledged: dict[str, int] = {}
+    config = tmp_path / "posthouse.toml"
+    command = [sys.executable, "-m", "posthouse", "--config", str(config)]
+
+    def prepare(sink: int) -> None:
+        config.write_text(CONFIG.format(sink=sink))
+        subprocess.run([*command, "domain", "add", "posthouse.test"], check=True, capture_output=True)
+        add = [*command, "account", "add", "bob@posthouse.test", "--password-stdin"]
+        subprocess.run(add, input=PASSWORD.encode(), check=True, capture_output=True)
 
     async def main() -> None:
+        tally = Tally()
         async with Sink() as sink:
-            config = tmp_path / "posthouse.toml"
-            config.write_text(CONFIG.format(sink=sink.port))
-            command = [sys.executable, "-m", "posthouse", "--config", str(config)]
-            subprocess.run([*command, "domain", "add", "posthouse.test"], check=True, capture_output=True)
-            subprocess.run(
-                [*command, "account", "add", "bob@posthouse.test", "--password-stdin"],
-                input=PASSWORD.encode(), check=True, capture_output=True,
-            )  # fmt: skip
+            await asyncio.to_thread(prepare, sink.port)
             seen: list[tuple[int, str]] = []
+            load: list[asyncio.Task[None]] = []
             for round_ in range(ROUNDS):
                 process, ports = await asyncio.to_thread(start, tmp_path)
                 try:
                     now = await asyncio.to_thread(listing, ports["imap"], "bob@posthouse.test")
                     assert now[: len(seen)] == seen, "what was there once stays, in its order"
                     seen = now
+                    tally.senders = SENDERS
+                    both = ["bob@posthouse.test", "out@elsewhere.test"]
                     load = [
-                        asyncio.create_task(
-                            submit(ports["smtp"], f"{round_}-{n}", acknowledged,
-                                   ["bob@posthouse.test", "out@elsewhere.test"])
-                        )
-                        for n in range(SENDERS)
-                    ]  # fmt: skip
-                    target = len(acknowledged) + chance.randrange(5, 60)
-                    while len(acknowledged) < target and not all(task.done() for task in load):
-                        await asyncio.sleep(0)  # let the senders run: the moment of death is counted in messages
+                        asyncio.create_task(submit(ports["smtp"], f"{round_}-{n}", tally, both)) for n in range(SENDERS)
+                    ]
+                    # The moment of death is counted in messages, not in seconds.
+                    await tally.reached(len(tally.marks) + chance.randrange(5, 60))
                 finally:
                     process.send_signal(signal.SIGKILL)
                     process.wait()
                     if process.stdout:
                         process.stdout.close()
                 await asyncio.gather(*load)
+            acknowledged = tally.marks
             process, ports = await asyncio.to_thread(start, tmp_path)
             try:
                 rows = await asyncio.to_thread(listing, ports["imap"], "bob@posthouse.test")
@@ -170,7 +194,7 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
                 assert uids == sorted(set(uids))
                 subjects = [subject for _, subject in rows]
                 assert len(subjects) == len(set(subjects)), "nothing twice"
-                missing = acknowledged.keys() - set(subjects)
+                missing = acknowledged - set(subjects)
                 assert not missing, f"acknowledged and lost: {sorted(missing)[:5]}"
                 await sink.wait_for(set(subjects), 120)
             finally:

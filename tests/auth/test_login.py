@@ -73,7 +73,7 @@ def test_wrong_passwords_make_the_next_try_wait_and_the_wait_ends() -> None:
             logins.forget()
             assert await logins.verify("alice", PASSWORD, "192.0.2.9", "smtp"), "others are not kept out"
             logins.forget()
-            clock.advance(61)
+            await clock.advance(61)
             assert await logins.verify("alice", PASSWORD, "192.0.2.1", "smtp"), "the wait ended"
             logins.close()
 
