@@ -78,7 +78,8 @@ def parse(text: str, name: str = "transcript") -> Transcript:
     """Read a transcript."""
     settings: dict[str, Any] = {}
     steps: list[Step] = []
-    send, action, expect, closed, first = b"", "", [], False, 0
+    expect: list[str] = []
+    send, action, closed, first = b"", "", False, 0
 
     def turn() -> None:
         nonlocal send, action, expect, closed

@@ -1,0 +1,561 @@
+"""`SmtpClient`: one SMTP connection, client side: relaying, submission, `posthouse send` (RFC 5321).
+
+It greets (EHLO, HELO where that fails), upgrades to TLS, authenticates, and sends any number of
+messages, each to many recipients with a result for each; pipelined where that is offered (RFC 2920).
+Routes, retries, TLS policy and timers are for `queue`: `patience` says how long to wait now.
+
+A driver is a loop: ask `next_event()`, send `take_output()`; if there was no event, read and `receive()`,
+or call `lost()` when the connection is gone. After each event the driver says what comes next by one
+of the methods; the event tells which. What the server sends never makes the engine raise. A transaction
+that was begun always ends with `Sent`, whatever breaks; `closed` then tells whether another can follow.
+"""
+
+from base64 import b64encode
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from posthouse.smtp.grammar import from_base64
+from posthouse.smtp.replies import Reply
+from posthouse.smtp.reply_reader import BadReply, ReplyReader
+from posthouse.wire import sasl
+from posthouse.wire.address import Address, parse_path
+from posthouse.wire.buffer import ReceiveBuffer
+from posthouse.wire.dots import DotEncoder
+
+# Seconds to wait for the reply to each command (RFC 5321 section 4.5.3.2); "content" is for each piece
+# to be taken, "end" for the reply after it. What the RFC leaves open is ours.
+TIMEOUTS: Mapping[str, float] = {
+    "greeting": 300.0,
+    "EHLO": 300.0,
+    "HELO": 300.0,
+    "STARTTLS": 120.0,
+    "AUTH": 120.0,
+    "MAIL": 300.0,
+    "RCPT": 300.0,
+    "DATA": 120.0,
+    "content": 180.0,
+    "end": 600.0,
+    "RSET": 120.0,
+    "QUIT": 10.0,
+}
+
+MAX_TRANSCRIPT = 256 * 1024  # characters; then it says so and stops
+
+# Replies that no server gave: what happened on our side of the wire. See `Result.remote`.
+LOST = Reply(451, "4.4.2", "The connection was lost")
+OUT_OF_STEP = Reply(451, "4.5.0", "The server sent something that is not SMTP")
+BAD_ADDRESS = Reply(553, "5.1.3", "This is not an address that SMTP can carry")
+UTF8_NOT_OFFERED = Reply(553, "5.6.7", "The address is not ASCII and the server does not offer SMTPUTF8")
+NO_MECHANISM = Reply(504, "5.7.4", "The server offers no authentication mechanism that we know")
+AUTH_NEEDS_TLS = Reply(538, "5.7.11", "Not sending the password without TLS")
+TLS_NOT_OFFERED = Reply(502, "5.7.4", "The server does not offer STARTTLS")
+
+
+class Ready(NamedTuple):
+    """Greeted; nothing under way. Next: start_tls, authenticate, send, quit."""
+
+    extensions: Mapping[str, str]  # "SIZE": "52428800"; empty after HELO
+
+
+class StartTls(NamedTuple):
+    """The server waits for the handshake. Next: `tls_started()` once it is done."""
+
+
+class TlsRefused(NamedTuple):
+    """No TLS; the connection is as it was. Next: as after Ready."""
+
+    reply: Reply
+
+
+class Authenticated(NamedTuple):
+    """Next: send, quit."""
+
+    reply: Reply
+
+
+class AuthRefused(NamedTuple):
+    """Next: as after Ready."""
+
+    reply: Reply
+    remote: bool
+
+
+class NeedContent(NamedTuple):
+    """Send the message: `content(chunk)` as often as needed, `end_content()`; `abort()` if it breaks off."""
+
+
+class Result(NamedTuple):
+    """What became of one recipient."""
+
+    recipient: str
+    reply: Reply
+    command: str  # what it answers: "RCPT", "end" (of the content), ... or "" for a lost connection
+    remote: bool  # whether the server said it; if not, it is ours
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the server took the message for this recipient."""
+        return self.reply.code < 300
+
+
+class Sent(NamedTuple):
+    """The transaction is over: one result for each recipient, in their order. Next: send, quit, unless closed."""
+
+    results: tuple[Result, ...]
+
+
+class Failed(NamedTuple):
+    """The connection is of no more use, and no transaction was under way. `closed` is set."""
+
+    reply: Reply
+    command: str
+    remote: bool
+
+
+class Closed(NamedTuple):
+    """QUIT is done."""
+
+
+Event = Ready | StartTls | TlsRefused | Authenticated | AuthRefused | NeedContent | Sent | Failed | Closed
+
+
+class _Command(NamedTuple):
+    name: str  # as in TIMEOUTS
+    line: str
+    recipient: int = -1  # RCPT: which
+
+
+class _Transaction:
+    """One message on its way. Each recipient has its result, or None as long as it has none."""
+
+    __slots__ = ("accepted", "recipients", "refusal", "results")
+
+    def __init__(self, recipients: Sequence[str]) -> None:
+        self.recipients = recipients
+        self.results: list[Result | None] = [None] * len(recipients)
+        self.accepted: list[int] = []  # RCPT was answered 2yz
+        self.refusal: Reply | None = None  # of MAIL
+
+    def decide(self, index: int, reply: Reply, command: str, remote: bool) -> None:
+        if self.results[index] is None:
+            self.results[index] = Result(self.recipients[index], reply, command, remote)
+
+    def decide_rest(self, reply: Reply, command: str, remote: bool) -> None:
+        for index in range(len(self.results)):
+            self.decide(index, reply, command, remote)
+
+
+class SmtpClient:
+    """Bytes and wishes in, events and bytes out. `hostname` is what we say in EHLO."""
+
+    def __init__(
+        self,
+        hostname: str,
+        *,
+        secure: bool = False,
+        pipelining: bool = True,
+        timeouts: Mapping[str, float] = TIMEOUTS,
+    ) -> None:
+        self._hostname = hostname
+        self._pipelining = pipelining
+        self._timeouts = timeouts
+        self._buffer = ReceiveBuffer()
+        self._reader = ReplyReader()
+        self._output: list[bytes] = []
+        self._events: deque[Event] = deque()
+        self._expected: deque[_Command] = deque([_Command("greeting", "")])  # whose replies are to come
+        self._todo: deque[_Command] = deque()  # not sent yet
+        self._transaction: _Transaction | None = None
+        self._encoder: DotEncoder | None = None  # content is under way
+        self._octets = 0
+        self._mail_open = False  # the server may hold a transaction that was not finished
+        self._mechanism: sasl.ClientMechanism | None = None
+        self.secure = secure
+        self.closed = False
+        self.greeting: Reply | None = None
+        self.extensions: dict[str, str] = {}
+        self.transcript: list[str] = []  # "C: ", "S: ", "! " and text; no content, no secrets
+        self._noted = 0
+
+    # For the stream
+
+    def receive(self, data: bytes) -> None:
+        """Add bytes from the server."""
+        if not self.closed:
+            self._buffer.feed(data)
+
+    def lost(self, why: str = "") -> None:
+        """The connection is gone or timed out; `why` is for people."""
+        if not self.closed:
+            self._note("!", why or LOST.text)
+            self._fail(LOST._replace(text=why) if why else LOST, remote=False)
+
+    def next_event(self) -> Event | None:
+        """The next event, or None: more bytes are needed, or the driver has not said what comes next."""
+        while not self._events and not self.closed:
+            try:
+                reply = self._reader.next(self._buffer)
+            except BadReply as error:
+                self._note("!", str(error))
+                self._fail(OUT_OF_STEP, remote=False)
+                break
+            if reply is None:
+                return None
+            for line in self._reader.lines:
+                self._note("S:", line)
+            self._take(reply)
+        return self._events.popleft() if self._events else None
+
+    def take_output(self) -> bytes:
+        """The bytes to send since the last call."""
+        output = b"".join(self._output)
+        self._output.clear()
+        return output
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not used yet."""
+        return len(self._buffer)
+
+    @property
+    def patience(self) -> float:
+        """How many seconds to wait for the next bytes from the server, or for it to take ours."""
+        return self._timeouts.get(self._phase, 300.0)
+
+    @property
+    def _phase(self) -> str:
+        if self._encoder is not None:
+            return "content"
+        return self._expected[0].name if self._expected else ""
+
+    def take_transcript(self) -> list[str]:
+        """The transcript since the last call: one message's, where several share the connection."""
+        lines, self.transcript, self._noted = self.transcript, [], 0
+        return lines
+
+    # For the driver
+
+    def offers(self, extension: str) -> bool:
+        """Whether the server announced the extension."""
+        return extension in self.extensions
+
+    def start_tls(self) -> None:
+        """Ask for TLS. Event: StartTls or TlsRefused."""
+        self._idle()
+        if self.offers("STARTTLS"):
+            self._command(_Command("STARTTLS", "STARTTLS"))
+        else:
+            self._events.append(TlsRefused(TLS_NOT_OFFERED))
+
+    def tls_started(self, what: str = "") -> None:
+        """The handshake is done. All that was known is forgotten (RFC 3207 section 4.2). Event: Ready."""
+        self.secure = True
+        self.extensions = {}
+        self._note("!", f"TLS started {what}".rstrip())
+        self._command(_Command("EHLO", f"EHLO {self._hostname}"))
+
+    def authenticate(self, name: str, password: str, *, plaintext: bool = False) -> None:
+        """Log in; `plaintext` allows showing the password without TLS. Event: Authenticated or AuthRefused."""
+        self._idle()
+        offered = self.extensions.get("AUTH", "").upper().split()
+        best = next((m for m in ("PLAIN", "LOGIN") if m in offered), None)
+        if best is None:
+            self._events.append(AuthRefused(NO_MECHANISM, False))
+        elif best in sasl.PLAINTEXT and not (self.secure or plaintext):
+            self._events.append(AuthRefused(AUTH_NEEDS_TLS, False))
+        else:
+            self._mechanism = sasl.client(best, name, password)
+            assert self._mechanism is not None
+            initial = self._mechanism.initial
+            if initial is None:
+                self._command(_Command("AUTH", f"AUTH {best}"))
+            else:
+                self._mechanism.initial = None
+                self._secret(f"AUTH {best} ", b64encode(initial))
+
+    def send(
+        self,
+        sender: str,
+        recipients: Sequence[str],
+        *,
+        size: int | None = None,
+        eight_bit: bool = False,
+        smtputf8: bool = False,
+    ) -> None:
+        """Send a message to `recipients`. `smtputf8`: its header needs it; addresses speak for themselves.
+
+        Events: NeedContent and Sent, or Sent alone. Content with 8-bit octets goes to a server without
+        8BITMIME as it is, which is what everybody does and what works.
+        """
+        self._idle()
+        self._transaction = transaction = _Transaction(tuple(recipients))
+        reverse_path = _path(sender)
+        if reverse_path is None or not recipients:
+            transaction.decide_rest(BAD_ADDRESS, "MAIL", False)
+            return self._finish()
+        limit = self.extensions.get("SIZE", "")
+        if size is not None and limit.isdecimal() and 0 < int(limit[:20]) < size:
+            text = f"The message has {size} octets; the server takes {limit} at most"
+            transaction.decide_rest(Reply(552, "5.3.4", text), "MAIL", False)
+            return self._finish()
+        utf8 = self.offers("SMTPUTF8")
+        if (smtputf8 or not reverse_path.is_ascii) and not utf8:
+            transaction.decide_rest(UTF8_NOT_OFFERED, "MAIL", False)
+            return self._finish()
+        commands = []
+        for index, recipient in enumerate(recipients):
+            path = _path(recipient)
+            if path is None or not path.local_part:
+                transaction.decide(index, BAD_ADDRESS, "RCPT", False)
+            elif not path.is_ascii and not utf8:
+                transaction.decide(index, UTF8_NOT_OFFERED, "RCPT", False)
+            else:
+                smtputf8 = smtputf8 or not path.is_ascii
+                commands.append(_Command("RCPT", f"RCPT TO:<{path}>", index))
+        if not commands:
+            return self._finish()
+        mail = f"MAIL FROM:<{reverse_path}>"
+        if size is not None and self.offers("SIZE"):
+            mail += f" SIZE={size}"
+        if eight_bit and self.offers("8BITMIME"):
+            mail += " BODY=8BITMIME"
+        if smtputf8 or not reverse_path.is_ascii:
+            mail += " SMTPUTF8"
+        if self._mail_open:
+            self._mail_open = False
+            self._todo.append(_Command("RSET", "RSET"))
+        self._todo.append(_Command("MAIL", mail))
+        self._todo.extend(commands)
+        self._todo.append(_Command("DATA", "DATA"))
+        return self._proceed()
+
+    def content(self, chunk: bytes) -> None:
+        """A piece of the message: dots are added, a bare CR or LF becomes CRLF."""
+        if self._encoder is not None:
+            encoded = self._encoder.encode(chunk)
+            self._octets += len(encoded)
+            self._output.append(encoded)
+
+    def end_content(self) -> None:
+        """The message is complete. Event: Sent."""
+        if self._encoder is not None:
+            end = self._encoder.finish()
+            self._output.append(end)
+            self._encoder = None
+            self._note("C:", f"({self._octets + len(end)} octets of content)")
+            self._expected.append(_Command("end", ""))
+
+    def abort(self, why: str = "The message could not be read to its end") -> None:
+        """Give up at once. The server gets no end of data, so it delivers nothing. Then close the stream."""
+        if not self.closed:
+            self._note("!", why)
+            self._output.clear()
+            self._fail(Reply(451, "4.3.0", why), remote=False)
+
+    def quit(self) -> None:
+        """Say goodbye. Event: Closed; who is in a hurry just closes the stream."""
+        if not self.closed:
+            self._command(_Command("QUIT", "QUIT"))
+
+    # Sending
+
+    def _idle(self) -> None:
+        if self.closed or self._expected or self._transaction is not None or self._events:
+            raise RuntimeError("the connection is closed, or something else is under way")
+
+    def _command(self, command: _Command) -> None:
+        self._output.append(command.line.encode() + b"\r\n")
+        self._note("C:", command.line)
+        self._expected.append(command)
+
+    def _secret(self, prefix: str, secret: bytes) -> None:
+        self._output.append(prefix.encode() + (secret or b"=" * bool(prefix)) + b"\r\n")
+        self._note("C:", prefix + "(secret)")
+        self._expected.append(_Command("AUTH", ""))
+
+    def _proceed(self) -> None:
+        """Send of the transaction what may be sent now: all of it, or one command when the last is answered."""
+        pipelining = self._pipelining and self.offers("PIPELINING")
+        while self._todo and (pipelining or not self._expected):
+            self._command(self._todo.popleft())
+
+    def _note(self, who: str, text: str) -> None:
+        if self._noted < MAX_TRANSCRIPT:
+            self.transcript.append(f"{who} {text}")
+            self._noted += len(text) + 80  # and what a short string costs in memory
+            if self._noted >= MAX_TRANSCRIPT:
+                self.transcript.append("! more lines were left out")
+
+    # Replies
+
+    def _take(self, reply: Reply) -> None:
+        if self._encoder is not None or not self._expected:
+            # A reply out of turn, or in the midst of the content: only a goodbye makes sense there.
+            self._fail(reply if reply.code >= 400 else OUT_OF_STEP, remote=reply.code >= 400)
+            return
+        command = self._expected.popleft()
+        if reply.code == 421:
+            self._fail(reply, remote=True, command=command.name)
+            return
+        _TAKERS[command.name](self, reply, command)
+
+    def _take_greeting(self, reply: Reply, command: _Command) -> None:
+        self.greeting = reply
+        if reply.code // 100 == 2:
+            self._command(_Command("EHLO", f"EHLO {self._hostname}"))
+        else:
+            self._fail(reply, remote=True, command=command.name)
+
+    def _take_hello(self, reply: Reply, command: _Command) -> None:
+        if reply.code // 100 == 2:
+            self.extensions = _extensions(reply.text) if command.name == "EHLO" else {}
+            self._events.append(Ready(self.extensions))
+        elif command.name == "EHLO" and reply.code >= 500:
+            self._command(_Command("HELO", f"HELO {self._hostname}"))
+        else:
+            self._fail(reply, remote=True, command=command.name)
+
+    def _take_starttls(self, reply: Reply, command: _Command) -> None:
+        if reply.code != 220:
+            self._events.append(TlsRefused(reply))
+        elif self._buffer:
+            # Bytes injected before the handshake would be taken for protected ones (CVE-2011-0411 and kin).
+            self._note("!", "the server sent more before the TLS handshake")
+            self._fail(OUT_OF_STEP, remote=False, command=command.name)
+        else:
+            self._events.append(StartTls())
+
+    def _take_auth(self, reply: Reply, _command: _Command) -> None:
+        if reply.code == 334 and self._mechanism is not None:
+            challenge = from_base64(reply.text.strip().encode())
+            response = self._mechanism.step(challenge) if challenge is not None else None
+            if response is None:
+                self._mechanism = None
+                self._command(_Command("AUTH", "*"))
+            else:
+                self._secret("", b64encode(response))
+            return
+        self._mechanism = None
+        if reply.code // 100 == 2:
+            self._events.append(Authenticated(reply))
+        else:
+            self._events.append(AuthRefused(reply if reply.code >= 400 else OUT_OF_STEP, reply.code >= 400))
+
+    def _take_rset(self, _reply: Reply, _command: _Command) -> None:
+        self._proceed()
+
+    def _take_mail(self, reply: Reply, command: _Command) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        if reply.code // 100 != 2:
+            transaction.refusal = _refusal(reply)
+            transaction.decide_rest(transaction.refusal, command.name, reply.code >= 400)
+            self._todo.clear()
+        else:
+            self._mail_open = True
+        self._go_on()
+
+    def _take_rcpt(self, reply: Reply, command: _Command) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        if reply.code // 100 == 2:
+            transaction.accepted.append(command.recipient)
+        else:
+            transaction.decide(command.recipient, _refusal(reply), command.name, reply.code >= 400)
+        if self._todo and self._todo[0].name == "DATA" and not transaction.accepted:
+            self._todo.clear()
+        self._go_on()
+
+    def _take_data(self, reply: Reply, command: _Command) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        if reply.code == 354:
+            if transaction.refusal is None and transaction.accepted:
+                self._encoder = DotEncoder()
+                self._octets = 0
+                self._events.append(NeedContent())
+            else:
+                # Pipelined, and nobody is left to get it (RFC 2920 section 3.1): an empty message, which
+                # a server without recipients refuses.
+                self._output.append(b".\r\n")
+                self._note("C:", ".")
+                self._expected.append(_Command("end", ""))
+            return
+        transaction.decide_rest(_refusal(reply), command.name, reply.code >= 400)
+        self._finish()
+
+    def _take_end(self, reply: Reply, command: _Command) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        self._mail_open = False
+        result = reply if reply.code // 100 == 2 else _refusal(reply)
+        transaction.decide_rest(result, command.name, reply.code >= 400 or result is reply)
+        self._finish()
+
+    def _take_quit(self, _reply: Reply, _command: _Command) -> None:
+        self.closed = True
+        self._events.append(Closed())
+
+    def _go_on(self) -> None:
+        self._proceed()
+        if not self._expected:
+            self._finish()
+
+    def _finish(self) -> None:
+        transaction, self._transaction = self._transaction, None
+        assert transaction is not None
+        self._events.append(Sent(tuple(result for result in transaction.results if result is not None)))
+
+    def _fail(self, reply: Reply, *, remote: bool, command: str = "") -> None:
+        command = command or (self._phase if remote else "")
+        quitting = any(expected.name == "QUIT" for expected in self._expected) or command == "QUIT"
+        self.closed = True
+        self._expected.clear()
+        self._todo.clear()
+        self._buffer.clear()
+        self._encoder = self._mechanism = None
+        if self._transaction is not None:
+            self._transaction.decide_rest(reply, command, remote)
+            self._finish()
+        else:
+            self._events.append(Closed() if quitting else Failed(reply, command, remote))
+
+
+_TAKERS = {
+    "greeting": SmtpClient._take_greeting,
+    "EHLO": SmtpClient._take_hello,
+    "HELO": SmtpClient._take_hello,
+    "STARTTLS": SmtpClient._take_starttls,
+    "AUTH": SmtpClient._take_auth,
+    "RSET": SmtpClient._take_rset,
+    "MAIL": SmtpClient._take_mail,
+    "RCPT": SmtpClient._take_rcpt,
+    "DATA": SmtpClient._take_data,
+    "end": SmtpClient._take_end,
+    "QUIT": SmtpClient._take_quit,
+}
+
+
+def _refusal(reply: Reply) -> Reply:
+    """A reply that is neither success nor refusal (3yz out of place) must not count as either."""
+    return reply if reply.code >= 400 else OUT_OF_STEP
+
+
+def _path(text: str) -> Address | None:
+    # Through the parser, so that no address, wherever it came from, can carry a command.
+    return parse_path(f"<{text}>".encode("utf-8", "replace"), True)
+
+
+def _extensions(text: str) -> dict[str, str]:
+    # ehlo-line = ehlo-keyword *( SP ehlo-param ); the first line is the greeting.
+    extensions: dict[str, str] = {}
+    for line in text.split("\n")[1:]:
+        # "AUTH=LOGIN PLAIN" is what servers say to please clients of the last century.
+        keyword, _, parameters = line.strip().partition(" ")
+        keyword = keyword.upper()
+        if keyword.startswith("AUTH="):
+            keyword, parameters = "AUTH", f"{keyword[5:]} {parameters}"
+        known = extensions.get(keyword)
+        extensions[keyword] = f"{known} {parameters}" if known else parameters
+    return extensions
