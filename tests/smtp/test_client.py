@@ -9,8 +9,8 @@ import pytest
 from posthouse.smtp import client as c
 from posthouse.smtp import replies
 from posthouse.smtp.client import (
-    AuthRefused,
     Authenticated,
+    AuthRefused,
     Closed,
     Failed,
     NeedContent,
@@ -237,9 +237,7 @@ def test_a_connection_that_cannot_be_used(answers: list[str], code: int, command
         (["354 strange\r\n550 no\r\n503 no\r\n"], 451, "MAIL", False),
     ],
 )
-def test_a_transaction_that_breaks_ends_with_sent(
-    answers: list[str], code: int, command: str, remote: bool
-) -> None:
+def test_a_transaction_that_breaks_ends_with_sent(answers: list[str], code: int, command: str, remote: bool) -> None:
     client, following = scripted(*GREETED, *answers)
     following()
     client.send("a@example.com", ["b@example.org"])
