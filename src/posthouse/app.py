@@ -24,14 +24,14 @@ from posthouse.base.log import Logger, get_logger
 from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings, Storage, trusted
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
-from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver
+from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver, zone_of_text
 from posthouse.net.listener import Admission, Listener
 from posthouse.net.tls import ServerTls
 from posthouse.queue.manager import QueueManager
 from posthouse.servers.admin import AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
-from posthouse.servers.pop3 import Pop3Service
+from posthouse.servers.pop3 import MailboxLocks, Pop3Service
 from posthouse.servers.smtp import SmtpService
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.sqlite import SqliteDatabase
@@ -117,6 +117,7 @@ class App:
             settings.limits.connections_per_ip,
             lambda ip: trusted(ip, settings.limits.trusted),
         )
+        pop3_locks = MailboxLocks()
         common = (settings, database)
         for listen in settings.listen:
             secure = listen.implicit_tls
@@ -142,7 +143,7 @@ class App:
                 )
             else:
                 service = Pop3Service(
-                    *common, logins, clock, new_ids, log, secure=secure, allow_plaintext_auth=plaintext
+                    *common, logins, clock, new_ids, log, pop3_locks, secure=secure, allow_plaintext_auth=plaintext
                 )
             await self._listen(listen, service, admission, tls)
         self._closers.append(self._close_listeners)
@@ -237,9 +238,11 @@ def storage_key(storage: Storage) -> bytes | None:
 
 
 def _resolver(settings: Settings, clock: Clock) -> Resolver:
-    if settings.dns.only_zone:
-        return ZoneResolver(settings.dns.zone)
-    return SystemResolver(clock, settings.dns.nameservers, settings.dns.timeout)
+    dns = settings.dns
+    system = None if dns.only_zone else SystemResolver(clock, dns.nameservers, timeout=dns.timeout)
+    if system is not None and not dns.zone:
+        return system
+    return ZoneResolver(zone_of_text(dns.zone), system)
 
 
 def _closing(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from posthouse.net.dial import ClientTls, DialFailed, client_context, dial, in_turn
+from posthouse.net.dial import ClientTls, DialFailed, dial, in_turn
 from posthouse.net.stream import ConnectionLost, PeerTls, Stream, TlsFailed
+from posthouse.net.tls import client_context
 from tests.support.certificates import root_file, server_context
 from tests.support.clock import turns
 from tests.support.loop import on_both_loops, on_loop
@@ -157,7 +158,7 @@ async def test_a_read_can_be_cut_by_a_timeout() -> None:
 @on_both_loops
 async def test_tls_from_the_first_byte() -> None:
     async with serving(echo, ssl=server_context("mx.test")) as port:
-        context = client_context(verify=True, ca_file=root_file())
+        context = client_context(verify=True, ca=root_file())
         stream = await dial(["127.0.0.1"], port, tls=ClientTls(context, "mx.test"))
         assert stream.tls is not None
         assert stream.tls.version == "TLSv1.3"
@@ -192,7 +193,7 @@ async def test_start_tls() -> None:
         stream = await dial(["127.0.0.1"], port)
         stream.write(b"STLS")
         assert await read_exactly(stream, 2) == b"GO"
-        await stream.start_tls(client_context(verify=True, ca_file=root_file()), "mx.test")
+        await stream.start_tls(client_context(verify=True, ca=root_file()), "mx.test")
         assert stream.tls is not None
         assert stream.tls.verified
         stream.write(b"secret")
@@ -208,7 +209,7 @@ async def test_start_tls_with_a_bad_certificate(name: str, expired: bool) -> Non
         stream.write(b"STLS")
         await read_exactly(stream, 2)
         with pytest.raises(TlsFailed, match="certificate not accepted"):
-            await stream.start_tls(client_context(verify=True, ca_file=root_file()), "mx.test")
+            await stream.start_tls(client_context(verify=True, ca=root_file()), "mx.test")
         await stream.close()
 
 

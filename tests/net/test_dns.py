@@ -6,7 +6,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from posthouse.net.dns import NoSuchDomain, SystemResolver, Unavailable, ZoneResolver, normal, reverse_name
+from posthouse.net.dns import (
+    NoSuchDomain,
+    SystemResolver,
+    Unavailable,
+    ZoneResolver,
+    normal,
+    reverse_name,
+    zone_of_text,
+)
 from tests.support.clock import FakeClock
 from tests.support.loop import on_both_loops, on_loop
 from tests.support.nameserver import NameServer, Table
@@ -218,6 +226,24 @@ async def test_zone_resolver() -> None:
             await resolver.addresses(name)
     with pytest.raises(NoSuchDomain):
         await resolver.mx("elsewhere.example")
+
+
+@on_loop
+async def test_a_zone_as_text_with_another_resolver_beyond() -> None:
+    zone = zone_of_text(
+        {"A.test.": {"MX": ["10 H.test."], "A": ["127.0.0.1"], "TXT": ["v=x"]}, "b.test": {"MX": ["0 ."]}}
+    )
+    beyond = ZoneResolver({"far.test": {"A": ["127.0.0.2"]}})
+    resolver = ZoneResolver(zone, beyond)
+    assert await resolver.mx("a.test") == [(10, "h.test")]
+    assert await resolver.mx("b.test") == [(0, "")]
+    assert await resolver.txt("a.test") == [b"v=x"]
+    assert await resolver.addresses("far.test") == ["127.0.0.2"]
+    with pytest.raises(NoSuchDomain):
+        await resolver.mx("nowhere.test")
+    for bad in ({"MX": ["mail"]}, {"MX": ["x mail"]}, {"A": ["mail"]}):
+        with pytest.raises(ValueError, match=r"."):
+            zone_of_text({"a.test": bad})
 
 
 def test_names() -> None:

@@ -73,11 +73,11 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 @cache
-def root_file() -> str:
+def root_file() -> Path:
     """The path of the root's certificate, for clients that check."""
     path = Path(_folder().name, "root.pem")
     path.write_bytes(_root().certificate.public_bytes(serialization.Encoding.PEM))
-    return str(path)
+    return path
 
 
 @cache

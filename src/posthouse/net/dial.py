@@ -96,17 +96,3 @@ def in_turn(addresses: Sequence[str]) -> list[str]:
 
 def _family(address: str) -> int:
     return 6 if ":" in address else 4
-
-
-def client_context(*, verify: bool, ca_file: str | None = None) -> ssl.SSLContext:
-    """A context for connections that we open. Make it once: loading the trusted roots takes milliseconds.
-
-    With `verify` the certificate must be valid and for the name asked; without, TLS only keeps listeners
-    out, which is what a relay to an MX can have without DANE or MTA-STS (RFC 7435 section 1.2).
-    """
-    context = ssl.create_default_context(cafile=ca_file) if verify else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -246,19 +246,23 @@ Zone = Mapping[str, Mapping[str, Sequence[Any]] | None]
 
 
 class ZoneResolver(_Questions):
-    """Answers from a table: name -> type -> values in the forms of `KINDS`. It knows no other domain.
+    """Answers from a table: name -> type -> values in the forms of `KINDS`. It knows no other domain,
+    unless another resolver is `beyond` it.
 
     A name that maps to None is `Unavailable`, as if its name servers were down; the type CNAME holds
     one name, which is followed. The table may change while it is in use: tests let time repair a domain.
     """
 
-    def __init__(self, zone: Zone) -> None:
+    def __init__(self, zone: Zone, beyond: Resolver | None = None) -> None:
         self.zone = zone
+        self._beyond = beyond
 
     async def answer(self, name: str, kind: str) -> Answer:
         name = normal(name)
         for _ in range(_MAX_CNAMES):
             if name not in self.zone:
+                if self._beyond is not None:
+                    return await self._beyond.answer(name, kind)
                 if any(other.endswith("." + name) for other in self.zone):
                     return Answer(())  # an empty non-terminal: exists, holds nothing (RFC 8020 section 2)
                 raise NoSuchDomain(f"the domain {name} does not exist")
@@ -269,3 +273,24 @@ class ZoneResolver(_Questions):
                 return Answer(tuple(records.get(kind, ())))
             name = normal(records["CNAME"][0])
         raise Unavailable(f"the aliases of {name} go round in a circle")
+
+
+def zone_of_text(table: Mapping[str, Mapping[str, Sequence[str]]]) -> Zone:
+    """A zone whose values are written as in a zone file: MX = ["10 mail.test"]. Raises ValueError."""
+    return {
+        normal(name): {kind: [_value(kind, v) for v in values] for kind, values in records.items()}
+        for name, records in table.items()
+    }
+
+
+def _value(kind: str, text: str) -> Any:
+    match kind:
+        case "MX":
+            preference, host = text.split()
+            return int(preference), normal(host)
+        case "TXT":
+            return text.encode()
+        case "A" | "AAAA":
+            return str(ipaddress.ip_address(text))
+        case _:
+            return normal(text)

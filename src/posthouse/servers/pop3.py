@@ -1,0 +1,325 @@
+"""POP3: the decisions of one connection.
+
+`Pop3Service` is what all connections of a listener share, `Pop3Session` one connection: it checks logins,
+locks the mailbox, hands message contents to the engine in pieces, and removes what was deleted when the
+client says QUIT: in one transaction, and never otherwise.
+
+POP3 shows the INBOX as it was at login. One session has it at a time; a second is told [IN-USE]. Messages
+read by RETR are marked as seen at QUIT, so that other clients show them as read (Dovecot does the same).
+Whatever goes wrong unexpectedly is answered [SYS/TEMP] with the session's id and logged in one line.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from posthouse.auth.login import Logins
+from posthouse.base import ids
+from posthouse.base.clock import Clock
+from posthouse.base.errors import NotFound
+from posthouse.base.log import Logger
+from posthouse.base.settings import Settings
+from posthouse.net.connection import Connection
+from posthouse.pop3 import replies
+from posthouse.pop3.events import Auth, AuthResponse, Login, Pause, Retrieve, StartTls, Update
+from posthouse.pop3.maildrop import Maildrop
+from posthouse.pop3.server import Options, Pop3Server
+from posthouse.store import maildrop, messages
+from posthouse.store.database import Database
+from posthouse.wire import sasl
+
+PIECE = 256 * 1024  # a large message is read and sent in pieces of this size
+# Clients fetch message after message: small ones are read ahead, one thread hop for many.
+AHEAD_BYTES, AHEAD_MESSAGES = 256 * 1024, 50
+MECHANISMS = ("PLAIN", "LOGIN")
+
+
+class MailboxLocks:
+    """Which accounts have a POP3 session; shared by all listeners."""
+
+    def __init__(self) -> None:
+        self._held: set[int] = set()
+
+    def acquire(self, account_id: int) -> bool:
+        """Take the lock; False if another session has it."""
+        if account_id in self._held:
+            return False
+        self._held.add(account_id)
+        return True
+
+    def release(self, account_id: int) -> None:
+        """Give it back."""
+        self._held.discard(account_id)
+
+
+class Pop3Service:
+    """What the connections of one listener share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        logins: Logins,
+        clock: Clock,
+        new_ids: ids.IdSource,
+        log: Logger,
+        locks: MailboxLocks,
+        *,
+        secure: bool,
+        allow_plaintext_auth: bool = False,
+    ) -> None:
+        self.database = database
+        self.logins = logins
+        self.clock = clock
+        self.ids = new_ids
+        self.log = log
+        self.locks = locks
+        self.hostname = settings.hostname
+        self.login_timeout = settings.limits.login_timeout
+        self.timeout = settings.limits.pop3_timeout
+        self.options = Options(
+            mechanisms=MECHANISMS,
+            starttls=not secure,
+            secure=secure,
+            plaintext_auth=allow_plaintext_auth,
+            max_errors=settings.limits.errors,
+        )
+
+    def __call__(self, connection: Connection) -> "Pop3Session":
+        return Pop3Session(self, connection)
+
+    def refusal(self, why: str) -> bytes:
+        """What a connection that is not wanted is told."""
+        return replies.Reply(False, why, "SYS/TEMP").encode()
+
+
+class Pop3Session:
+    """One connection."""
+
+    __slots__ = (
+        "_account_id",
+        "_ahead",
+        "_connection",
+        "_contents",
+        "_gone",
+        "_id",
+        "_mechanism",
+        "_name",
+        "_seen",
+        "_service",
+        "engine",
+    )
+
+    def __init__(self, service: Pop3Service, connection: Connection) -> None:
+        self._service = service
+        self._connection = connection
+        self.engine = Pop3Server(service.options)
+        self._id = ids.to_text(service.ids.next(service.clock.now()))
+        self._mechanism: sasl.Mechanism | None = None
+        self._account_id: int | None = None  # whose lock we hold
+        self._name = ""
+        self._contents: maildrop.Contents | None = None
+        self._ahead: dict[int, bytes] = {}  # email id -> source
+        self._seen: set[int] = set()
+        self._gone = False
+
+    # The connection's side
+
+    def start(self) -> None:
+        self._connection.set_timeout(self._service.login_timeout)
+        self._connection.set_limit(self._service.login_timeout)
+        self.engine.greet(replies.greeting(self._service.hostname))
+
+    def handle(self, event: Any) -> Awaitable[None] | None:
+        return _HANDLERS[type(event)](self, event)
+
+    def failed(self, error: Exception) -> None:
+        self._service.log.error("pop3.failed", session=self._id, ip=self._connection.peer[0], error=repr(error))
+        self.engine.fail(replies.failure(self._id))
+
+    def timed_out(self) -> None:
+        # RFC 1939 section 3: close without removing anything and without a word.
+        self.engine.goodbye(None)
+
+    def shutdown(self) -> None:
+        self.engine.goodbye(replies.SHUTTING_DOWN)
+
+    def closed(self) -> None:
+        self._gone = True
+        self._unlock()
+        self._ahead.clear()
+        self._service.log.debug(
+            "pop3.closed", session=self._id, ip=self._connection.peer[0], name=self._name, read=len(self._seen)
+        )
+
+    # TLS, login
+
+    def _on_starttls(self, _event: StartTls) -> Awaitable[None]:
+        return self._start_tls()
+
+    async def _start_tls(self) -> None:
+        self.engine.reply(replies.BEGIN_TLS)
+        if await self._connection.start_tls():
+            self.engine.tls_started()
+
+    def _on_login(self, event: Login) -> Awaitable[None]:
+        return self._verify(event.name, event.password)
+
+    def _on_auth(self, event: Auth) -> Awaitable[None] | None:
+        self._mechanism = sasl.server(event.mechanism)
+        if self._mechanism is None:
+            self.engine.reply(replies.BAD_MECHANISM)
+            return None
+        return self._step(self._mechanism.step(event.initial))
+
+    def _on_auth_response(self, event: AuthResponse) -> Awaitable[None] | None:
+        if self._mechanism is None:
+            self.engine.reply(replies.AUTH_FAILED)
+            return None
+        return self._step(self._mechanism.step(event.data))
+
+    def _step(self, step: sasl.Step) -> Awaitable[None] | None:
+        match step:
+            case sasl.Challenge(data):
+                self.engine.challenge(data)
+                return None
+            case sasl.Credentials(authcid, authzid, password):
+                return self._verify(authcid, password, authzid)
+            case _:
+                self.engine.reply(replies.AUTH_MALFORMED)
+                return None
+
+    async def _verify(self, name: str, password: str, authzid: str = "") -> None:
+        self._mechanism = None
+        login = await self._service.logins.verify(name, password, self._connection.peer[0], "pop3")
+        if login is None or authzid.lower() not in ("", login.name, name.lower()):
+            self.engine.reply(replies.AUTH_FAILED)  # acting for somebody else is not offered
+            return
+        if self._gone:
+            return  # nobody would release the lock
+        if not self._service.locks.acquire(login.account_id):
+            self.engine.reply(replies.LOCKED)
+            return
+        self._account_id = login.account_id
+        self._name = login.name
+        try:
+            found = await self._service.database.read(maildrop.contents, login.account_id)
+        except BaseException:
+            self._unlock()
+            raise
+        self._contents = found
+        self._connection.set_limit(0)
+        self._connection.set_timeout(self._service.timeout)
+        self.engine.authenticated(Maildrop(found.uidvalidity, found.uids, found.sizes))
+
+    # Messages
+
+    def _on_retrieve(self, event: Retrieve) -> Awaitable[None] | None:
+        assert self._contents is not None
+        source = self._ahead.pop(self._contents.emails[event.number - 1], None)
+        if source is None:
+            return self._retrieve(event)
+        self._answer(event, source)
+        return None
+
+    def _answer(self, event: Retrieve, source: bytes) -> None:
+        self.engine.content(source)
+        self._finish(event)
+
+    def _finish(self, event: Retrieve) -> None:
+        self.engine.end_content()
+        if event.lines is None:
+            self._seen.add(event.number)
+
+    async def _retrieve(self, event: Retrieve) -> None:
+        contents = self._contents
+        assert contents is not None
+        if contents.sizes[event.number - 1] > PIECE:
+            await self._retrieve_large(event, contents)
+            return
+        self._ahead = await self._service.database.read(maildrop.sources, self._batch(event, contents))
+        source = self._ahead.pop(contents.emails[event.number - 1], None)
+        if source is None:
+            self.engine.reply(replies.MESSAGE_GONE)
+        else:
+            self._answer(event, source)
+
+    def _batch(self, event: Retrieve, contents: maildrop.Contents) -> list[int]:
+        """The message wanted, and those that will be wanted next."""
+        first = event.number - 1
+        size, batch = contents.sizes[first], [contents.emails[first]]
+        if event.lines is None:
+            for index in range(first + 1, min(first + AHEAD_MESSAGES, len(contents.emails))):
+                size += contents.sizes[index]
+                if size > AHEAD_BYTES:
+                    break
+                batch.append(contents.emails[index])
+        return batch
+
+    async def _retrieve_large(self, event: Retrieve, contents: maildrop.Contents) -> None:
+        email_id, size = contents.emails[event.number - 1], contents.sizes[event.number - 1]
+        read = self._service.database.read
+        try:
+            for at in range(0, size, PIECE):
+                done = self.engine.content(await read(messages.read_source, email_id, at, at + PIECE))
+                await self._connection.drain()
+                if done:
+                    break
+        except NotFound:
+            self.engine.fail(replies.MESSAGE_GONE)
+            return
+        self._finish(event)
+
+    def _on_pause(self, _event: Pause) -> Awaitable[None]:
+        return self._pause()
+
+    async def _pause(self) -> None:
+        await self._connection.drain()
+        self.engine.proceed()
+
+    # The update state
+
+    def _on_update(self, event: Update) -> Awaitable[None] | None:
+        seen = self._seen.difference(event.deleted)
+        if not event.deleted and not seen:
+            self._unlock()
+            self.engine.reply(replies.BYE)
+            return None
+        return self._update(event.deleted, sorted(seen))
+
+    def _unlock(self) -> None:
+        """Before the last reply: a client that comes back at once must not find its own lock."""
+        if self._account_id is not None:
+            self._service.locks.release(self._account_id)
+            self._account_id = None
+
+    async def _update(self, deleted: tuple[int, ...], seen: list[int]) -> None:
+        contents = self._contents
+        assert contents is not None
+        assert self._account_id is not None
+        uids = contents.uids
+        reply = replies.BYE
+        try:
+            await self._service.database.write(
+                maildrop.update,
+                self._account_id,
+                contents.mailbox_id,
+                [uids[number - 1] for number in deleted],
+                [uids[number - 1] for number in seen],
+            )
+        except Exception as error:
+            self._service.log.error("pop3.failed", session=self._id, ip=self._connection.peer[0], error=repr(error))
+            if deleted:
+                reply = replies.NOT_REMOVED
+        self._unlock()
+        self.engine.reply(reply)
+
+
+_HANDLERS: dict[type, Callable[[Pop3Session, Any], Awaitable[None] | None]] = {
+    StartTls: Pop3Session._on_starttls,
+    Login: Pop3Session._on_login,
+    Auth: Pop3Session._on_auth,
+    AuthResponse: Pop3Session._on_auth_response,
+    Retrieve: Pop3Session._on_retrieve,
+    Pause: Pop3Session._on_pause,
+    Update: Pop3Session._on_update,
+}
