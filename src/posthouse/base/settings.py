@@ -1,0 +1,383 @@
+"""Every setting of the configuration file: its name, type, default and one line of documentation.
+
+`posthouse config example`, `posthouse config reference` and the error texts come from this file. Reading
+the TOML file, saying where in it a mistake is, and looking at what the paths point to is `config.py`.
+The objects never change once made. The file holds what is needed before the database opens; domains,
+accounts and addresses live in the database.
+
+Sizes may be numbers of bytes or text ("50 MiB"), spans of time seconds or text ("5 min"). Relative
+paths start at the folder of the configuration file.
+"""
+
+import re
+import socket
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from posthouse.base.units import parse_size, parse_span
+
+Network = IPv4Network | IPv6Network
+Service = Literal["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"]
+
+# The ports of RFC 8314 section 7 and of each protocol: what a service listens on unless told otherwise.
+STANDARD_PORTS: dict[Service, int] = {
+    "smtp": 25,
+    "submission": 587,
+    "submissions": 465,
+    "imap": 143,
+    "imaps": 993,
+    "pop3": 110,
+    "pop3s": 995,
+}
+IMPLICIT_TLS: frozenset[Service] = frozenset({"submissions", "imaps", "pop3s"})
+
+EVERY_ADDRESS = "*"
+"""In `listen.address`: every IPv4 and every IPv6 address of this machine."""
+
+# RFC 1123 section 2.1, letters of any case; an underscore is tolerated because machines are named so.
+_is_hostname = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*)(?:\.[a-z0-9_][a-z0-9_-]*)*", re.I).fullmatch
+
+
+def _in_folder(path: Path, info: ValidationInfo) -> Path:
+    folder = info.context.get("folder") if info.context else None
+    path = path.expanduser()
+    return folder / path if folder is not None else path
+
+
+def _network(value: object) -> object:
+    """`192.0.2.7/24` means the network it lies in; Python's strict reading would refuse it."""
+    if isinstance(value, str) and "/" in value:
+        address, _, length = value.partition("/")
+        try:
+            bits = 32 if ip_address(address.strip()).version == 4 else 128
+        except ValueError:
+            return value
+        if length.strip().isdigit() and int(length) <= bits:
+            number = int(ip_address(address.strip())) >> (bits - int(length)) << (bits - int(length))
+            kind = IPv4Network if bits == 32 else IPv6Network
+            return kind((number, int(length)))
+    return value
+
+
+def _hostname(name: str) -> str:
+    if not _is_hostname(name):
+        raise ValueError(f"{name!r} is not a host name; write one like mail.example.org")
+    return name.lower()
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Span = Annotated[float, BeforeValidator(parse_span), Field(ge=0)]
+FilePath = Annotated[Path, AfterValidator(_in_folder)]
+Networks = tuple[Annotated[Network, BeforeValidator(_network)], ...]
+HostName = Annotated[str, AfterValidator(_hostname)]
+
+
+class Section(BaseModel):
+    """One table of the configuration file. Unknown keys are errors: a typo must never be a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Listen(Section):
+    """One port to serve. Without any [[listen]] every service is served on its standard port."""
+
+    service: Service = Field(description="What to serve: " + ", ".join(STANDARD_PORTS) + ".")
+    address: str = Field(
+        default=EVERY_ADDRESS,
+        description='The IP address to listen on; "*" is every IPv4 and IPv6 address of this machine.',
+    )
+    port: int = Field(ge=0, le=65535, description="The port; by default the service's standard port.")
+    allow_plaintext_auth: bool = Field(
+        default=False,
+        description="Take passwords on this port without TLS. Only for loopback and closed networks.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _standard_port(cls, values: object) -> object:
+        if isinstance(values, dict) and "port" not in values and values.get("service") in STANDARD_PORTS:
+            return values | {"port": STANDARD_PORTS[values["service"]]}
+        return values
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, address: str) -> str:
+        if address == EVERY_ADDRESS:
+            return address
+        try:
+            return str(ip_address(address))
+        except ValueError:
+            raise ValueError(
+                f'{address!r} is not an IP address; write one like 192.0.2.1 or ::1, or "*" for every address'
+            ) from None
+
+    @property
+    def implicit_tls(self) -> bool:
+        """TLS from the first byte (RFC 8314 section 3); the others offer STARTTLS."""
+        return self.service in IMPLICIT_TLS
+
+
+class Tls(Section):
+    """The certificate. Without one a CA and a certificate are made in the data folder."""
+
+    certificate: FilePath | None = Field(
+        default=None, description="PEM file with the certificate of `hostname`, then the chain of its CA."
+    )
+    key: FilePath | None = Field(default=None, description="PEM file with the certificate's private key.")
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            missing = "key" if self.key is None else "certificate"
+            raise ValueError(f"certificate and key belong together; add `{missing}` or leave both out")
+        return self
+
+
+class Storage(Section):
+    """The database and the message contents."""
+
+    key_file: FilePath | None = Field(
+        default=None,
+        description="File with the key that encrypts the database and all contents; keep a copy elsewhere.",
+    )
+    key_env: str | None = Field(
+        default=None, min_length=1, description="Environment variable with that key, instead of a file."
+    )
+    inline_max: Size = Field(
+        default=65536,
+        le=16 << 20,
+        description="Contents up to this size live in the database, larger ones in files of their own.",
+    )
+    reserve: Size = Field(
+        default=256 << 20,
+        description="Refuse mail for now (452) when less than this is free on the disk of the data folder.",
+    )
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.key_file is not None and self.key_env is not None:
+            raise ValueError("there is one encryption key; remove `key_file` or `key_env`")
+        return self
+
+
+class Limits(Section):
+    """What a client may use. The numbers suit a small server and are far above what people need."""
+
+    message_size: Size = Field(default=50 << 20, ge=65536, description="Largest message taken, announced as SIZE.")
+    recipients: int = Field(
+        default=1000,
+        ge=100,
+        le=100_000,
+        description="Recipients of one message; RFC 5321 wants at least 100.",
+    )
+    errors: int = Field(
+        default=20,
+        ge=1,
+        description="Commands refused on one connection before it is closed; logins count as well.",
+    )
+    connections: int = Field(default=10_000, ge=1, description="Connections at one time, all services together.")
+    connections_per_ip: int = Field(
+        default=100, ge=1, description="Connections at one time from one IPv4 address or one IPv6 /64."
+    )
+    login_timeout: Span = Field(
+        default=60.0,
+        ge=1,
+        description="Time for a client of IMAP or POP3 to log in; also for the TLS handshake.",
+    )
+    command_timeout: Span = Field(
+        default=300.0, ge=1, description="Time to wait for an SMTP command; RFC 5321 wants at least 5 min."
+    )
+    content_timeout: Span = Field(
+        default=180.0, ge=1, description="Time to wait for the next bytes of a message that is being sent."
+    )
+    imap_timeout: Span = Field(
+        default=1800.0, ge=1, description="Time to wait for an IMAP command; RFC 9051 wants at least 30 min."
+    )
+    pop3_timeout: Span = Field(
+        default=600.0, ge=1, description="Time to wait for a POP3 command; RFC 1939 wants at least 10 min."
+    )
+    shutdown_grace: Span = Field(
+        default=10.0, description="Time that running work has to finish when the server is asked to stop."
+    )
+    hops: int = Field(
+        default=100,
+        ge=10,
+        description="Received fields that mean a mail loop; RFC 5321 wants at least 100.",
+    )
+    trusted: Networks = Field(
+        default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+        description="Networks to which limits per address and the slowing down of logins do not apply.",
+    )
+
+
+class Smarthost(Section):
+    """Send everything that is not local through this server."""
+
+    host: HostName = Field(description="Name or address of the server.")
+    port: int = Field(default=587, ge=1, le=65535, description="Its port.")
+    tls: Literal["starttls", "implicit", "opportunistic", "none"] = Field(
+        default="starttls",
+        description="starttls (required), implicit, opportunistic (used if offered, unverified) or none.",
+    )
+    user: str | None = Field(default=None, description="Name to log in with.")
+    password_file: FilePath | None = Field(default=None, description="File whose first line is the password.")
+
+    @model_validator(mode="after")
+    def _login(self) -> Self:
+        if (self.user is None) != (self.password_file is None):
+            missing = "password_file" if self.password_file is None else "user"
+            raise ValueError(f"user and password_file belong together; add `{missing}` or leave both out")
+        return self
+
+
+class Relay(Section):
+    """Mail to other servers."""
+
+    networks: Networks = Field(
+        default=(), description='Networks that may send to anywhere without logging in, like "192.0.2.0/24".'
+    )
+    smarthost: Smarthost | None = Field(default=None, description="Send everything through one other server.")
+    capture: bool = Field(
+        default=False,
+        description="Keep mail to other domains in the queue and never send it. For demos and tests.",
+    )
+
+
+class Dns(Section):
+    """Where names are looked up."""
+
+    nameservers: tuple[str, ...] = Field(
+        default=(), description="IP addresses of resolvers to ask; by default those of /etc/resolv.conf."
+    )
+    timeout: Span = Field(default=10.0, gt=0, description="Time for one lookup, repeats included.")
+    zone: dict[str, dict[str, tuple[str, ...]]] = Field(
+        default={},
+        description='Answers given without asking: name = { MX = ["10 mail.test"], A = ["192.0.2.1"] }.',
+    )
+    only_zone: bool = Field(default=False, description="Ask nobody: names that are not in `zone` do not exist.")
+
+    @field_validator("nameservers")
+    @classmethod
+    def _are_addresses(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for server in servers:
+            try:
+                ip_address(server)
+            except ValueError:
+                raise ValueError(f"{server!r} is not an IP address; write one like 9.9.9.9") from None
+        return servers
+
+    @field_validator("zone")
+    @classmethod
+    def _lower(cls, zone: dict[str, dict[str, tuple[str, ...]]]) -> dict[str, dict[str, tuple[str, ...]]]:
+        known = {"A", "AAAA", "MX", "TXT", "CNAME", "PTR"}
+        lowered: dict[str, dict[str, tuple[str, ...]]] = {}
+        for name, records in zone.items():
+            kinds = {kind.upper(): values for kind, values in records.items()}
+            if unknown := kinds.keys() - known:
+                raise ValueError(f"{name}: {min(unknown)} is not one of {', '.join(sorted(known))}")
+            lowered[name.lower().rstrip(".")] = kinds
+        return lowered
+
+
+class Log(Section):
+    """The log: one line an event, on standard error."""
+
+    format: Literal["human", "json"] = Field(default="human", description="Lines for people or for programs.")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least to log.")
+
+
+class Queue(Section):
+    """Mail that waits to be sent to other servers."""
+
+    retry: tuple[Span, ...] = Field(
+        default=(300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0),
+        min_length=1,
+        description="Waits between attempts; the last one repeats (RFC 5321: 30 min or more).",
+    )
+    lifetime_days: float = Field(
+        default=5.0,
+        gt=0,
+        le=30,
+        description="Days until mail is given back to its sender; RFC 5321: 4 to 5.",
+    )
+    concurrency: int = Field(default=50, ge=1, le=1000, description="Messages on their way out at one time.")
+    concurrency_per_destination: int = Field(
+        default=5, ge=1, le=100, description="Messages on their way to one destination at one time."
+    )
+
+    @field_validator("retry")
+    @classmethod
+    def _not_at_once(cls, waits: tuple[float, ...]) -> tuple[float, ...]:
+        if min(waits) < 1:
+            raise ValueError("a wait shorter than a second would be a flood; write at least 1")
+        return waits
+
+
+def _own_name() -> str:
+    """This machine's name as it knows it itself: no resolver is asked."""
+    name = socket.gethostname()
+    return name if _is_hostname(name) else "localhost"
+
+
+def _every_service() -> tuple[Listen, ...]:
+    return tuple(Listen(service=service, port=port) for service, port in STANDARD_PORTS.items())
+
+
+class Settings(Section):
+    """The whole configuration file."""
+
+    hostname: HostName = Field(
+        default_factory=_own_name,
+        description="Public name of this server, as in its MX record; default: this machine's.",
+    )
+    data: FilePath = Field(
+        default=Path("data"),
+        description="Folder of the database, the contents and the self-made certificate.",
+    )
+    postmaster: str = Field(
+        default="",
+        description="Account that gets mail to postmaster; default: the first account of each domain.",
+    )
+    listen: tuple[Listen, ...] = Field(
+        default_factory=_every_service, description="The ports to serve, one [[listen]] each."
+    )
+    tls: Tls = Field(default=Tls(), description="The certificate.")
+    storage: Storage = Field(default=Storage(), description="The database and the contents.")
+    limits: Limits = Field(default=Limits(), description="What a client may use.")
+    relay: Relay = Field(default=Relay(), description="Mail to other servers.")
+    dns: Dns = Field(default=Dns(), description="Where names are looked up.")
+    log: Log = Field(default=Log(), description="The log.")
+    queue: Queue = Field(default=Queue(), description="Mail that waits.")
+
+    @field_validator("listen")
+    @classmethod
+    def _distinct(cls, listen: tuple[Listen, ...]) -> tuple[Listen, ...]:
+        seen: dict[tuple[str, int], Service] = {}
+        for one in listen:
+            other = seen.setdefault((one.address, one.port), one.service)
+            if one.port and other is not one.service and other != one.service:
+                raise ValueError(f"port {one.port} is given to {other} and to {one.service}; change one")
+        return listen
+
+
+def trusted(address: str, networks: Networks) -> bool:
+    """Is this IP address in one of the networks? Text that is no address (a socket's path) is not."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
+    if ip.version == 6 and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return any(ip.version == network.version and ip in network for network in networks)

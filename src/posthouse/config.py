@@ -1,0 +1,337 @@
+"""The configuration file: TOML to `Settings`, and errors that name the file, the line, the key and the cure.
+
+`load` looks at the text alone, so that every command works wherever the file is read. `check` looks
+further, at what the settings point to: files, keys, addresses. Everything wrong is told at once.
+Which settings there are is told by `base/settings.py`.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from posthouse.base import toml_lines
+from posthouse.base.errors import Permanent, PosthouseError
+from posthouse.base.settings import EVERY_ADDRESS, Settings
+from posthouse.base.units import human_size
+
+ENVIRONMENT = "POSTHOUSE_CONFIG"
+DEFAULT_PATHS = (Path("posthouse.toml"), Path("/etc/posthouse/posthouse.toml"))
+
+_position = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, where, and what to do."""
+
+    file: str
+    line: int  # 0: the file as a whole
+    key: str  # dotted; "" where there is none
+    text: str
+    cure: str = ""
+    warning: bool = False
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        key = f"{self.key}: " if self.key else ""
+        cure = f" {self.cure}" if self.cure else ""
+        return f"{where}: {key}{self.text}.{cure}"
+
+
+class ConfigError(PosthouseError):
+    """The configuration cannot be used; `problems` has one entry for each mistake."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+def find(given: Path | None = None) -> Path:
+    """The file to read: the one given, else of the environment variable, else the first that is there."""
+    if given is not None:
+        return given
+    if named := os.environ.get(ENVIRONMENT):
+        return Path(named)
+    return next((path for path in DEFAULT_PATHS if path.is_file()), DEFAULT_PATHS[0])
+
+
+def load(path: Path) -> Settings:
+    """Settings from a file. Raises `ConfigError`."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        cure = (
+            "Write one with `posthouse config example > posthouse.toml`, or name another with --config "
+            f"or {ENVIRONMENT}; `posthouse demo` needs none."
+        )
+        raise ConfigError([Problem(str(path), 0, "", "there is no such configuration file", cure)]) from None
+    except OSError as error:
+        cure = "Its reader must be the user that runs Posthouse."
+        raise ConfigError([Problem(str(path), 0, "", f"cannot be read: {error.strerror}", cure)]) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem(str(path), line, "", "is not UTF-8", "Save it as UTF-8.")]) from None
+    return parse(text, str(path), path.parent)
+
+
+def parse(text: str, name: str = "posthouse.toml", folder: Path | None = None) -> Settings:
+    """Settings from text; `name` is for the errors, `folder` is where relative paths start."""
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError([Problem(name, 0, "", "is nested too deeply", "")]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([_syntax_problem(text, name, str(error))]) from None
+    try:
+        return Settings.model_validate(table, context={"folder": folder})
+    except ValidationError as error:
+        lines = toml_lines.lines_of(text)
+        problems = [_problem(name, lines, table, details) for details in error.errors(include_url=False)]
+        problems.sort(key=lambda problem: problem.line)
+        raise ConfigError(problems) from None
+
+
+def _syntax_problem(text: str, name: str, said: str) -> Problem:
+    line, cure = text.count("\n") + 1, "This is TOML; strings need quotes, every key stands once."
+    if found := _position.search(said):
+        said = said[: found.start()]
+        line = int(found[1]) if found[1] else line
+    return Problem(name, line, "", said[:1].lower() + said[1:], cure)
+
+
+def _problem(
+    name: str, lines: Mapping[toml_lines.Path, int], table: Mapping[str, Any], details: ErrorDetails
+) -> Problem:
+    location = _real_part(details["loc"], table)
+    line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), 0)
+    key = ".".join(str(part) for part in location if isinstance(part, str))
+    text, cure = _explain(details, location)
+    return Problem(name, line, key, text.rstrip("."), cure)
+
+
+def _real_part(location: tuple[int | str, ...], table: Any) -> tuple[int | str, ...]:
+    """The part of pydantic's location that is keys: it adds names of types and of the arms of a union."""
+    real: list[int | str] = []
+    for number, part in enumerate(location):
+        if isinstance(table, Mapping) and part in table:
+            table = table[str(part)]
+        elif isinstance(table, list) and isinstance(part, int) and part < len(table):
+            table = table[part]
+        elif isinstance(table, Mapping) and number == len(location) - 1:
+            return (*real, part)  # a missing key is a location too
+        else:
+            break
+        real.append(part)
+    return tuple(real)
+
+
+def _explain(details: ErrorDetails, location: tuple[int | str, ...]) -> tuple[str, str]:
+    """What is wrong and the cure, in the words of the file instead of pydantic's."""
+    kind, context, given = details["type"], details.get("ctx", {}), details["input"]
+    match kind:
+        case "extra_forbidden":
+            return "there is no such setting", _suggest(location)
+        case "missing":
+            return "is missing", f"Add `{location[-1]} = …`."
+        case "value_error":
+            return _split(str(context["error"]))
+        case "literal_error":
+            words = [word.strip("'") for word in re.findall(r"'[^']*'", str(context["expected"]))]
+            near = get_close_matches(str(given), words, 1)
+            hint = f'Did you mean "{near[0]}"? ' if near else ""
+            return f"{_show(given)} is not possible here", f"{hint}Write one of {', '.join(words)}."
+        case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
+            limit = next(iter(context.values()))
+            return f"{_show(given)} is out of range", f"Write {_BOUNDS[kind]} {limit}."
+        case "too_short" | "string_too_short":
+            return "is empty", "Write something or leave it out."
+    return f"{_show(given)} does not fit here", f"Write {_wanted(kind, location)}."
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Our own validators say "what is wrong; the cure"."""
+    text, _, cure = text.partition("; ")
+    return text, f"{cure[:1].upper()}{cure[1:]}." if cure else ""
+
+
+def _show(given: object) -> str:
+    if isinstance(given, Mapping):
+        return "a table"
+    if isinstance(given, list):
+        return "a list"
+    if isinstance(given, bool):
+        return str(given).lower()
+    text = str(given) if not isinstance(given, str) else f'"{given}"'
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+_BOUNDS = {
+    "greater_than_equal": "at least",
+    "greater_than": "more than",
+    "less_than_equal": "at most",
+    "less_than": "less than",
+}
+_WANTED = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text in quotes",
+    "tuple": "a list: [ … ]",
+    "dict": "a table: { … }",
+    "path": "a path in quotes",
+    "model": "a table",
+    "ip": 'networks like "192.0.2.0/24"',
+}
+
+
+def _wanted(kind: str, location: tuple[int | str, ...]) -> str:
+    if kind.startswith("model") and location and location[0] == "listen":
+        return "each one as a table under [[listen]]"
+    if kind.startswith("model"):
+        return f"it as a table: [{'.'.join(str(part) for part in location)}]"
+    return _WANTED.get(kind.split("_")[0], "another value")
+
+
+def sections(
+    model: type[BaseModel] = Settings, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
+    """Every table of the file, by path: () is the top, ("relay", "smarthost") is [relay.smarthost]."""
+    yield path, model
+    for name, field in model.model_fields.items():
+        for inner in _models(field.annotation):
+            yield from sections(inner, (*path, name))
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+def _suggest(location: tuple[int | str, ...]) -> str:
+    """The setting that an unknown key was meant to be: near in spelling, or in another table."""
+    path = tuple(part for part in location[:-1] if isinstance(part, str))
+    key = str(location[-1])
+    tables = {name: list(model.model_fields) for name, model in sections()}
+    here = tables.get(path, [])
+    normal = key.lower().replace("-", "_")
+    if near := get_close_matches(normal, here, 1, 0.75):
+        return f"Did you mean `{near[0]}`?"
+    for name, keys in tables.items():
+        if found := get_close_matches(normal, keys, 1, 0.85):
+            return f"Did you mean `{found[0]}` in {_header(name)}?"
+    return f"Known here: {', '.join(here)}." if here else "Remove it."
+
+
+def _header(path: tuple[str, ...]) -> str:
+    if not path:
+        return "the first lines, before any [table]"
+    return "[[listen]]" if path == ("listen",) else f"[{'.'.join(path)}]"
+
+
+def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> list[Problem]:
+    """What is wrong with what the settings point to. Changes nothing and asks no other machine."""
+    lines = toml_lines.lines_of(text)
+    problems: list[Problem] = []
+
+    def add(key: str, says: str, cure: str, *, warning: bool = False) -> None:
+        path = tuple(key.split("."))
+        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 0)
+        problems.append(Problem(name, line, key, says, cure, warning))
+
+    if "." not in settings.hostname:
+        cure = "Other servers distrust it; write the full name, like mail.example.org."
+        add("hostname", f'"{settings.hostname}" has no dot', cure, warning=True)
+    for named, path, is_secret in _files(settings):
+        if not os.access(path, os.R_OK):
+            says = "cannot be read" if path.exists() else "there is no such file"
+            add(named, f"{path}: {says}", "Make the file or correct the path.")
+        elif is_secret and path.stat().st_mode & 0o077:
+            add(named, f"{path} can be read by others", f"Run `chmod 600 {path}`.", warning=True)
+    if not settings.listen:
+        add("listen", "nothing is served", "Remove `listen` to serve every standard port.")
+    env = settings.storage.key_env
+    if env is not None and not os.environ.get(env):
+        add("storage.key_env", f"the environment variable {env} is not set", "Set it where the server starts.")
+    readable = all(problem.warning for problem in problems)
+    if readable and (says := _wrong_with(settings)):
+        add("tls.certificate", says, "Posthouse needs a valid certificate of `hostname` and its key.")
+    for network in settings.relay.networks:
+        if network.prefixlen == 0:
+            add(
+                "relay.networks",
+                f"{network} lets everybody send through this server",
+                "Name your own networks.",
+            )
+    for one in settings.listen:
+        if one.allow_plaintext_auth and one.address in (EVERY_ADDRESS, "0.0.0.0", "::"):  # noqa: S104
+            add(
+                "listen",
+                f"{one.service} takes passwords without TLS from everywhere",
+                "Remove allow_plaintext_auth, or listen on a loopback address.",
+                warning=True,
+            )
+    problems += _disk(settings, name, lines)
+    return problems
+
+
+def _files(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
+    """Every file that the settings name: key, path, and whether it is a secret."""
+    if settings.tls.certificate is not None:
+        yield "tls.certificate", settings.tls.certificate, False
+    if settings.tls.key is not None:
+        yield "tls.key", settings.tls.key, True
+    if settings.storage.key_file is not None:
+        yield "storage.key_file", settings.storage.key_file, True
+    if settings.relay.smarthost is not None and settings.relay.smarthost.password_file is not None:
+        yield "relay.smarthost.password_file", settings.relay.smarthost.password_file, True
+
+
+def _wrong_with(settings: Settings) -> str:
+    """Why the certificate would not do for `hostname`, in words; "" if it does or none is given."""
+    certificate, key, hostname = settings.tls.certificate, settings.tls.key, settings.hostname
+    if certificate is None or key is None:
+        return ""
+    from cryptography import x509
+
+    from posthouse.net.tls import server_context
+
+    try:
+        server_context(certificate, key)
+        (first, *_) = x509.load_pem_x509_certificates(certificate.read_bytes())
+    except (Permanent, ValueError) as error:
+        return str(error)
+    if first.not_valid_after_utc <= datetime.now(UTC):
+        return f"{certificate} ended on {first.not_valid_after_utc:%Y-%m-%d}"
+    try:
+        names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        listed = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+    except x509.ExtensionNotFound:
+        listed = []
+    if hostname not in listed and "*." + hostname.partition(".")[2] not in listed:
+        return f"{certificate} is for {', '.join(listed) or 'no host name'}, not for {hostname}"
+    return ""
+
+
+def _disk(settings: Settings, name: str, lines: Mapping[toml_lines.Path, int]) -> Iterator[Problem]:
+    existing = settings.data
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    line = lines.get(("data",), 0)
+    if not os.access(existing, os.W_OK) or not existing.is_dir():
+        cure = "Its owner must be the user that runs Posthouse."
+        yield Problem(name, line, "data", f"{existing} cannot be written", cure)
+        return
+    disk = os.statvfs(existing)
+    free = disk.f_bavail * disk.f_frsize
+    if free <= settings.storage.reserve:
+        says = f"{human_size(free)} free, and storage.reserve is {human_size(settings.storage.reserve)}"
+        yield Problem(name, line, "data", says, "No mail can be taken until there is more space.")

@@ -1,0 +1,165 @@
+"""The configuration file: every setting has a document and a default, every mistake a line and a cure."""
+
+import os
+import tomllib
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from posthouse import config
+from posthouse.base.settings import STANDARD_PORTS, Listen, Settings, trusted
+from posthouse.config import ConfigError, parse
+from posthouse.net import tls
+
+TABLES = Path(__file__).parent / "tables"
+MISTAKES = tomllib.loads((TABLES / "config.toml").read_text("utf-8"))["case"]
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "p.toml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_every_setting_has_a_document() -> None:
+    for path, model in config.sections():
+        assert model.__doc__ is not None
+        for name, field in model.model_fields.items():
+            where = ".".join((*path, name))
+            assert field.description, f"{where} has no document"
+            assert field.description.endswith("."), f"{where}: a document is a sentence"
+
+
+def test_ten_lines_are_enough_and_none_is() -> None:
+    settings = parse("")
+    assert {one.service: one.port for one in settings.listen} == STANDARD_PORTS
+    assert settings.limits.message_size == 50 << 20
+    assert settings.limits.recipients == 1000
+
+
+def test_settings_do_not_change() -> None:
+    settings = parse("")
+    with pytest.raises(ValidationError):
+        setattr(settings, "hostname", "other.example")  # noqa: B010
+
+
+def test_every_kind_of_value() -> None:
+    settings = parse(
+        """
+        hostname = "MAIL.Example.org"
+        data = "mail"
+        [[listen]]
+        service = "imaps"
+        [[listen]]
+        service = "smtp"
+        address = "0:0::1"
+        port = 0
+        [limits]
+        message_size = "1.5 MiB"
+        command_timeout = "1 h 30 min"
+        imap_timeout = 1800
+        [relay]
+        networks = ["192.0.2.7/24", "2001:db8::/32"]
+        [relay.smarthost]
+        host = "smtp.example.net"
+        [queue]
+        retry = ["5 min", 600]
+        [dns.zone."Posthouse.test"]
+        mx = ["10 mail.posthouse.test"]
+        """,
+        folder=Path("/etc/posthouse"),
+    )
+    assert settings.hostname == "mail.example.org"
+    assert settings.data == Path("/etc/posthouse/mail")
+    assert settings.listen == (
+        Listen(service="imaps", port=993),
+        Listen(service="smtp", address="::1", port=0),
+    )
+    assert settings.limits.message_size == 3 << 19
+    assert settings.limits.command_timeout == 5400
+    assert settings.relay.networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+    assert settings.relay.smarthost is not None
+    assert settings.relay.smarthost.tls == "starttls"
+    assert list(settings.queue.retry) == [300, 600]
+    assert settings.dns.zone == {"posthouse.test": {"MX": ("10 mail.posthouse.test",)}}
+
+
+@pytest.mark.parametrize("case", MISTAKES, ids=lambda case: case["said"][:60])
+def test_mistakes(case: dict[str, str]) -> None:
+    assert case["said"] in problems(case["text"])
+
+
+def test_all_mistakes_at_once_in_the_order_of_the_file() -> None:
+    said = problems("log.level = 'loud'\n[limits]\nerrors = 0\nx = 1\n")
+    assert [line.split(":")[1] for line in said] == ["1", "3", "4"]
+
+
+def test_mistakes_in_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such configuration file.*config example"):
+        config.load(tmp_path / "none.toml")
+    bad = tmp_path / "bad.toml"
+    bad.write_bytes(b"a = 1\nb = '\xff'\n")
+    with pytest.raises(ConfigError, match=r"bad\.toml:2: is not UTF-8"):
+        config.load(bad)
+
+
+def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(config.ENVIRONMENT, raising=False)
+    assert config.find(Path("x.toml")) == Path("x.toml")
+    assert config.find().name == "posthouse.toml"
+    monkeypatch.setenv(config.ENVIRONMENT, "/y.toml")
+    assert config.find() == Path("/y.toml")
+
+
+def test_check_looks_at_what_is_named(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret")
+    key.chmod(0o644)
+    text = (
+        "hostname = 'mail'\ndata = 'd'\n[storage]\nkey_file = 'key'\n"
+        "[relay]\nnetworks = ['0.0.0.0/0']\n"
+        "[relay.smarthost]\nhost = 'a.test'\nuser = 'u'\npassword_file = 'none'\n"
+        "[[listen]]\nservice = 'imap'\nallow_plaintext_auth = true\n"
+    )
+    found = config.check(parse(text, "p.toml", tmp_path), "p.toml", text)
+    said = {(problem.line, problem.key, problem.warning) for problem in found}
+    assert said == {
+        (1, "hostname", True),
+        (4, "storage.key_file", True),
+        (6, "relay.networks", False),
+        (10, "relay.smarthost.password_file", False),
+        (11, "listen", True),
+    }
+
+
+def test_check_of_a_good_file(tmp_path: Path) -> None:
+    assert config.check(parse("hostname = 'mail.example.org'\ndata = 'd'", folder=tmp_path)) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_check_of_a_folder_that_is_not_ours() -> None:
+    found = config.check(parse("hostname = 'mail.example.org'\ndata = '/posthouse'"))
+    assert [problem.key for problem in found] == ["data"]
+
+
+def test_trusted_networks() -> None:
+    networks = Settings().limits.trusted
+    assert trusted("127.0.0.9", networks)
+    assert trusted("::1", networks)
+    assert trusted("::ffff:127.0.0.1", networks)
+    assert not trusted("192.0.2.1", networks)
+    assert not trusted("/run/admin.sock", networks)
+
+
+def test_check_looks_at_the_certificate(tmp_path: Path) -> None:
+    _, certificate, key = tls.self_made(tmp_path, ["mail.example.org"])
+    text = f"data = 'd'\n[tls]\ncertificate = '{certificate}'\nkey = '{key}'\n"
+    assert not config.check(parse("hostname = 'mail.example.org'\n" + text, folder=tmp_path))
+    (problem,) = config.check(parse("hostname = 'mx.example.org'\n" + text, folder=tmp_path))
+    assert "is for mail.example.org, not for mx.example.org" in problem.text
+    key.write_text("damaged")
+    (problem,) = config.check(parse("hostname = 'mail.example.org'\n" + text, folder=tmp_path))
+    assert "cannot be used" in problem.text
