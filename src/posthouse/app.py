@@ -104,8 +104,8 @@ class App:
             feed=feed,
             clock=clock,
             resolver=self._resolver or _resolver(settings, clock),
-            deliver=injector.send,
-            ids=new_ids,
+            prepare=injector.keeper,
+            new_ids=new_ids,
             log=log,
             captured=self._captured,
         )

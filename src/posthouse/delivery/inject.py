@@ -3,6 +3,7 @@
 Unknown local recipients are left out; when nobody is left, nothing is kept and the answer is None.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from posthouse.base import ids
@@ -74,15 +75,12 @@ class Injector:
             event=event | {"sender": sender, "recipients": recipients, "message_id": digest.message_id},
         )
 
-    async def send(self, sender: str, recipients: list[str], message: bytes, event: dict[str, Any]) -> int | None:
-        """Keep a message; return its trace id, or None if nobody can get it."""
+    async def keeper(
+        self, sender: str, recipients: list[str], message: bytes, event: dict[str, Any]
+    ) -> Callable[[Tx], None] | None:
+        """What keeps the message when it is run in a transaction, or None if nobody can get it."""
         delivery = await self.prepare(sender, recipients, message, event)
         if delivery is None:
             return None
         ready = delivery
-
-        def keep(tx: Tx) -> None:
-            accept.commit(tx, ready)
-
-        await self._database.write(keep)
-        return delivery.trace
+        return lambda tx: accept.commit(tx, ready)
