@@ -8,6 +8,7 @@ that SMTP cannot avoid (RFC 5321 section 6.1).
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -147,10 +148,10 @@ class QueueManager:
             self._active[destination] += 1
             task = asyncio.get_running_loop().create_task(self._deliver(group))
             self._tasks[task] = group
-            task.add_done_callback(lambda task, destination=destination: self._ended(task, destination))
+            task.add_done_callback(functools.partial(self._ended, destination))
         return len(claims)
 
-    def _ended(self, task: asyncio.Task[None], destination: str) -> None:
+    def _ended(self, destination: str, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
         self._active[destination] -= 1
         if not self._active[destination]:
