@@ -28,6 +28,7 @@ class Accepted(NamedTuple):
     recipients: list[str]
     content: bytes
     params: MailParams
+    submitter: str  # who was authenticated
 
 
 class SmtpSite:
@@ -79,7 +80,9 @@ class SmtpSite:
                 if b"please refuse" in content:
                     engine.reply(Reply(554, "5.7.1", "Refused for what it says"))
                     return
-                self.accepted.append(Accepted(self._sender, self._recipients, content, self._params))
+                self.accepted.append(
+                    Accepted(self._sender, self._recipients, content, self._params, engine.authenticated_as)
+                )
                 engine.reply(Reply(250, "2.0.0", f"Accepted as {len(self.accepted)}"))
             case ContentAborted(reply):
                 self.aborted.append(reply)

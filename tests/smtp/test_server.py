@@ -1,0 +1,331 @@
+"""The server engine: every command in every state, smuggling, and what only the session can bring about."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from posthouse.smtp import replies
+from posthouse.smtp.events import Auth, Content, ContentAborted, Hello, Mail, Rcpt, StartTls
+from posthouse.smtp.params import MailParams
+from posthouse.smtp.replies import Reply
+from posthouse.smtp.server import VERBS, ServerOptions, SmtpServer
+from posthouse.wire.address import Address
+from tests.support.play import CHUNKS, cut
+from tests.support.smtp_site import SmtpSite
+from tests.wire.test_dots import SMUGGLING
+
+STATES = {
+    "new": [],
+    "ready": ["EHLO c.example"],
+    "mail": ["EHLO c.example", "MAIL FROM:<a@example.com>"],
+    "rcpt": ["EHLO c.example", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>"],
+    "auth": ["EHLO c.example", "AUTH LOGIN"],
+}
+
+# What each command is answered in each state. In "auth" every line is a response: QUIT is base64, as it
+# happens, so it is taken as the name.
+TABLE = """
+command                     new  ready  mail  rcpt  auth
+EHLO c.example              250  250    250   250   501
+HELO c.example              250  250    250   250   501
+MAIL FROM:<a@example.com>   503  250    503   503   501
+RCPT TO:<b@example.org>     503  503    250   250   501
+DATA                        503  503    503   354   334
+RSET                        250  250    250   250   334
+NOOP                        250  250    250   250   334
+QUIT                        221  221    221   221   334
+VRFY b                      252  252    252   252   501
+EXPN b                      502  502    502   502   501
+HELP                        214  214    214   214   334
+STARTTLS                    503  220    503   503   334
+AUTH PLAIN                  503  334    503   503   501
+BDAT 5                      502  502    502   502   501
+XYZZY                       500  500    500   500   501
+GET / HTTP/1.1              421  421    421   421   501
+*                           500  500    500   500   501
+"""
+_HEAD, *_ROWS = TABLE.strip().splitlines()
+CASES = [
+    (row[:28].strip(), state, int(code))
+    for row in _ROWS
+    for state, code in zip(_HEAD.split()[1:], row[28:].split(), strict=True)
+]
+
+
+def opened(**settings: Any) -> SmtpSite:
+    site = SmtpSite(ServerOptions(hostname="mx.example.org", **settings))
+    site.engine.greet(replies.greeting("mx.example.org"))
+    site.engine.take_output()
+    return site
+
+
+def say(site: SmtpSite, *lines: str | bytes, chunk: int = 1 << 20) -> list[int]:
+    """Send lines; return the codes of the replies."""
+    data = b"".join([(line.encode() if isinstance(line, str) else line) + b"\r\n" for line in lines])
+    return raw(site, data, chunk)
+
+
+def raw(site: SmtpSite, data: bytes, chunk: int = 1 << 20) -> list[int]:
+    for piece in cut(data, chunk):
+        site.engine.receive(piece)
+        while (event := site.engine.next_event()) is not None:
+            site.answer(event)
+    lines = site.engine.take_output().split(b"\r\n")
+    assert lines.pop() == b""
+    return [int(line[:3]) for line in lines if line[3:4] == b" "]
+
+
+@pytest.mark.parametrize(("command", "state", "code"), CASES)
+def test_every_command_in_every_state(command: str, state: str, code: int) -> None:
+    site = opened(starttls=True, plaintext_auth=True, mechanisms=("PLAIN", "LOGIN"))
+    for line in STATES[state]:
+        assert say(site, line)[0] < 400
+    assert say(site, command) == [code]
+    assert site.engine.closed == (code in (221, 421))
+
+
+def test_the_table_has_all_verbs() -> None:
+    tested = {command.split()[0].encode() for command, _, _ in CASES}
+    alike = {b"ETRN", b"TURN", b"SEND", b"SOML", b"SAML", b"POST", b"PUT", b"OPTIONS", b"CONNECT", b"PRI"}
+    assert set(VERBS) <= tested | alike
+
+
+@pytest.mark.parametrize("sequence", SMUGGLING, ids=repr)
+def test_no_sequence_smuggles_a_second_message(sequence: bytes) -> None:
+    for chunk in (1, 5, 1 << 20):
+        site = opened()
+        assert say(site, *STATES["rcpt"], "DATA") == [250, 250, 250, 354]
+        smuggled = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nEvil: yes\r\n.\r\n"
+        codes = raw(site, b"Subject: x\r\n\r\nx" + sequence + smuggled, chunk)
+        assert codes in ([250], [550])
+        assert len(site.accepted) == (codes == [250])
+        assert len(site.aborted) == (codes == [550])
+        assert all(message.sender == "a@example.com" for message in site.accepted)
+        assert say(site, "NOOP") == [250]
+
+
+def test_bare_content_is_refused_before_its_end_is_known() -> None:
+    site = opened()
+    say(site, *STATES["rcpt"], "DATA")
+    assert raw(site, b"fine\r\nbare\nline\r\n") == []
+    assert site.aborted == [replies.BARE_CONTENT]
+    assert raw(site, b"more\n\r\n") == []
+    assert raw(site, b".\r\n") == [550]
+    assert len(site.aborted) == 1
+
+
+def test_nothing_is_executed_across_starttls() -> None:
+    site = opened(starttls=True)
+    say(site, "EHLO c.example")
+    assert say(site, "STARTTLS", "MAIL FROM:<evil@example.com>") == [554]
+    assert site.engine.closed
+
+    engine = SmtpServer(ServerOptions(hostname="mx.example.org", starttls=True))
+    engine.greet(replies.greeting("mx"))
+    engine.receive(b"EHLO c.example\r\n")
+    assert isinstance(engine.next_event(), Hello)
+    engine.reply(replies.OK)
+    engine.receive(b"STARTTLS\r\n")
+    assert engine.next_event() == StartTls()
+    engine.receive(b"MAIL FROM:<evil@example.com>\r\n")  # while the session was busy
+    engine.reply(replies.READY_FOR_TLS)
+    assert engine.buffered == 0
+    assert engine.next_event() is None
+    engine.receive(b"EHLO inside.example\r\n")  # came with the end of the handshake
+    assert engine.next_event() is None
+    engine.tls_started()
+    assert engine.secure
+    assert engine.next_event() == Hello("EHLO", "inside.example")
+
+
+def test_a_refused_starttls_changes_nothing() -> None:
+    engine = SmtpServer(ServerOptions(hostname="mx.example.org", starttls=True))
+    engine.greet(replies.greeting("mx"))
+    engine.receive(b"EHLO c.example\r\n")
+    engine.next_event()
+    engine.reply(replies.OK)
+    engine.receive(b"STARTTLS\r\n")
+    engine.next_event()
+    engine.reply(replies.TLS_UNAVAILABLE)
+    engine.receive(b"MAIL FROM:<a@example.com>\r\n")
+    assert engine.next_event() == Mail(Address("a", "example.com"), MailParams())
+
+
+def test_tls_forgets_who_it_was() -> None:
+    site = opened(submission=True, starttls=True, plaintext_auth=True, mechanisms=("PLAIN",))
+    assert say(site, "EHLO c.example", "AUTH PLAIN AGFsaWNlAHNlY3JldA==") == [250, 235]
+    assert say(site, "STARTTLS") == [220]
+    site.engine.tls_started()
+    assert site.engine.authenticated_as == ""
+    assert say(site, "EHLO c.example", "MAIL FROM:<a@example.org>") == [250, 530]
+
+
+@pytest.mark.parametrize("command", ["DATA", "STARTTLS", "BDAT 3"])
+def test_input_after_a_command_that_must_be_waited_for(command: str) -> None:
+    site = opened(starttls=True)
+    say(site, *STATES["rcpt"])
+    assert say(site, command, "Subject: what follows is not for a mail server") == [554]
+    assert site.engine.closed
+
+
+def test_auth_needs_ehlo_and_offers_what_is_safe() -> None:
+    site = opened(mechanisms=("PLAIN", "SCRAM-SHA-256"))
+    assert say(site, "HELO c.example", "AUTH PLAIN") == [250, 503]
+    site.engine.receive(b"EHLO c.example\r\n")
+    event = site.engine.next_event()
+    site.answer(event)
+    assert b"AUTH SCRAM-SHA-256\r\n" in site.engine.take_output()
+    site.engine.receive(b"AUTH SCRAM-SHA-256 =\r\n")
+    assert site.engine.next_event() == Auth("SCRAM-SHA-256", b"")
+    site.engine.challenge(b"r=1")
+    assert site.engine.take_output() == b"334 cj0x\r\n"
+
+
+def test_a_long_auth_line_is_fine_and_a_longer_one_is_not() -> None:
+    site = opened(plaintext_auth=True, mechanisms=("PLAIN",))
+    say(site, "EHLO c.example")
+    token = base64.b64encode(b"\0alice\0" + b"x" * 9000).decode()
+    assert say(site, f"AUTH PLAIN {token}") == [501]
+    assert say(site, "AUTH PLAIN") == [334]
+    assert raw(site, b"A" * 12300) == [500, 421]
+    assert site.engine.closed
+
+
+def test_secrets_stay_out_of_what_is_printed() -> None:
+    assert "secret" not in repr(Auth("PLAIN", b"\0alice\0secret"))
+
+
+def test_require_tls() -> None:
+    site = opened(require_tls=True, starttls=True, submission=True)
+    assert say(site, "EHLO c.example", "MAIL FROM:<a@example.org>") == [250, 530]
+    site.engine.tls_started()
+    assert say(site, "EHLO c.example", "MAIL FROM:<a@example.org>") == [250, 530]
+    assert site.engine.take_output() == b""
+
+
+def test_content_comes_in_pieces_as_it_came() -> None:
+    engine = opened().engine
+    for line in (*STATES["rcpt"], "DATA"):
+        engine.receive(line.encode() + b"\r\n")
+        while engine.next_event() is not None:
+            engine.reply(replies.OK)
+    engine.receive(b"first piece")
+    assert engine.next_event() == Content(b"first piece", False)
+    engine.receive(b", second piece\r\n.\r\nQUIT\r\n")
+    assert engine.next_event() is None  # back-pressure: the first is not answered
+    assert engine.buffered == 25
+    engine.proceed()
+    assert engine.next_event() == Content(b", second piece\r\n", True)
+    engine.reply(Reply(250, "2.0.0", "Kept"))
+    assert engine.next_event() is None
+    assert engine.closed
+    assert engine.take_output().endswith(b"250 2.0.0 Kept\r\n221 2.0.0 Goodbye\r\n")
+
+
+def test_the_session_may_refuse_in_the_midst() -> None:
+    for refuse in (SmtpServer.reply, SmtpServer.fail):
+        engine = opened().engine
+        for line in (*STATES["rcpt"], "DATA"):
+            engine.receive(line.encode() + b"\r\n")
+            while engine.next_event() is not None:
+                engine.reply(replies.OK)
+        engine.take_output()
+        engine.receive(b"first piece")
+        assert isinstance(engine.next_event(), Content)
+        refuse(engine, replies.STORAGE_FULL)
+        engine.receive(b"second piece\r\n")
+        assert engine.next_event() is None
+        assert engine.take_output() == b""
+        engine.receive(b".\r\nMAIL FROM:<a@example.com>\r\n")
+        assert isinstance(engine.next_event(), Mail)
+        assert engine.take_output() == replies.STORAGE_FULL.encode()
+
+
+def test_a_last_word_comes_at_any_time() -> None:
+    engine = opened().engine
+    engine.receive(b"EHLO c.example\r\n")
+    assert isinstance(engine.next_event(), Hello)
+    engine.goodbye(replies.SHUTTING_DOWN)
+    engine.reply(replies.OK)  # the session answers a moment too late
+    engine.proceed()
+    engine.challenge(b"")
+    engine.fail(replies.LOCAL_ERROR)
+    engine.goodbye(replies.TIMEOUT)
+    engine.receive(b"NOOP\r\n")
+    assert engine.next_event() is None
+    assert engine.take_output() == replies.SHUTTING_DOWN.encode()
+    assert engine.buffered == 0
+
+
+def test_answers_without_a_question_are_our_own_bug() -> None:
+    engine = opened().engine
+    with pytest.raises(RuntimeError):
+        engine.reply(replies.OK)
+    with pytest.raises(RuntimeError):
+        engine.proceed()
+    engine.fail(replies.LOCAL_ERROR)
+    assert engine.take_output() == b""
+
+
+def test_a_421_from_the_session_closes() -> None:
+    engine = opened().engine
+    engine.receive(b"HELO c.example\r\n")
+    engine.next_event()
+    engine.reply(replies.TOO_MANY_CONNECTIONS)
+    assert engine.closed
+
+
+def test_parameters_reach_the_session() -> None:
+    engine = opened(dsn=True).engine
+    engine.receive(b"EHLO c.example\r\n")
+    engine.next_event()
+    engine.reply(replies.OK)
+    engine.receive(b"MAIL FROM:<> SIZE=77 BODY=8BITMIME ENVID=a+2Bb RET=HDRS\r\n")
+    event = engine.next_event()
+    assert event == Mail(Address("", ""), MailParams(77, "8BITMIME", False, None, "HDRS", "a+b"))
+    engine.reply(replies.SENDER_OK)
+    engine.receive(b"RCPT TO:<b@example.org> NOTIFY=success,FAILURE ORCPT=rfc822;B+40x\r\n")
+    event = engine.next_event()
+    assert isinstance(event, Rcpt)
+    assert event.params.notify == ("SUCCESS", "FAILURE")
+    assert event.params.orcpt == "rfc822;B@x"
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_memory_stays_small_while_too_much_is_swallowed(chunk: int) -> None:
+    site = opened(max_size=100)
+    say(site, *STATES["rcpt"], "DATA")
+    size = 2_000 if chunk < 10 else 1_000_000
+    for piece in cut(b"x" * size, chunk):
+        site.engine.receive(piece)
+        while (event := site.engine.next_event()) is not None:
+            site.answer(event)
+        assert site.engine.buffered == 0
+    assert site.aborted == [replies.MESSAGE_TOO_BIG]
+    assert not site._content
+    assert raw(site, b"\r\n.\r\n") == [552]
+
+
+def test_the_number_of_events_for_content_is_the_number_of_chunks() -> None:
+    site = opened()
+    say(site, *STATES["rcpt"], "DATA")
+    before = site.events
+    for piece in cut(b"line\r\n..dots\r\n" * 10_000, 65_536):
+        raw(site, piece)
+    assert site.events - before <= 3
+    assert raw(site, b".\r\n") == [250]
+    assert site.accepted[0].content == b"line\r\n.dots\r\n" * 10_000
+
+
+def test_aborted_content_is_an_event_that_needs_no_answer() -> None:
+    engine = opened(max_size=10).engine
+    for line in (*STATES["rcpt"], "DATA"):
+        engine.receive(line.encode() + b"\r\n")
+        while engine.next_event() is not None:
+            engine.reply(replies.OK)
+    engine.receive(b"more than ten octets\r\n.\r\nNOOP\r\n")
+    engine.take_output()
+    assert engine.next_event() == ContentAborted(replies.MESSAGE_TOO_BIG)
+    assert engine.next_event() is None
+    assert engine.take_output() == replies.MESSAGE_TOO_BIG.encode() + replies.OK.encode()
