@@ -167,11 +167,6 @@ def too_big(max_size: int) -> Reply:
     return Reply(552, "5.3.4", f"The message is too big: at most {max_size} octets")
 
 
-def temporary(status: str, text: str) -> Reply:
-    """451 with a status of our own."""
-    return Reply(451, status, text)
-
-
 # Hello
 
 
