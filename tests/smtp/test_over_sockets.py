@@ -130,12 +130,15 @@ async def test_smtplib_submits_over_tls() -> None:
 
 async def step(client: SmtpClient, stream: Stream) -> c.Event:
     """The driver: all that a user of the client engine has to do."""
+    now, replies_seen, deadline = asyncio.get_running_loop().time, -1, 0.0
     while True:
         event = client.next_event()
         stream.write(client.take_output())
         if event is not None:
             return event
-        async with asyncio.timeout(client.patience):
+        if client.replies != replies_seen:
+            replies_seen, deadline = client.replies, now() + client.patience
+        async with asyncio.timeout_at(deadline):
             data = await stream.read()
         if data:
             client.receive(data)

@@ -53,6 +53,7 @@ INVALID = [
     b"<alice@[192.0.2.1>",
     b"<alice@[]>",
     b"<alice@[ipv6:x]>",
+    b"<alice@[ipv6:fe80::1%eth0]>",
     b"<alice@[192.0.2.1]x>",
     b"<gr\xc3\xbcn@example.org>",
     b"<a@b\xc3\xbc.example>",

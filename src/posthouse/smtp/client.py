@@ -174,6 +174,7 @@ class SmtpClient:
         self.secure = secure
         self.closed = False
         self.greeting: Reply | None = None
+        self.replies = 0  # so many have come: `patience` is for each, not for each few bytes of one
         self.extensions: dict[str, str] = {}
         self.transcript: list[str] = []  # "C: ", "S: ", "! " and text; no content, no secrets
         self._noted = 0
@@ -202,6 +203,7 @@ class SmtpClient:
                 break
             if reply is None:
                 return None
+            self.replies += 1
             for line in self._reader.lines:
                 self._note("S:", line)
             self._take(reply)
@@ -220,7 +222,7 @@ class SmtpClient:
 
     @property
     def patience(self) -> float:
-        """How many seconds to wait for the next bytes from the server, or for it to take ours."""
+        """How many seconds to wait for the next reply, or for the server to take a piece of content."""
         return self._timeouts.get(self._phase, 300.0)
 
     @property

@@ -126,7 +126,8 @@ def _literal(text: str) -> str | None:
     # RFC 5321 section 4.1.3
     try:
         if text.startswith("[ipv6:"):
-            return f"[IPv6:{IPv6Address(text[6:-1])}]"
+            # A scope (%eth0) means nothing on another machine.
+            return f"[IPv6:{IPv6Address(text[6:-1])}]" if "%" not in text else None
         if _general_literal(text):
             return text
         return f"[{IPv4Address(text[1:-1])}]"
