@@ -57,12 +57,15 @@ def unfolded(value: bytes) -> bytes:
 def envelope(header_bytes: bytes) -> bytes:
     """The ENVELOPE of a message with this header."""
     fields: dict[bytes, bytes] = {}
+    repeated: dict[bytes, list[bytes]] = {}
     for name, value in _wanted_fields(b"\n" + header_bytes):
         name = name.lower()
         if name not in fields:
             fields[name] = value
         elif name in (b"to", b"cc", b"bcc"):  # against RFC 5322 section 3.6, but no recipient is lost
-            fields[name] += b"," + value
+            repeated.setdefault(name, []).append(value)
+    for name, values in repeated.items():
+        fields[name] = b"\n,".join([fields[name], *values])
     get = fields.get
     author = b"NIL" if (value := get(b"from")) is None else _addresses(value)
     sender = b"NIL" if (value := get(b"sender")) is None else _addresses(value)
@@ -82,7 +85,7 @@ def envelope(header_bytes: bytes) -> bytes:
 
 
 def _addresses(value: bytes) -> bytes:
-    if (match := _one_address(value)) is not None:
+    if (match := _one_address(value)) is not None and b"  " not in value:
         quoted, name, local, domain = match.groups()
         name = quoted or (name and name.rstrip())
         if name:

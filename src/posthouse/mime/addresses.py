@@ -48,20 +48,23 @@ _line_end = re.compile(rb"\r*+\n")
 _comment_marks = re.compile(rb"\\.|[()]", re.S)
 
 
-def address_list(value: bytes) -> list[Address | Group]:
-    """What an address field holds, in order, groups as groups."""
+def address_list(value: bytes, limit: int = 10_000) -> list[Address | Group]:
+    """What an address field holds, in order, groups as groups; of many only the first `limit`."""
     found: list[Address | Group] = []
     at, size = 0, len(value)
-    while at < size:
+    while at < size and len(found) < limit:
         match = _common(value, at)
         if match is None:
-            found.extend(_Parser().read(value[at:]))
+            found.extend(_Parser(limit - len(found)).read(value[at:]))
             break
         quoted, name, local, domain, only_local, only_domain = match.groups()
         if local is None:
             found.append(Address(b"", only_local, only_domain))
         else:
-            found.append(Address(quoted or (name or b"").rstrip(), local, domain))
+            name = quoted or (name or b"").rstrip()
+            if b"  " in name and not quoted:
+                name = b" ".join(name.split())
+            found.append(Address(name, local, domain))
         at = match.end()
     return found
 
@@ -86,20 +89,23 @@ class _Piece(NamedTuple):
 class _Parser:
     """The slow way, token by token, for what the pattern of the common form does not match."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self.found: list[Address | Group] = []
         self.group: list[Address] | None = None
         self._start()
 
     def _start(self) -> None:
         self.phrase: list[_Piece] = []  # outside <>
+        self.marked = False  # there is an "@" in the phrase
         self.angle: list[_Piece] | None = None  # inside <>
         self.closed = False
+        self.after: list[_Piece] = []  # behind <>
         self.comment = b""
 
     def read(self, value: bytes) -> list[Address | Group]:
         spaced = False
-        for kind, text in _split(_line_end.sub(b"", value)):
+        for kind, text in _split(_line_end.sub(b"", value).rstrip()):
             if kind == "blank":
                 spaced = True
                 continue
@@ -112,32 +118,42 @@ class _Parser:
             else:
                 self._add(_Piece(text, spaced))
             spaced = False
+            if self.limit <= 0:
+                return self.found
         self._flush()
         return self.found
 
     def _add(self, piece: _Piece) -> None:
-        if self.angle is not None and not self.closed:
+        if self.closed:
+            self.after.append(piece)
+        elif self.angle is not None:
             self.angle.append(piece)
         else:
             self.phrase.append(piece)
+            self.marked |= piece.mark
 
     def _special(self, mark: bytes, spaced: bool) -> None:
         inside = self.angle is not None and not self.closed
         if mark == b"@":
+            if self.marked and not inside:
+                self._part()
             self._add(_Piece(mark, spaced, mark=True))
         elif mark == b"<":
             if self.angle is not None:  # the comma between two addresses is missing
+                after = self.after
                 self._flush()
+                self.phrase = after
             self.angle = []
         elif mark == b">":
             self.closed = self.angle is not None
         elif mark == b":":
             if inside:
                 self.angle = []  # what came was a source route
-            elif self.group is None and not any(piece.mark for piece in self.phrase):
+            elif self.group is None and self.angle is None and not self.marked:
                 group = Group(_joined(self.phrase), [])
                 self._start()
                 self.found.append(group)
+                self.limit -= 1
                 self.group = group.members
         elif inside and self.angle and self.angle[0].mark and mark == b",":
             pass  # between the domains of a source route
@@ -146,13 +162,28 @@ class _Parser:
             if mark == b";":  # ends a group, or stands for a comma
                 self.group = None
 
+    def _part(self) -> None:
+        """The phrase has an address, and another "@" comes: the comma between two addresses is missing."""
+        pieces = self.phrase
+        first = len(pieces)
+        while (
+            first > 0
+            and not pieces[first - 1].mark
+            and (first == len(pieces) or _connected(*pieces[first - 1 : first + 1]))
+        ):
+            first -= 1
+        if first > 0 and first < len(pieces) and not pieces[first - 1].mark:
+            self.phrase = pieces[:first]
+            self._flush()
+            self.phrase = pieces[first:]
+
     def _flush(self) -> None:
         """End of one address: add what was collected."""
         name = b""
         if self.angle is not None:
             local, domain, rest = _local_and_domain(self.angle)
             local = local or rest
-            name = _joined(self.phrase)
+            name = _joined(self.phrase) or _joined(self.after)
         else:
             local, domain, rest = _local_and_domain(self.phrase)
             if local or domain:
@@ -163,6 +194,7 @@ class _Parser:
                 name = rest
         name = name or (self.comment if local or domain else b"")
         if name or local or domain:
+            self.limit -= 1
             (self.found if self.group is None else self.group).append(Address(name, local, domain))
         self._start()
 

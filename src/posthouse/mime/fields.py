@@ -7,6 +7,7 @@ is left out, nothing raises. Addresses are in `addresses`, encoded words in `wor
 import re
 from datetime import date as date_of
 from functools import lru_cache
+from itertools import islice
 
 from posthouse.mime import words
 
@@ -15,16 +16,21 @@ Parameters = tuple[tuple[bytes, bytes], ...]
 # RFC 2045 section 5.1, loosened: token characters, and 8-bit ones of careless programs.
 _TOKEN = rb"[!#-'*+.0-9A-Z^_`a-z{|}~\x80-\xff-]++"
 _first_token = re.compile(rb"[ \t\r\n]*+(" + _TOKEN + rb")").match
-_type = re.compile(rb"[ \t\r\n]*+(" + _TOKEN + rb")[ \t\r\n]*+/[ \t\r\n]*+(" + _TOKEN + rb")[ \t\r\n]*+(;?)").match
+_type = re.compile(rb"[ \t\r\n]*+(" + _TOKEN + rb")[ \t\r\n]*+/[ \t\r\n]*+(" + _TOKEN + rb")").match
 
 # parameter := attribute "=" value   (RFC 2045 section 5.1)
 # value     := token / quoted-string
 # Loosened: blanks around "=", unquoted values up to the next ";" (file names with blanks), a closing
 # quote that is missing.
-_parameters = re.compile(rb'([^=;"\s]++)[ \t\r\n]*+=[ \t\r\n]*+(?:"((?:[^"\\]++|\\.)*+)"[^;]*+|([^;]*+))', re.S).findall
+# The look-behind keeps a long word that is no name from being tried at each of its letters.
+_parameters = re.compile(
+    rb'(?<![^=;"\s])([^=;"\s]++)[ \t\r\n]*+=[ \t\r\n]*+(?:"((?:[^"\\]++|\\.)*+)"|([^;]*+))', re.S
+).finditer
+_MAX_PARAMETERS = 100
 _quoted_pair = re.compile(rb"\\(.)", re.S)
-_comment = re.compile(rb"\((?:[^()\\]++|\\.)*+\)", re.S)
-_quoted_string = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.S)
+# Only where a word could start: boundary=a(b) is wrong, and meant.
+_comment = re.compile(rb"(?<![^\s;,/)])\((?:[^()\\]++|\\.)*+\)", re.S)
+_quoted_string = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.S)
 _line_end = re.compile(rb"\r*+\n")
 
 
@@ -49,8 +55,8 @@ def _content_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
     found = _type(value)
     if found is None:
         return b"text", b"plain", ()
-    kind, subtype, more = found.groups()
-    return kind.lower(), subtype.lower(), parameters(value[found.end() :]) if more else ()
+    kind, subtype = found.groups()
+    return kind.lower(), subtype.lower(), parameters(value[found.end() :])
 
 
 # Nearly all text parts share a handful of values; long ones (boundaries) are not worth keeping.
@@ -58,10 +64,13 @@ _cached_content_type = lru_cache(512)(_content_type)
 
 
 def parameters(text: bytes) -> Parameters:
-    """Parameters after the first ";": names in lower case, in order, the first of each name."""
+    """The parameters in what follows a type: names in lower case, in order, the first of each name."""
     found: dict[bytes, bytes] = {}
-    for name, quoted, plain in _parameters(text):
-        value = quoted or plain.strip()
+    if b"=" not in text:
+        return ()
+    for match in islice(_parameters(text), _MAX_PARAMETERS):
+        name, quoted, plain = match.groups()
+        value = quoted or (plain or b"").strip()
         if quoted:
             if b"\n" in quoted:
                 value = _line_end.sub(b"", quoted)
@@ -134,18 +143,33 @@ def _percented(value: bytes) -> bytes:
     return _not_attribute_char.sub(lambda match: b"%%%02X" % match[0][0], value)
 
 
-def parameter(params: Parameters, name: bytes) -> str | None:
-    """The readable value of a parameter: RFC 2231 first, else as it is, encoded words (against RFC 2047) too."""
-    values = dict(params)
-    if (value := values.get(name + b"*")) is not None:
-        charset, quote, rest = value.partition(b"'")
-        _, quote2, text = rest.partition(b"'")
-        if not (quote and quote2):
-            charset, text = b"", value
-        return words.decode_charset(_percent.sub(lambda m: bytes((int(m[1], 16),)), text), charset)
-    if (value := values.get(name)) is not None:
-        return words.decode(value)
-    return None
+def parameter(params: Parameters, name: bytes) -> bytes:
+    """The value of a parameter as bytes, RFC 2231 encoding undone; b"" if there is none. `name` in lower case."""
+    return _parameter(params, name)[0]
+
+
+def readable_parameter(params: Parameters, name: bytes) -> str | None:
+    """The value of a parameter as text: by RFC 2231, else encoded words (against RFC 2047 section 5) are read too."""
+    value, charset = _parameter(params, name)
+    if charset is not None:
+        return words.decode_charset(value, charset)
+    return words.decode(value) if value else None
+
+
+def _parameter(params: Parameters, name: bytes) -> tuple[bytes, bytes | None]:
+    """Value and charset; the charset is None where the value was not encoded."""
+    extended = name + b"*"
+    plain = b""
+    for key, value in params:
+        if key == name:
+            plain = value
+        elif key == extended:
+            charset, _, rest = value.partition(b"'")
+            _, quote, text = rest.partition(b"'")
+            if not quote:
+                charset, text = b"", value
+            return _percent.sub(lambda match: bytes((int(match[1], 16),)), text), charset
+    return plain, None
 
 
 def disposition(value: bytes) -> tuple[bytes, Parameters]:

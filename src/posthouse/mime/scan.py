@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from posthouse.mime.fields import content_type, token
+from posthouse.mime.fields import Parameters, content_type, parameter, token
 
 # RFC 5322 section 2.2: a field name is printable ASCII without colon; obsolete syntax has blanks before
 # the colon. 8-bit bytes are no name either, but real messages have them, and in a body a line is
@@ -32,10 +32,8 @@ _LINE = 2048
 _BOUNDARY = 1000
 
 _IDENTITY = frozenset((b"", b"7bit", b"8bit", b"binary"))
-_DEFAULT = (b"text", b"plain", ())
-_DEFAULT_IN_DIGEST = (b"message", b"rfc822", ())  # RFC 2046 section 5.1.5
-
-Parameters = tuple[tuple[bytes, bytes], ...]
+_DEFAULT = (b"text", b"plain")
+_DEFAULT_IN_DIGEST = (b"message", b"rfc822")  # RFC 2046 section 5.1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,7 @@ class Limits:
     parts: int = 10_000
     depth: int = 100
     head_text: int = 4096  # how much of the first text part is kept for a preview
+    head_html: int = 32 * 1024  # the same if it is HTML, which often begins with a style sheet
 
 
 @dataclass(slots=True, eq=False)
@@ -60,11 +59,16 @@ class Part:
     lines: int = 0  # line feeds in its body
     type: bytes = b"text"  # lower case; what the part says of itself, else the default
     subtype: bytes = b"plain"
-    params: Parameters = ()
     encoding: bytes = b""  # lower case Content-Transfer-Encoding, b"" if not given
-    content: dict[bytes, bytes] = field(default_factory=dict)  # b"type", b"id"...: raw Content-* values
+    content: dict[bytes, bytes] = field(default_factory=dict)  # b"type", b"id"...: raw Content-* values, if given
     parts: list["Part"] = field(default_factory=list)  # of a multipart
     message: "Part | None" = None  # of a message/rfc822 that could be entered
+
+    @property
+    def params(self) -> Parameters:
+        """Content-Type parameters, names in lower case."""
+        value = self.content.get(b"type")
+        return () if value is None else content_type(value)[2]
 
     @property
     def size(self) -> int:
@@ -73,10 +77,7 @@ class Part:
 
     def param(self, name: bytes) -> bytes:
         """The value of a Content-Type parameter, b"" if there is none. `name` in lower case."""
-        for key, value in self.params:
-            if key == name:
-                return value
-        return b""
+        return parameter(self.params, name)
 
 
 class HeadText(NamedTuple):
@@ -111,12 +112,14 @@ class Scanner:
         self._stack: list[Part] = []  # the open part and what it lies in, root first
         self._own: list[bytes] = []  # their delimiters; b"" for those that have none
         self._delimiters: dict[bytes, int] = {}  # line -> index in the stack; its complement closes
-        self._default: tuple[bytes, bytes, Parameters] = _DEFAULT
+        self._default = _DEFAULT
         self._parts = 0
         self._kept = 0
         self._lines = 0  # line feeds before `counted`
         self._counted = 0
         self._head: Part | None = None  # the text part whose beginning is being kept
+        self._head_type = b""
+        self._head_size = 0
         self._head_data = bytearray()
         self._heads: dict[bytes, HeadText] = {}  # by subtype
 
@@ -174,6 +177,9 @@ class Scanner:
         full = final or size >= stop + 4  # 4: an empty line can be judged
         if not full and data.find(b"\n", at) < 0:
             return -1
+        if self._delimiters and data.startswith(b"--", at) and self._repeats(data, at):
+            self._in_header = False
+            return at - 1
         starts = _starts_field if self._stack else _starts_message
         if starts(data, at, stop) is None:
             end = at
@@ -194,13 +200,23 @@ class Scanner:
             body = empty.end()
         return self._open(data, at, body)
 
+    def _repeats(self, data: bytes, at: int) -> bool:
+        """True if the line at `at`, right behind a delimiter, is that delimiter again: no part between them."""
+        if self._in_message:
+            return False
+        eol = data.find(b"\n", at, at - 1 + _LINE)
+        if eol < 0 and len(data) >= at - 1 + _LINE:
+            return False
+        line = data[at : eol if eol >= 0 else len(data)].rstrip()
+        return self._delimiters.get(line) == len(self._stack) - 1
+
     def _delimiter_within(self, data: bytes, at: int, end: int) -> int:
         """Where the first delimiter line in a header starts, -1 if there is none."""
         start = at - 1
         while (start := data.find(b"\n--", start, end)) >= 0:
             eol = data.find(b"\n", start + 1, end)
             line = data[start + 1 : end if eol < 0 else eol]
-            if len(line) < _LINE and line.rstrip() in self._delimiters:
+            if len(line) < _LINE - 1 and line.rstrip() in self._delimiters:
                 return start + 1
             start += 3
         return -1
@@ -210,18 +226,17 @@ class Scanner:
         base = self._base
         block = data[at:body]
         part = Part(base + at, base + body, 0, block)
+        params: Parameters = ()
+        content = part.content
         if len(block) > 2:
-            content = part.content
             for name, value in _content_fields(b"\n" + block):
                 content.setdefault(name.lower(), value)
-            if (value := content.get(b"type")) is not None:
-                part.type, part.subtype, part.params = content_type(value)
-            elif self._default is not _DEFAULT:
-                part.type, part.subtype, part.params = self._default
-            if (value := content.get(b"transfer-encoding")) is not None:
-                part.encoding = token(value)
+            if b"transfer-encoding" in content:
+                part.encoding = token(content[b"transfer-encoding"])
+        if b"type" in content:
+            part.type, part.subtype, params = content_type(content[b"type"])
         elif self._default is not _DEFAULT:
-            part.type, part.subtype, part.params = self._default
+            part.type, part.subtype = self._default
         self._default = _DEFAULT
         stack = self._stack
         if not stack:
@@ -239,18 +254,20 @@ class Scanner:
         self._in_header = self._in_message = False
         if part.type == b"text":
             if part.subtype == b"plain" or part.subtype == b"html":
-                self._start_head(part)
+                self._start_head(part, part.subtype)
         elif len(stack) > self._limits.depth:
             pass
         elif part.type == b"multipart":
-            boundary = part.param(b"boundary").rstrip()
+            boundary = parameter(params, b"boundary").rstrip()
             if 0 < len(boundary) <= _BOUNDARY:
-                # The outermost wins where two are alike, as the inner one can then have no parts.
+                # Where two lines are alike, the outermost wins: else its later parts would get lost.
                 line = b"--" + boundary
-                if line not in self._delimiters and line + b"--" not in self._delimiters:
+                if line not in self._delimiters:
                     own = line
                     self._delimiters[line] = len(stack) - 1
-                    self._delimiters[line + b"--"] = ~(len(stack) - 1)
+                    self._delimiters.setdefault(line + b"--", ~(len(stack) - 1))
+            if not own:  # all there will be of it is text
+                self._start_head(part, b"plain")
         elif (
             part.type == b"message"
             and (part.subtype == b"rfc822" or part.subtype == b"global")
@@ -319,10 +336,12 @@ class Scanner:
             self._own.pop()
 
     def _forget(self, index: int) -> None:
-        own = self._own[index]
-        if own:
-            del self._delimiters[own], self._delimiters[own + b"--"]
+        """The delimiters of this multipart mean nothing any more."""
+        if line := self._own[index]:
             self._own[index] = b""
+            del self._delimiters[line]
+            if self._delimiters[line + b"--"] == ~index:
+                del self._delimiters[line + b"--"]
 
     def _count(self, data: bytes, to: int) -> None:
         base = self._base
@@ -330,25 +349,27 @@ class Scanner:
             self._lines += data.count(b"\n", self._counted - base, to - base)
             self._counted = to
 
-    def _start_head(self, part: Part) -> None:
+    def _start_head(self, part: Part, subtype: bytes) -> None:
         heads = self._heads
-        if b"plain" in heads or part.subtype in heads:
+        if b"plain" in heads or subtype in heads:
             return
         if (value := part.content.get(b"disposition")) is None or token(value) != b"attachment":
             self._head = part
+            self._head_type = subtype
+            self._head_size = self._limits.head_text if subtype == b"plain" else self._limits.head_html
             self._head_data.clear()
 
     def _end_head(self, part: Part) -> None:
         # Text of blanks alone says nothing: let another part speak.
         if self._head_data and not self._head_data.isspace():
             data = bytes(self._head_data)
-            self._heads[part.subtype] = HeadText(part.subtype, part.param(b"charset"), part.encoding, data)
+            self._heads[self._head_type] = HeadText(self._head_type, part.param(b"charset"), part.encoding, data)
         self._head = None
 
     def _take_head(self, data: bytes, to: int) -> None:
         assert self._head is not None
         start = self._head.body + len(self._head_data)
-        stop = min(to, self._head.body + self._limits.head_text)
+        stop = min(to, self._head.body + self._head_size)
         if stop > start:
             self._head_data += data[start - self._base : stop - self._base]
 

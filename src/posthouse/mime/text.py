@@ -12,8 +12,9 @@ from posthouse.mime.scan import Part, Scan
 
 PREVIEW = 256  # characters: the most that RFC 8970 section 3.1 allows
 
-_cut_tags = re.compile(r"<([!/?a-zA-Z][^<>]*)>").split
+_cut_tags = re.compile(r"<([!/?a-zA-Z][^<>]*+)>").split
 _tag_name = re.compile(r"/?[a-zA-Z][a-zA-Z0-9]*").match
+_no_character = re.compile(r"&#[xX]?[0-9a-fA-F]{8,}+;?")  # html.unescape fails on numbers of thousands of digits
 _blanks = re.compile(r"[ \t\r\n\f\v\xa0]+")
 _many_lines = re.compile(r"\n{3,}")
 # Tags that end a line, and those that end a paragraph; all others end nothing.
@@ -91,7 +92,7 @@ def html_to_text(source: str) -> str:
             out.append(_blanks.sub(" ", text))
     text = "".join(out)
     if "&" in text:
-        text = html.unescape(text)
+        text = html.unescape(_no_character.sub("\ufffd", text))
     text = "\n".join([_blanks.sub(" ", line).strip() for line in text.split("\n")])
     return _many_lines.sub("\n\n", text).strip()
 
@@ -106,9 +107,9 @@ def _without_comments(source: str) -> str:
 def filename(part: Part) -> str | None:
     """The name that a part gives its file, readable; of a path only the last piece."""
     _, params = fields.disposition(part.content.get(b"disposition", b""))
-    name = fields.parameter(params, b"filename")
+    name = fields.readable_parameter(params, b"filename")
     if name is None:
-        name = fields.parameter(part.params, b"name")
+        name = fields.readable_parameter(part.params, b"name")
     if name is None:
         return None
     name = "".join([char for char in name if char.isprintable()]).replace("\\", "/").rpartition("/")[2].strip()

@@ -36,9 +36,9 @@ def base_subject(subject: str) -> tuple[str, bool]:
             if (match := _refwd(text, start, end)) is not None:
                 at = match.end()
                 is_reply = True
-            elif (match := _blob(text, at, end)) is not None and match.end() < end:
-                at = match.end()
             else:
+                while (match := _blob(text, at, end)) is not None and match.end() < end:
+                    at = match.end()
                 break
         # "[fwd: ...]" (step 6)
         if text[at : at + 5].lower() == "[fwd:" and text[end - 1 : end] == "]" and end - at >= 6:

@@ -11,6 +11,7 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _EPOCH = datetime(1970, 1, 1)
 _LINE = 78  # RFC 5322 section 2.1.1
+_not_in_comment = re.compile(r"[^ -~]|[()\\]")
 _unsafe = re.compile(r"[^!-~]|[()<>;\\\"]")
 _received = re.compile(rb"(?i)\nreceived[ \t]*+:").findall
 
@@ -50,7 +51,7 @@ def received(
         words += ["from", _unsafe.sub("?", hello)[:255] or literal, f"({literal})"]
     words += ["by", by]
     if tls:
-        words += ["(" + _unsafe.sub("_", tls) + ")"]
+        words += ["(" + _not_in_comment.sub("?", tls) + ")"]
     if protocol:
         words += ["with", protocol]
     words += ["id", id]

@@ -119,8 +119,7 @@ def decode(value: bytes) -> str:
         between = value[at : match.start()]
         charset, encoding, text, end = match.groups()
         at = match.end()
-        if end is None and encoding in b"bB":
-            # No end mark: base64 ends at a blank.
+        if end is None:  # it ends at a blank
             used = len(text.partition(b" ")[0])
             at = match.start(3) + used
             text = text[:used]
