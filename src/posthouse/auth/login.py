@@ -13,6 +13,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from posthouse.auth import passwords
@@ -111,7 +112,8 @@ class Logins:
         if found is None or not fits or found.disabled:
             return None
         if passwords.needs_rehash(found.secret):
-            fresh = await loop.run_in_executor(self._threads, passwords.hash_password, password)
+            rehash = partial(passwords.hash_password, password, shortest=0)  # it was taken once
+            fresh = await loop.run_in_executor(self._threads, rehash)
             await self._database.write(accounts.set_password, found.account_id, fresh, self._clock.now())
         return Login(found.account_id, found.name)
 

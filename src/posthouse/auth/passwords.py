@@ -15,10 +15,10 @@ MAX_LENGTH = 1024
 _hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
-def hash_password(password: str) -> str:
+def hash_password(password: str, *, shortest: int = MIN_LENGTH) -> str:
     """The hash to store; raises `Permanent` with the reason if the password is no good."""
-    if len(password) < MIN_LENGTH:
-        raise Permanent(f"the password is too short: use at least {MIN_LENGTH} characters")
+    if len(password) < shortest:
+        raise Permanent(f"the password is too short: use at least {shortest} characters")
     if len(password) > MAX_LENGTH:
         raise Permanent(f"the password is too long: use at most {MAX_LENGTH} characters")
     if "\0" in password:

@@ -251,7 +251,7 @@ class Relay(Section):
     smarthost: Smarthost | None = Field(default=None, description="Send everything through one other server.")
     capture: bool = Field(
         default=False,
-        description="Keep mail to other domains in the queue and never send it. For demos and tests.",
+        description="Keep mail to other domains in the folder `captured` of the data and never send it.",
     )
 
 
@@ -348,7 +348,7 @@ class Settings(Section):
     )
     postmaster: str = Field(
         default="",
-        description="Account that gets mail to postmaster; default: the first account of each domain.",
+        description="Account that gets mail to postmaster; default: the first account.",
     )
     listen: tuple[Listen, ...] = Field(
         default_factory=_every_service, description="The ports to serve, one [[listen]] each."

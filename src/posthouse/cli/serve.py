@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from posthouse.base.errors import Permanent
 from posthouse.cli import opening
 
 if TYPE_CHECKING:
@@ -23,9 +26,10 @@ def serve(context: typer.Context) -> None:
     settings = opening.settings(context.obj)
     setup_log(settings)
 
-    def ready(app: "App") -> None:
+    async def ready(app: "App") -> bool:
         if not sys.stdout.isatty():
             print(json.dumps({"ports": app.ports, "pid": os.getpid()}), flush=True)
+        return True
 
     run(settings, ready)
 
@@ -38,8 +42,12 @@ def setup_log(settings: "Settings") -> None:
     log.configure(settings.log.format, settings.log.level, colour=colour)
 
 
-def run(settings: "Settings", ready: "Callable[[App], None]") -> None:
-    """Serve until a signal says stop; `ready` is called once every port listens."""
+def run(
+    settings: "Settings",
+    ready: "Callable[[App], Awaitable[bool]]",
+    captured: "Callable[[dict[str, object]], None] | None" = None,
+) -> None:
+    """Serve until a signal says stop. `ready` is called once every port listens; its False stops at once."""
     import uvloop
 
     from posthouse.app import App
@@ -49,9 +57,49 @@ def run(settings: "Settings", ready: "Callable[[App], None]") -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        async with App(settings) as app:
-            ready(app)
-            await app.run(stop)
+        async with App(settings, captured=captured) as app:
+            stopped = loop.create_task(stop.wait())
+            started = loop.create_task(_awaited(ready(app)))
+            await asyncio.wait((started, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if started.done():
+                if started.result():
+                    await app.run(stop)
+            else:
+                started.cancel()
+                await asyncio.wait((started,))
+            stopped.cancel()
 
-    with contextlib.suppress(KeyboardInterrupt):
+    with _only_server(settings.data), contextlib.suppress(KeyboardInterrupt):
         uvloop.run(main())
+
+
+async def _awaited(going: Awaitable[bool]) -> bool:
+    return await going
+
+
+@contextlib.contextmanager
+def _only_server(data: Path) -> Iterator[None]:
+    """Two servers on one data folder would each deliver the queue: the second is refused. The lock is the
+    system's, so none is left behind by a server that was killed."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = open(data / "serving", "a+", encoding="ascii")  # noqa: SIM115 - open as long as the server is
+    except OSError as error:
+        raise Permanent(
+            f"the data folder {data} cannot be used: {error.strerror}. "
+            "Make it, owned by the user that runs Posthouse, or change `data` in the configuration."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            pid = file.read(20).strip()
+            raise Permanent(
+                f"a server works on {data} already{f' (process {pid})' if pid else ''}. "
+                "Stop that one first, or give this one another `data` folder."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,193 @@
+"""`posthouse send`: submit a message through a server, this one or any other, with our own SMTP client.
+
+Without --server it goes to the server of the configuration file, on this machine, trusting its certificate.
+The exit code is 0 only if every recipient was taken; --verbose shows the whole conversation.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from posthouse.base.errors import Permanent
+from posthouse.cli import output
+
+if TYPE_CHECKING:
+    from posthouse.base.settings import Settings
+    from posthouse.queue.remote import Report
+    from posthouse.queue.routes import Host
+
+PASSWORD = "POSTHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
+PIECE = 65536
+MODES = ("auto", "starttls", "implicit", "none")
+
+
+class _Way(NamedTuple):
+    """Where the message goes, and whose certificates are trusted there."""
+
+    host: "Host"
+    ca: Path | None
+    address: str = ""  # where the host is, if not where its name says
+
+
+def send(
+    context: typer.Context,
+    recipients: Annotated[list[str], typer.Argument(help="Addresses to send to.")],
+    sender: Annotated[str, typer.Option("--from", help="Address to send from; default: the login name.")] = "",
+    subject: Annotated[str, typer.Option(help="Subject of the message.")] = "",
+    text: Annotated[str | None, typer.Option(help="Its text; default: read from standard input.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Send this message (.eml) as it is; - is standard input.")
+    ] = None,
+    server: Annotated[str, typer.Option(metavar="HOST[:PORT]", help="Default: the server of the configuration.")] = "",
+    tls: Annotated[
+        str, typer.Option(help="starttls, implicit, none, or auto: by the port (465: implicit, 25: none).")
+    ] = "auto",
+    ca: Annotated[Path | None, typer.Option(help="PEM file of the CA to trust; default: the system's.")] = None,
+    user: Annotated[str, typer.Option(help="Login name; default: the address of --from.")] = "",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help=f"Read the password from the input's first line; else ${PASSWORD}.")
+    ] = False,
+    no_login: Annotated[bool, typer.Option("--no-login", help="Do not log in.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the conversation.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Send a message through a server, and show what it says to each recipient."""
+    if tls not in MODES:
+        raise typer.BadParameter(f"write one of {', '.join(MODES)}", param_hint="--tls")
+    if not sender and not user:
+        raise typer.BadParameter("say who sends: --from you@example.org", param_hint="--from")
+    if tls == "none" and not no_login and server:
+        raise typer.BadParameter("a password is not sent without TLS; add --no-login", param_hint="--tls")
+    sender = sender or user
+    password = "" if no_login else _password(password_stdin, user or sender)
+    way = _way(context.obj, server, tls, ca, "" if no_login else user or sender, password)
+    content = _content(file, text, sender, recipients, subject)
+    report = asyncio.run(_submit(way, sender, tuple(dict.fromkeys(recipients)), content))
+    _show(context.obj, report, verbose, as_json)
+    if any(verdict.state != "delivered" for verdict in report.verdicts.values()):
+        raise typer.Exit(1)
+
+
+def _password(from_stdin: bool, user: str) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if given := os.environ.get(PASSWORD):
+        return given
+    if not sys.stdin.isatty():
+        raise Permanent(f"no password for {user}: set {PASSWORD}, say --password-stdin, or --no-login")
+    return str(typer.prompt(f"Password of {user}", hide_input=True, err=True))
+
+
+def _way(options: output.Options, server: str, tls: str, ca: Path | None, user: str, password: str) -> _Way:
+    from posthouse.queue.routes import Host
+
+    if not server:
+        from posthouse.cli import opening
+
+        return _own(opening.settings(options), tls, ca, user, password)
+    name, _, text = server.rpartition(":") if server.count(":") == 1 or "]:" in server else (server, "", "")
+    if text and not (text.isdecimal() and 0 < int(text) < 65536):
+        raise typer.BadParameter(f"{text} is not a port", param_hint="--server")
+    port = int(text) if text else {"implicit": 465, "none": 25}.get(tls, 587)
+    mode = tls if tls != "auto" else {465: "implicit", 25: "none"}.get(port, "starttls")
+    if mode == "none" and user:
+        raise typer.BadParameter("a password is not sent without TLS; add --no-login, or --tls starttls")
+    return _Way(Host(name.strip("[]"), port, mode, user, password), ca)
+
+
+def _own(settings: "Settings", tls: str, ca: Path | None, user: str, password: str) -> _Way:
+    """The submission port of the configuration, by its loopback or configured address."""
+    from posthouse.base.settings import EVERY_ADDRESS
+    from posthouse.queue.routes import Host
+
+    wanted = {"implicit": ("submissions",), "starttls": ("submission",), "none": ("smtp",)}
+    services = wanted.get(tls, ("submissions", "submission"))
+    for service in services:
+        for listen in settings.listen:
+            if listen.service == service:
+                address = "127.0.0.1" if listen.address in (EVERY_ADDRESS, "0.0.0.0", "::") else listen.address  # noqa: S104
+                mode = tls if tls != "auto" else "implicit" if listen.implicit_tls else "starttls"
+                if ca is None and settings.tls.certificate is None:
+                    ca = settings.data / "tls" / "ca.pem"
+                    if not ca.exists():
+                        raise Permanent(f"{ca} is not there: start the server once, it makes its certificate")
+                # A certificate names the host, not the address at which it listens here.
+                return _Way(Host(settings.hostname, listen.port, mode, user, password), ca, address)
+    raise Permanent(f"the configuration serves no {' or '.join(services)}: name a server with --server")
+
+
+def _content(file: Path | None, text: str | None, sender: str, recipients: list[str], subject: str) -> bytes:
+    """The message, from a file or composed."""
+    if file is not None:
+        try:
+            return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        except OSError as error:
+            raise Permanent(f"{file} cannot be read: {error.strerror}") from error
+    from posthouse.base.clock import SystemClock
+    from posthouse.base.ids import IdSource, to_text
+    from posthouse.mime import compose
+
+    if text is None:
+        text = sys.stdin.read()
+    now = SystemClock().now()
+    return compose.message(
+        sender=compose.mailbox(sender),
+        to=[compose.mailbox(recipient) for recipient in recipients],
+        subject=subject,
+        date=now,
+        message_id=f"{to_text(IdSource().next(now))}@{sender.rpartition('@')[2] or 'localhost'}",
+        text=text,
+    )
+
+
+async def _submit(way: _Way, sender: str, recipients: tuple[str, ...], content: bytes) -> "Report":
+    from posthouse.base.clock import SystemClock
+    from posthouse.net.dial import dial
+    from posthouse.net.dns import SystemResolver, Unavailable
+    from posthouse.queue import remote
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(content), PIECE):
+            yield content[at : at + PIECE]
+
+    outgoing = remote.Outgoing(sender, recipients, len(content), not content.isascii(), pieces)
+
+    class Names(SystemResolver):
+        """Names as the system knows them (/etc/hosts too); our own is here."""
+
+        async def addresses(self, host: str) -> list[str]:
+            try:
+                found = await asyncio.get_running_loop().getaddrinfo(way.address or host, 0, type=socket.SOCK_STREAM)
+            except OSError as error:
+                raise Unavailable(f"{host} has no address: {error.strerror}") from error
+            return [str(address[0]) for _, _, _, _, address in found]
+
+    resolver = Names(SystemClock())
+    return await remote.attempt([way.host], outgoing, "localhost", resolver, dial, way.ca)
+
+
+def _show(options: output.Options, report: "Report", verbose: bool, as_json: bool) -> None:
+    if as_json:
+        results = [
+            {"recipient": one, "ok": v.state == "delivered", "code": v.code, "status": v.status, "text": v.text}
+            for one, v in report.verdicts.items()
+        ]
+        facts = {"ok": all(one["ok"] for one in results), "recipients": results, "tls": report.tls}
+        print(json.dumps(facts | ({"transcript": report.transcript} if verbose else {})))
+        return
+    screen = output.console(options)
+    if verbose:
+        for line in report.transcript:
+            screen.print(line, markup=False, soft_wrap=True, style="dim")
+    for recipient, verdict in report.verdicts.items():
+        taken = verdict.state == "delivered"
+        screen.print("[green]taken[/green]  " if taken else "[red]refused[/red]", end=" ")
+        said = f"{verdict.code or ''} {verdict.status} {verdict.text}".strip()
+        screen.print(f"{recipient}: {said}", markup=False, soft_wrap=True)
