@@ -86,7 +86,6 @@ class Owner(Protocol):
     """What a connection needs from its listener."""
 
     loop: asyncio.AbstractEventLoop
-    implicit_tls: bool
     new_session: SessionFactory
 
     def tls_context(self) -> ssl.SSLContext | None: ...
@@ -109,6 +108,7 @@ class Connection(asyncio.Protocol):
     `set_timeout`, `set_limit`, `wake`, `close`."""
 
     __slots__ = (
+        "__weakref__",
         "_admitted",
         "_blocked",
         "_busy",
@@ -191,10 +191,14 @@ class Connection(asyncio.Protocol):
             return False
         self._transport = transport
         transport.set_write_buffer_limits(high=WRITE_HIGH)
-        tls = transport.get_extra_info("ssl_object")
-        cipher = tls.cipher() or ("", "", 0)
-        self.tls = TlsInfo(tls.version() or "", cipher[0], cipher[2])
+        self._note_tls()
         return True
+
+    def _note_tls(self) -> None:
+        tls = self._transport.get_extra_info("ssl_object")
+        if tls is not None:
+            cipher = tls.cipher() or ("", "", 0)
+            self.tls = TlsInfo(tls.version() or "", cipher[0], cipher[2])
 
     @property
     def tls_object(self) -> ssl.SSLObject | None:
@@ -265,16 +269,12 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + self._timeout
         why = self._owner.admit(self)
         if why is not None:
-            if not self._owner.implicit_tls:
-                self._transport.write(self._owner.refusal(why))
+            self._transport.write(self._owner.refusal(why))
             self._transport.close()
             return
         self._admitted = True
-        if self._owner.implicit_tls:
-            self._busy = True
-            self._task = self._loop.create_task(self._start_secure())
-        else:
-            self._start()
+        self._note_tls()
+        self._start()
 
     def data_received(self, data: bytes) -> None:
         session = self._session
@@ -315,14 +315,6 @@ class Connection(asyncio.Protocol):
 
     # Pumping
 
-    async def _start_secure(self) -> None:
-        try:
-            secure = await self.start_tls()
-        finally:
-            self._busy = False
-        if secure and not self._transport.is_closing():
-            self._start()
-
     def _start(self) -> None:
         session = self._session = self._owner.new_session(self)
         try:
@@ -354,6 +346,7 @@ class Connection(asyncio.Protocol):
                 continue
             if waiting is not None:
                 self._busy = True
+                self.flush()  # what is answered does not wait for what is not
                 self._task = self._loop.create_task(self._wait(session, waiting))
                 return
         self._settle(session)
@@ -382,6 +375,7 @@ class Connection(asyncio.Protocol):
                         session.failed(error)
                         continue
                     if again is not None:
+                        self.flush()
                         waiting = again
                         break
         finally:

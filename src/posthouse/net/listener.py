@@ -9,11 +9,14 @@ import contextlib
 import ipaddress
 import socket
 import ssl
+import weakref
 from collections import Counter
 from collections.abc import Callable
 
 from posthouse.net.connection import Connection, SessionFactory
 
+BACKLOG = 2048
+HANDSHAKE = 30.0  # seconds for the TLS handshake
 SWEEP = 1.0  # seconds between two looks for overdue connections
 
 
@@ -69,18 +72,71 @@ class Listener:
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._seen: weakref.WeakSet[Connection] = weakref.WeakSet()  # got as far as to be counted out by themselves
         self._empty = asyncio.Event()
         self._empty.set()
 
     async def open(self, address: str, port: int) -> int:
         """Listen; return the port (port 0: a free one). Raises OSError if it is taken."""
         listening = _socket(address, port)
-        self._server = await self.loop.create_server(lambda: Connection(self), sock=listening, backlog=2048)
         self._sweeper = self.loop.call_later(SWEEP, self._sweep)
+        if self.implicit_tls:
+            listening.listen(BACKLOG)
+            self._accepting = self.loop.create_task(self._accept(listening))
+            return int(listening.getsockname()[1])
+        self._server = await self.loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
         return int(listening.getsockname()[1])
 
+    # With implicit TLS a connection is counted before its handshake, so that handshakes are bounded too and the
+    # certificate may change between two of them.
+
+    async def _accept(self, listening: socket.socket) -> None:
+        with listening:
+            while True:
+                try:
+                    accepted, peer = await self.loop.sock_accept(listening)
+                except OSError as error:  # out of file descriptors: wait for some to come free
+                    self.report("a connection could not be accepted", error)
+                    await asyncio.sleep(1.0)
+                    continue
+                ip = peer[0].removeprefix("::ffff:")
+                if self._admission.enter(ip) is not None:
+                    accepted.close()
+                    continue
+                task = self.loop.create_task(self._handshake(accepted, ip))
+                self._handshakes.add(task)
+                task.add_done_callback(self._handshakes.discard)
+
+    async def _handshake(self, accepted: socket.socket, ip: str) -> None:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made: list[Connection] = []
+
+        def new_connection() -> Connection:
+            made.append(Connection(self))
+            return made[0]
+
+        try:
+            await self.loop.connect_accepted_socket(
+                new_connection,
+                accepted,
+                ssl=self.tls_context(),
+                ssl_handshake_timeout=HANDSHAKE,
+                ssl_shutdown_timeout=5.0,
+            )
+        except OSError:  # no TLS, or the peer went away: TimeoutError and ssl.SSLError are OSErrors too
+            pass
+        finally:
+            if not made or made[0] not in self._seen:
+                self._admission.leave(ip)
+
     def admit(self, connection: Connection) -> str | None:
-        why = self._admission.enter(connection.peer[0])
+        if self.implicit_tls:
+            self._seen.add(connection)
+            why = None
+        else:
+            why = self._admission.enter(connection.peer[0])
         if why is None:
             self._connections.add(connection)
             self._empty.clear()
@@ -110,12 +166,17 @@ class Listener:
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._accepting is not None:
+            self._accepting.cancel()
+            self._accepting = None
 
     async def close(self, grace: float = 10.0) -> None:
         """Take no new connections, let each finish the event at hand, drop what is left after `grace`."""
         self.stop_listening()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        for task in list(self._handshakes):
+            task.cancel()
         for connection in list(self._connections):
             connection.drain_and_close()
         with contextlib.suppress(asyncio.TimeoutError):

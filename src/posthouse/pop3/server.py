@@ -126,6 +126,9 @@ class Pop3Server:
         self._send(reply.encode())
         if isinstance(event, Update):
             self.closed = True
+        elif isinstance(event, StartTls) and reply.accepted:
+            # Whatever came after STLS came without protection: it must never be executed.
+            self._buffer.clear()
         elif not reply.accepted:
             self._count_error()
 
@@ -142,8 +145,10 @@ class Pop3Server:
         self.reply(replies.opened(maildrop.count, maildrop.size))
 
     def tls_started(self) -> None:
-        """The handshake is done: all that was known before it is forgotten (RFC 2595 section 4)."""
-        self._buffer.clear()
+        """The handshake is done: all that was known before it is forgotten (RFC 2595 section 4).
+
+        Bytes from before it were dropped with the +OK; what came since is from inside TLS and is kept.
+        """
         self._unanswered = None
         self._user = None
         self._secure = True
