@@ -301,12 +301,12 @@ def test_what_is_pipelined_behind_stls_is_never_executed() -> None:
     assert not player.events
 
 
-def test_what_comes_during_the_handshake_is_dropped() -> None:
+def test_what_comes_before_the_answer_to_stls_is_dropped() -> None:
     engine = Pop3Server(PLAIN_PORT)
     engine.receive(b"STLS\r\n")
     assert engine.next_event() == StartTls()
-    engine.reply(replies.BEGIN_TLS)
     engine.receive(b"USER mallory\r\n")
+    engine.reply(replies.BEGIN_TLS)
     engine.tls_started()
     assert engine.buffered == 0
     assert engine.next_event() is None
