@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from posthouse.base.settings import Settings
 
 
-def serve(context: typer.Context) -> None:
+def serve(
+    context: typer.Context,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", "-c", help="The configuration file.", show_default=False)
+    ] = None,
+) -> None:
     """Run the mail server of the configuration file."""
-    settings = opening.settings(context.obj)
+    settings = opening.settings(context.obj._replace(config=config_file or context.obj.config))
     setup_log(settings)
 
     async def ready(app: "App") -> bool:
