@@ -21,7 +21,7 @@ from posthouse.base import ids
 from posthouse.base.clock import Clock, SystemClock
 from posthouse.base.errors import Permanent
 from posthouse.base.log import Logger, get_logger
-from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings, Storage, trusted
+from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings, storage_key, trusted
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
 from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver, zone_of_text
@@ -148,7 +148,11 @@ class App:
             await self._listen(listen, service, admission, tls)
         self._closers.append(self._close_listeners)
 
-        admin = AdminSocket(settings.data / "admin.sock", {"refresh": directory.forget, "queue": queue.wake})
+        def refresh() -> None:
+            directory.forget()
+            logins.forget()
+
+        admin = AdminSocket(settings.data / "admin.sock", {"refresh": refresh, "queue": queue.wake})
         await admin.open()
         self._closers.append(admin.close)
         housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT)
@@ -217,24 +221,6 @@ class App:
             except Exception as error:
                 self.log.error("server.failed", what="stopping", error=repr(error))
         self.log.info("server.stopped")
-
-
-def storage_key(storage: Storage) -> bytes | None:
-    """The encryption key of the store, or None; raises `Permanent` if it is named and not there."""
-    if storage.key_file is not None:
-        try:
-            text = storage.key_file.read_bytes().strip()
-        except OSError as error:
-            raise Permanent(f"storage.key_file {storage.key_file} cannot be read: {error.strerror}") from error
-        where = f"storage.key_file {storage.key_file}"
-    elif storage.key_env is not None:
-        text = os.environ.get(storage.key_env, "").strip().encode()
-        where = f"the environment variable {storage.key_env} (storage.key_env)"
-    else:
-        return None
-    if len(text) < 16:
-        raise Permanent(f"{where} holds no key of at least 16 characters; make one with `openssl rand -hex 32`")
-    return text
 
 
 def _resolver(settings: Settings, clock: Clock) -> Resolver:

@@ -9,6 +9,7 @@ Sizes may be numbers of bytes or text ("50 MiB"), spans of time seconds or text 
 paths start at the folder of the configuration file.
 """
 
+import os
 import re
 import socket
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -26,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from posthouse.base.errors import Permanent
 from posthouse.base.units import parse_size, parse_span
 
 Network = IPv4Network | IPv6Network
@@ -381,3 +383,21 @@ def trusted(address: str, networks: Networks) -> bool:
     if ip.version == 6 and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
     return any(ip.version == network.version and ip in network for network in networks)
+
+
+def storage_key(storage: Storage) -> bytes | None:
+    """The encryption key of the store, or None; raises `Permanent` if it is named and not there."""
+    if storage.key_file is not None:
+        try:
+            text = storage.key_file.read_bytes().strip()
+        except OSError as error:
+            raise Permanent(f"storage.key_file {storage.key_file} cannot be read: {error.strerror}") from error
+        where = f"storage.key_file {storage.key_file}"
+    elif storage.key_env is not None:
+        text = os.environ.get(storage.key_env, "").strip().encode()
+        where = f"the environment variable {storage.key_env} (storage.key_env)"
+    else:
+        return None
+    if len(text) < 16:
+        raise Permanent(f"{where} holds no key of at least 16 characters; make one with `openssl rand -hex 32`")
+    return text

@@ -42,8 +42,8 @@ def write(options: Options, fn: "Callable[Concatenate[Tx, P], T]", /, *args: P.a
 
 
 def _with_store(chosen: "Settings", writing: bool, work: "Callable[[Tx], T]") -> T:
-    from posthouse.app import storage_key
     from posthouse.base.clock import SystemClock
+    from posthouse.base.settings import storage_key
     from posthouse.store.sqlite import SqliteDatabase
 
     async def run() -> T:

@@ -1,0 +1,219 @@
+"""The commands that change and show the store, and those about the configuration file."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from posthouse import config
+from posthouse.base.errors import AlreadyExists, NotFound, Permanent, PosthouseError
+from posthouse.cli import config as config_command
+from posthouse.cli import opening
+from posthouse.cli.main import app
+from tests.support.program import environment, run
+
+ALICE = "alice@example.org"
+
+
+class Server:
+    """A configuration with a store of its own, and commands upon it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "posthouse.toml"
+        self.path.write_text("hostname = 'mail.example.org'\ndata = 'data'\n")
+
+    def text(self, *arguments: str, given: str = "") -> str:
+        """What a command prints. What it raises is raised."""
+        result = CliRunner().invoke(
+            app, ["--config", str(self.path), *arguments], input=given, env={"NO_COLOR": "1", "COLUMNS": "200"}
+        )
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def json(self, *arguments: str, given: str = "") -> Any:
+        return json.loads(self.text(*arguments, "--json", given=given))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path)
+
+
+def test_from_nothing_to_an_account_with_aliases(server: Server) -> None:
+    assert server.json("domain", "list") == []
+    assert "posthouse domain add" in server.text("domain", "list")
+    assert server.json("domain", "add", "Example.ORG")["domain"] == "example.org"
+    made = server.json("account", "add", ALICE, "--name", "Alice")
+    assert len(made["password"]) >= 16, "without a terminal a password is made up"
+    assert server.json("account", "add", "bob@example.org", "--password-stdin", given="long enough\n") == {
+        "ok": True,
+        "account": "bob@example.org",
+    }
+    server.text("address", "add", "info@example.org", ALICE)
+    server.text("address", "add", "@example.org", "bob@example.org")
+    server.text("address", "add", "far@example.org", "someone@example.net")
+    assert {(row["address"], row["leads_to"]) for row in server.json("address", "list")} == {
+        (ALICE, ALICE),
+        ("bob@example.org", "bob@example.org"),
+        ("info@example.org", ALICE),
+        ("@example.org", "bob@example.org"),
+        ("far@example.org", "someone@example.net"),
+    }
+    assert [(row["account"], row["name"]) for row in server.json("account", "list")] == [
+        (ALICE, "Alice"),
+        ("bob@example.org", ""),
+    ]
+    server.text("address", "remove", "info@example.org")
+    with pytest.raises(NotFound):
+        server.text("address", "remove", "info@example.org")
+    with pytest.raises(AlreadyExists):
+        server.text("account", "add", ALICE, "--generate")
+    with pytest.raises(Permanent, match="still has accounts"):
+        server.text("domain", "remove", "example.org")
+    for who in (ALICE, "bob@example.org"):
+        with pytest.raises(Permanent, match="--yes"):
+            server.text("account", "remove", who)
+        server.text("account", "remove", who, "--yes")
+    assert server.json("domain", "remove", "example.org")["ok"]
+    assert server.json("domain", "list") == []
+
+
+def test_passwords(server: Server) -> None:
+    server.text("domain", "add", "example.org")
+    with pytest.raises(Permanent, match="at least 8 characters"):
+        server.text("account", "add", ALICE, "--password-stdin", given="short\n")
+    assert server.json("account", "list") == []
+    server.text("account", "add", ALICE, "--password-stdin", given="long enough\n")
+    with pytest.raises(Permanent, match="at least 8 characters"):
+        server.text("account", "password", ALICE, "--password-stdin", given="\n")
+    said = server.text("account", "password", ALICE, "--password-stdin", given="another one\n")
+    assert "another one" not in said, "only what we made up is printed"
+    with pytest.raises(NotFound):
+        server.text("account", "password", "nobody@example.org", "--generate")
+
+
+def test_tables_for_people(server: Server) -> None:
+    server.text("domain", "add", "example.org")
+    server.text("account", "add", ALICE)
+    shown = server.text("account", "list")
+    assert ALICE in shown
+    assert "active" in shown
+    assert "\x1b" not in shown
+    assert server.text("queue", "list") == "The queue is empty.\n"
+    assert server.json("queue", "list") == []
+
+
+def test_an_encrypted_store(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.path.write_text(server.path.read_text() + "[storage]\nkey_env = 'STORE_KEY'\n")
+    monkeypatch.setenv("STORE_KEY", "0123456789abcdef0123456789abcdef")
+    server.text("domain", "add", "example.org")
+    monkeypatch.setenv("STORE_KEY", "fedcba9876543210fedcba9876543210")
+    with pytest.raises(PosthouseError):
+        server.text("domain", "list")
+    monkeypatch.delenv("STORE_KEY")
+    with pytest.raises(Permanent, match=r"storage\.key_env"):
+        server.text("domain", "list")
+
+
+def test_without_a_server_there_is_nobody_to_tell(server: Server) -> None:
+    assert not opening.tell(server.path.parent / "data", "refresh")
+
+
+# The configuration file
+
+
+def test_check(server: Server) -> None:
+    assert "is good" in server.text("config", "check")
+    assert server.json("config", "check") == {"ok": True, "file": str(server.path), "problems": []}
+    server.path.write_text("hostname = 'mail.example.org'\ndata = 'data'\n[limits]\nmessage_sise = 3\n")
+    result = run("--config", str(server.path), "config", "check")
+    assert result.returncode == 1
+    assert (
+        f"{server.path}:4: limits.message_sise: there is no such setting. Did you mean `message_size`?" in result.stdout
+    )
+    result = run("--config", str(server.path), "config", "check", "--json")
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["problems"][0]["line"] == 4
+
+
+def test_the_example_is_good_with_and_without_its_comments(tmp_path: Path) -> None:
+    text = config_command.example_text()
+    settings = config.parse(text, folder=tmp_path)
+    assert settings.hostname == "mail.example.org"
+    bare = re.sub(r"^#(?=[a-z_\[])", "", text, flags=re.MULTILINE)
+    assert bare.count("\n[") >= 8
+    bare = bare.replace('key_env = "POSTHOUSE_KEY"\n', "")  # one key, from one place
+    full = config.parse(bare, folder=tmp_path)
+    assert full.limits == settings.limits
+    assert full.queue == settings.queue
+    assert full.relay.smarthost is not None
+
+
+def test_example_and_reference_name_every_setting(server: Server) -> None:
+    example, reference = config_command.example_text(), server.text("config", "reference")
+    listed = {one["key"] for one in server.json("config", "reference")}
+    for path, model in config.sections():
+        for name, field in model.model_fields.items():
+            key = ".".join((*path, name))
+            if any(other == (*path, name) for other, _ in config.sections()):
+                continue
+            assert key in listed
+            assert f"\n{key}" in f"\n{reference}"
+            assert re.search(rf"^#?{name} = \S", example, re.MULTILINE), key
+            assert (field.description or "-") in example
+
+
+def test_types_and_defaults_of_the_reference(server: Server) -> None:
+    rows = {one["key"]: (one["type"], one["default"]) for one in server.json("config", "reference")}
+    assert rows["limits.message_size"] == ("size", '"50 MiB"')
+    assert rows["limits.command_timeout"] == ("time", '"5 min"')
+    assert rows["queue.retry"] == ("list of times", '["5 min", "15 min", "30 min", "1 h", "2 h", "4 h"]')
+    assert rows["relay.networks"] == ("list of networks", "[]")
+    assert rows["relay.capture"] == ("true | false", "false")
+    assert rows["log.format"] == ("human | json", '"human"')
+    assert rows["tls.certificate"] == ("path", "")
+    assert rows["limits.errors"] == ("number", "20")
+
+
+# The program
+
+
+def test_errors_are_sentences_and_exit_codes(tmp_path: Path) -> None:
+    result = run("domain", "list", folder=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: posthouse.toml: there is no such configuration file.")
+    assert "Traceback" not in result.stderr
+    result = run("domain", "list", env={"POSTHOUSE_CONFIG": str(tmp_path / "other.toml")})
+    assert "other.toml" in result.stderr
+    assert run("no-such-command").returncode == 2
+    assert run("domain", "add").returncode == 2
+
+
+def test_help_names_every_command() -> None:
+    shown = run("--help").stdout
+    for name in ("demo", "serve", "domain", "account", "address", "queue", "send", "config"):
+        assert name in shown
+    assert run("--version").stdout.startswith("posthouse ")
+
+
+def test_help_imports_little() -> None:
+    """`posthouse --help` must be quick: what takes long to import is imported by the commands that need it."""
+    script = "import sys, posthouse.cli.main; print(*(name for name in sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment()
+    ).stdout.split()
+    heavy = {"structlog", "cryptography", "dns", "apsw", "uvloop", "argon2", "rich.table", "posthouse.app"}
+    assert not heavy & set(loaded)
+
+
+def test_a_broken_pipe_is_no_traceback() -> None:
+    line = f"{sys.executable} -m posthouse config example | head -1"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment())
+    assert "Traceback" not in result.stderr
