@@ -304,7 +304,7 @@ class Queue(Section):
     """Mail that waits to be sent to other servers."""
 
     retry: tuple[Span, ...] = Field(
-        default=(300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0),
+        default=(60.0, 180.0, 420.0, 900.0, 1800.0, *(3600.0,) * 10, 14400.0),
         min_length=1,
         description="Waits between attempts; the last one repeats (RFC 5321: 30 min or more).",
     )

@@ -1,43 +1,64 @@
 """The queue at work: claim what is due, try it, write down what happened, wait for the next.
 
-One loop claims recipients in batches; those of one message and destination go together in one task. Tasks are
-bounded in all and for each destination. What an attempt found out is one transaction: outcomes, trace, and the
-bounce if one is owed. A crash between a server's 250 and that transaction delivers once more: the one duplicate
-that SMTP cannot avoid (RFC 5321 section 6.1).
+One loop claims recipients in batches; those of one message and next hop go together, as one job. Jobs wait here,
+in bounded number, until they may run: so many in all, so many to one next hop. No destination gets more than a
+share of what is held here, so that a slow one cannot keep the others out.
+
+What an attempt found out is one transaction: outcomes, trace, and the bounce if one is owed. It is tried until it
+succeeds, because a delivery that is not written down would be made again. A crash between a server's 250 and that
+transaction delivers once more: the one duplicate that SMTP cannot avoid (RFC 5321 section 6.1).
 """
 
 import asyncio
 import contextlib
 import functools
 import random
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
 from posthouse.base import ids
 from posthouse.base.clock import Clock
+from posthouse.base.errors import Permanent
 from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.net.dial import Dial, dial
 from posthouse.net.dns import Resolver
-from posthouse.queue import remote, routes, schedule
+from posthouse.queue import capture
 from posthouse.queue.bounce import bounce
-from posthouse.queue.remote import Verdict
+from posthouse.queue.remote import ATTEMPT_LIMIT, Outgoing, Sender
+from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Judged, Report, Verdict, judge
+from posthouse.queue.routes import Credentials, Host, Router
+from posthouse.smtp.client import TIMEOUTS
 from posthouse.store import events, outbox
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import QueueChanged
-from posthouse.store.outbox import Claim, Message, Outcome
+from posthouse.store.outbox import Claim, Message
 
-LEASE = 3600 * 1_000_000  # microseconds a claim holds: longer than an attempt may take
+SECOND = 1_000_000
+LEASE = 7200 * SECOND  # a claim holds so long; a job that would not end within it is given back untried
 IDLE = 60.0  # seconds between two looks when nothing is due: another process may have added something
+RECOVER_EVERY = 900 * SECOND  # between two looks for claims that other nodes lost
+MAX_RECIPIENTS = 100  # in one transaction: what every server takes (RFC 5321 section 4.5.3.1.8)
 PIECE = 256 * 1024
-LOOK_FOR_8BIT = 1 << 20  # a larger message is taken to be 8-bit
+LOOK_FOR_8BIT = 256 * 1024  # a larger message is taken to be 8-bit
+CAPTURED = "captured"  # the next hop of everything, where nothing leaves
 
 Keep = Callable[[Tx], None]
 Prepare = Callable[[str, list[str], bytes, dict[str, Any]], Awaitable[Keep | None]]
+
+_LOG = {DELIVERED: "queue.delivered", DEFERRED: "queue.deferred", FAILED: "queue.bounced"}
+
+
+class Job(NamedTuple):
+    """Recipients of one message that one next hop shall get in one transaction."""
+
+    next_hop: str
+    message: Message
+    claims: list[Claim]
+    until: int  # the claims' lease
 
 
 class QueueManager:
@@ -57,21 +78,38 @@ class QueueManager:
         dialler: Dial = dial,
         captured: Callable[[dict[str, object]], None] | None = None,
         chance: random.Random | None = None,
+        node: str = "",
+        timeouts: Mapping[str, float] = TIMEOUTS,
     ) -> None:
         self._settings = settings
         self._database = database
         self._clock = clock
-        self._resolver = resolver
         self._prepare = prepare
         self._ids = new_ids
         self._log = log
-        self._dial = dialler
         self._captured = captured
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._node = settings.hostname
+        self._node = node or settings.hostname
+        own_ports = [listen.port for listen in settings.listen if listen.service == "smtp"]
+        self._router = Router(resolver, [settings.hostname], self._chance, _smarthost(settings), own_ports=own_ports)
+        self._sender = Sender(self._router, dialler, settings.hostname, timeouts=timeouts)
+        self._most = settings.queue.concurrency
+        self._most_each = settings.queue.concurrency_per_destination
+        self._room = max(100, self._most * 10)  # recipients held here
+        self._share = max(10, self._most_each * 10)  # of them for one destination
+
+        self._pending: dict[str, deque[Job]] = {}  # by next hop
+        self._ready: dict[str, None] = {}  # next hops with a pending job and a free place, in turn
+        self._active: Counter[str] = Counter()  # running jobs by next hop
+        self._held: Counter[str] = Counter()  # recipients held here by destination
+        self._tasks: dict[asyncio.Task[None], Job] = {}
+        self._records: set[asyncio.Task[None]] = set()
+        self._untried: list[int] = []
         self._wake = asyncio.Event()
-        self._active: Counter[str] = Counter()
-        self._tasks: dict[asyncio.Task[None], list[Claim]] = {}
+        self._still = asyncio.Event()
+        self._resting_until = 0
+        self._more = False  # the last look left something due behind, for want of room
+        self._recover_at = 0
         self._loop: asyncio.Task[None] | None = None
         feed.subscribe(0, self._on_change)
 
@@ -81,191 +119,280 @@ class QueueManager:
 
     def wake(self) -> None:
         """There may be something to do."""
+        self._still.clear()
         self._wake.set()
+
+    async def settled(self) -> None:
+        """Return once everything that is due now has been tried and written down."""
+        await self._still.wait()
 
     async def start(self) -> None:
         """Take up what a crash left, and begin."""
-        await self._database.write(outbox.recover, self._node, self._clock.now())
+        now = self._clock.now()
+        self._recover_at = now + RECOVER_EVERY
+        await self._database.write(outbox.recover, self._node, now)
         self._loop = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self, grace: float = 5.0) -> None:
-        """Claim nothing more, give attempts under way `grace` seconds, give back the rest untried."""
-        if self._loop is not None:
-            self._loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loop
+        """Claim nothing more, give attempts under way `grace` seconds, give back the rest untried. What was found
+        out is written down."""
+        if self._loop is None:
+            return
+        self._loop.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._loop
+        self._loop = None
+        self._untried += [claim.id for jobs in self._pending.values() for job in jobs for claim in job.claims]
+        self._pending.clear()
+        self._ready.clear()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace)
-        left = [claim.id for claims in self._tasks.values() for claim in claims]
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if left:
-            await self._database.write(outbox.release, self._node, left)
+        if self._records:
+            await asyncio.wait(set(self._records), timeout=grace)
+        for record in self._records:
+            record.cancel()
+        await asyncio.gather(*self._records, return_exceptions=True)
+        if self._untried:
+            await self._database.write(outbox.release, self._node, self._untried)
+
+    # Claiming
 
     async def _run(self) -> None:
         while True:
             self._wake.clear()
             try:
-                claimed = await self._claim()
-                due = None if claimed else await self._database.read(outbox.next_due, self._busy())
+                due = await self._look()
             except Exception as error:
                 self._log.error("queue.failed", what="claiming", error=repr(error))
-                claimed, due = 0, None
-            if claimed and len(self._tasks) < self._settings.queue.concurrency:
-                continue
-            wait = IDLE if due is None else max(0.0, (due - self._clock.now()) / 1e6)
-            await self._rest(min(wait, IDLE))
+                due = None
+            wait = IDLE if due is None else (due - self._clock.now()) / SECOND
+            if wait > 0:
+                await self._rest(min(wait, IDLE))
+
+    async def _look(self) -> int | None:
+        """Claim what there is room for; return when to look again, None if only a wake-up can change things."""
+        now = self._clock.now()
+        if now >= self._recover_at:
+            self._recover_at = now + RECOVER_EVERY
+            await self._database.write(outbox.recover, "", now)
+        room = self._room - self._held.total()
+        if room < self._room // 2:
+            self._more = True
+            return None
+        busy = self._busy()
+        claims = await self._database.write(outbox.claim, self._node, now, now + LEASE, room, busy, self._share)
+        self._take(claims, now + LEASE)
+        busy = self._busy()
+        self._more = bool(busy)
+        return await self._database.read(outbox.next_due, busy)
+
+    def _busy(self) -> list[str]:
+        return [destination for destination, count in self._held.items() if count >= self._share]
+
+    def _take(self, claims: list[Claim], until: int) -> None:
+        """Make jobs of claims and start what may start."""
+        groups: dict[tuple[int, str], list[Claim]] = {}
+        for claim in claims:
+            self._held[claim.destination] += 1
+            hop = CAPTURED if self._settings.relay.capture else self._router.next_hop(claim.destination)
+            groups.setdefault((claim.message.id, hop), []).append(claim)
+        for (_, hop), group in groups.items():
+            jobs = self._pending.setdefault(hop, deque())
+            for at in range(0, len(group), MAX_RECIPIENTS):
+                jobs.append(Job(hop, group[0].message, group[at : at + MAX_RECIPIENTS], until))
+            self._make_ready(hop)
+        self._dispatch()
+
+    def _make_ready(self, hop: str) -> None:
+        if self._pending.get(hop) and self._active[hop] < self._most_each:
+            self._ready.setdefault(hop)
+
+    def _dispatch(self) -> None:
+        """Start jobs, one next hop after the other, while there is a place."""
+        loop = asyncio.get_running_loop()
+        while self._ready and len(self._tasks) < self._most:
+            hop = next(iter(self._ready))
+            del self._ready[hop]
+            job = self._pending[hop].popleft()
+            if not self._pending[hop]:
+                del self._pending[hop]
+            self._active[hop] += 1
+            task = loop.create_task(self._deliver(job))
+            self._tasks[task] = job
+            task.add_done_callback(functools.partial(self._ended, job))
+            self._make_ready(hop)
+
+    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        self._active[job.next_hop] -= 1
+        if not self._active[job.next_hop]:
+            del self._active[job.next_hop]
+        for claim in job.claims:
+            self._held[claim.destination] -= 1
+            if not self._held[claim.destination]:
+                del self._held[claim.destination]
+        if self._loop is None:
+            return
+        self._make_ready(job.next_hop)
+        self._dispatch()
+        if not self._held or (self._more and self._held.total() <= self._room // 2):
+            self.wake()
 
     async def _rest(self, seconds: float) -> None:
         """Until something happens, at most so long."""
         loop = asyncio.get_running_loop()
+        self._resting_until = self._clock.now() + int(seconds * SECOND)
         waiters = {loop.create_task(self._wake.wait()), loop.create_task(self._clock.sleep(seconds))}
+        await asyncio.sleep(0)  # let them begin
+        if not self._held and not self._wake.is_set():
+            self._still.set()
         try:
             await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._still.clear()
             for waiter in waiters:
                 waiter.cancel()
             await asyncio.gather(*waiters, return_exceptions=True)
 
-    def _busy(self) -> list[str]:
-        most = self._settings.queue.concurrency_per_destination
-        return [destination for destination, count in self._active.items() if count >= most]
+    # One job
 
-    async def _claim(self) -> int:
-        """Claim a batch and start its tasks; return how many recipients there were."""
-        free = self._settings.queue.concurrency - len(self._tasks)
-        if free <= 0:
-            return 0
-        now = self._clock.now()
-        claims = await self._database.write(
-            outbox.claim, self._node, now, now + LEASE, free * 4, self._busy(), free * 4
-        )
-        groups: dict[tuple[int, str], list[Claim]] = {}
-        for claim in claims:
-            groups.setdefault((claim.message.id, claim.destination), []).append(claim)
-        for (_, destination), group in groups.items():
-            self._active[destination] += 1
-            task = asyncio.get_running_loop().create_task(self._deliver(group))
-            self._tasks[task] = group
-            task.add_done_callback(functools.partial(self._ended, destination))
-        return len(claims)
-
-    def _ended(self, destination: str, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
-        self._active[destination] -= 1
-        if not self._active[destination]:
-            del self._active[destination]
-        self.wake()
-
-    async def _deliver(self, claims: list[Claim]) -> None:
-        """One attempt for some recipients of one message."""
-        message = claims[0].message
+    async def _deliver(self, job: Job) -> None:
+        if self._clock.now() + int(ATTEMPT_LIMIT * SECOND) > job.until:
+            # It waited here for so long that another node might soon claim it too.
+            await self._database.write(outbox.release, self._node, [claim.id for claim in job.claims])
+            return
         try:
-            report = await self._attempt(message, claims)
+            report = await self._attempt(job)
+        except asyncio.CancelledError:
+            self._untried += [claim.id for claim in job.claims]
+            raise
         except Exception as error:
-            self._log.error("queue.failed", what="attempt", message=ids.to_text(message.id), error=repr(error))
-            verdict = Verdict("deferred", 0, "4.3.0", "something went wrong here", "", False)
-            report = remote.Report({claim.address: verdict for claim in claims}, [], "")
-        try:
-            await self._settle(message, claims, report)
-        except Exception as error:
-            # The claims stay until their lease ends; then they are tried again.
-            self._log.error("queue.failed", what="recording", message=ids.to_text(message.id), error=repr(error))
+            self._log.error("queue.failed", what="attempt", message=ids.to_text(job.message.id), error=repr(error))
+            verdict = Verdict(DEFERRED, 451, "4.3.0", "Something went wrong on our side", "", False)
+            report = Report({claim.address: verdict for claim in job.claims})
+        # From here on nothing may stop it: the other server may have the message.
+        record = asyncio.get_running_loop().create_task(self._record(job, report))
+        self._records.add(record)
+        record.add_done_callback(self._records.discard)
+        await asyncio.shield(record)
 
-    async def _attempt(self, message: Message, claims: list[Claim]) -> remote.Report:
-        route = await routes.find(claims[0].destination, self._settings, self._resolver, self._chance.shuffle)
-        addresses = tuple(dict.fromkeys(claim.address for claim in claims))
-        if isinstance(route, routes.NoRoute):
-            state = "failed" if route.status[0] == "5" else "deferred"
-            verdict = Verdict(state, 0, route.status, route.why, "", False)
-            return remote.Report(dict.fromkeys(addresses, verdict), [], "")
-        if isinstance(route, routes.Capture):
-            return await self._capture(message, addresses)
+    async def _attempt(self, job: Job) -> Report:
+        message = job.message
+        addresses = tuple(dict.fromkeys(claim.address for claim in job.claims))
         content = message.size - len(message.prefix)
-        eight_bit = True
-        if content <= LOOK_FOR_8BIT:
-            eight_bit = not (await self._database.read(blobs.read, message.blob_id)).isascii()
+        whole = await self._read(message, 0, content) if content <= LOOK_FOR_8BIT else None
+        if job.next_hop == CAPTURED:
+            return await self._capture(
+                job, addresses, await self._read(message, 0, content) if whole is None else whole
+            )
 
         async def pieces() -> AsyncIterator[bytes]:
             yield message.prefix
+            if whole is not None:
+                yield whole
+                return
             for at in range(0, content, PIECE):
-                yield await self._database.read(blobs.read, message.blob_id, at, min(at + PIECE, content))
+                yield await self._read(message, at, min(at + PIECE, content))
 
-        outgoing = remote.Outgoing(message.sender, addresses, message.size, eight_bit, pieces)
-        return await remote.attempt(route, outgoing, self._settings.hostname, self._resolver, self._dial)
+        eight_bit = whole is None or not whole.isascii()
+        outgoing = Outgoing(message.sender, addresses, message.size, eight_bit, pieces)
+        return await self._sender.attempt(job.claims[0].destination, outgoing)
 
-    async def _capture(self, message: Message, addresses: tuple[str, ...]) -> remote.Report:
+    async def _read(self, message: Message, start: int, end: int) -> bytes:
+        return await self._database.read(blobs.read, message.blob_id, start, end)
+
+    async def _capture(self, job: Job, addresses: tuple[str, ...], content: bytes) -> Report:
         """Keep the mail here, where a person can look at it."""
-        name = ids.to_text(message.id)
-        path = self._settings.data / "captured" / f"{name}.eml"
-        data = message.prefix + await self._database.read(blobs.read, message.blob_id)
-        await self._database.work(_write, path, data)
+        message, name = job.message, ids.to_text(job.message.id)
+        path = await self._database.work(
+            capture.keep,
+            self._settings.data / "captured",
+            name,
+            message.sender,
+            addresses,
+            message.prefix + content,
+        )
         self._log.info("queue.captured", message=name, sender=message.sender, recipients=addresses, file=str(path))
         if self._captured is not None:
             self._captured({"id": name, "sender": message.sender, "recipients": addresses, "file": str(path)})
-        verdict = Verdict("delivered", 250, "2.0.0", f"captured in {path.name}", "captured", False)
-        return remote.Report(dict.fromkeys(addresses, verdict), [], "")
+        verdict = Verdict(DELIVERED, 250, "2.0.0", f"Captured in {path.name}", CAPTURED, False)
+        return Report(dict.fromkeys(addresses, verdict))
 
-    async def _settle(self, message: Message, claims: list[Claim], report: remote.Report) -> None:
-        """Write down what an attempt found out, with the bounce that is owed."""
+    # What came of it
+
+    async def _record(self, job: Job, report: Report) -> None:
+        """Write down what an attempt found out; again and again while the store cannot."""
+        wait = 1.0
+        while True:
+            try:
+                await self._settle(job, report)
+            except Exception as error:
+                name = ids.to_text(job.message.id)
+                self._log.error("queue.failed", what="recording", message=name, error=repr(error))
+                await self._clock.sleep(wait)
+                wait = min(wait * 2, 60.0)
+            else:
+                return
+
+    async def _settle(self, job: Job, report: Report) -> None:
         now = self._clock.now()
-        outcomes: list[Outcome] = []
-        failed: list[tuple[str, Verdict]] = []
-        for claim in claims:
-            verdict = report.verdicts[claim.address]
-            retry = None
-            if verdict.state == "deferred":
-                at = schedule.next_attempt(self._settings.queue.retry, claim.attempts + 1, now, self._chance.random())
-                if at < message.expires:
-                    retry = at
-                else:
-                    days = (message.expires - message.created) / 86_400e6
-                    text = f"given up after {days:g} days; last: {verdict.text}"
-                    verdict = verdict._replace(state="failed", text=text, status="5.4.7", remote=False)
-            if verdict.state == "failed":
-                failed.append((claim.address, verdict))
-            outcomes.append(Outcome(claim.id, retry, verdict.code, verdict.status, verdict.text, verdict.host))
-            self._tell(message, claim, verdict, retry)
+        message = job.message
+        judged = judge(message, job.claims, report, now, self._settings.queue.retry, self._chance.random())
+        failed = [one for one in judged if one.verdict.state == FAILED]
         keep = await self._bounce(message, failed, now) if failed else None
         seq = self._ids.next(now)
-        data = {
-            "destination": claims[0].destination,
-            "tls": report.tls,
-            "results": {address: v._asdict() for address, v in report.verdicts.items()},
-            "transcript": report.transcript,
-        }
 
-        def record(tx: Tx) -> None:
-            outbox.record(tx, self._node, outcomes)
-            events.add(tx, message.id, seq, "attempt", data)
+        def write(tx: Tx) -> None:
+            outbox.record(tx, self._node, [one.outcome for one in judged])
+            events.add(tx, message.id, seq, "attempt", report.event(job.claims[0].destination))
             if keep is not None:
                 keep(tx)
 
-        await self._database.write(record)
+        await self._database.write(write)
+        for one in judged:
+            self._tell(message, one, now)
+        if any(one.retry is not None and one.retry < self._resting_until for one in judged):
+            self.wake()
 
-    async def _bounce(self, message: Message, failed: list[tuple[str, Verdict]], now: int) -> Keep | None:
+    async def _bounce(self, message: Message, failed: list[Judged], now: int) -> Keep | None:
         size = message.size - len(message.prefix)
-        head = await self._database.read(blobs.read, message.blob_id, 0, min(size, PIECE))
+        header = await self._read(message, 0, min(size, PIECE))
         unique = ids.to_text(self._ids.next(now)).lower()
-        text = bounce(message, head, failed, self._settings.hostname, now, unique)
-        if text is None:
-            self._log.warning("queue.dropped", message=ids.to_text(message.id), recipients=[a for a, _ in failed])
-            return None
-        keep = await self._prepare("", [message.sender], text, {"bounce_of": ids.to_text(message.id)})
+        text = bounce(message, header, failed, self._settings.hostname, now, unique)
+        keep = None
+        if text is not None:
+            keep = await self._prepare("", [message.sender], text, {"bounce_of": ids.to_text(message.id)})
         if keep is None:
-            self._log.warning("queue.dropped", message=ids.to_text(message.id), sender=message.sender)
+            recipients = [one.claim.address for one in failed]
+            self._log.warning(
+                "queue.dropped", message=ids.to_text(message.id), sender=message.sender, recipients=recipients
+            )
         return keep
 
-    def _tell(self, message: Message, claim: Claim, verdict: Verdict, retry: int | None) -> None:
-        names = {"delivered": "queue.delivered", "deferred": "queue.deferred", "failed": "queue.bounced"}
-        fields: dict[str, Any] = {"message": ids.to_text(message.id), "recipient": claim.address}
+    def _tell(self, message: Message, one: Judged, now: int) -> None:
+        verdict = one.verdict
+        fields: dict[str, Any] = {"message": ids.to_text(message.id), "recipient": one.claim.address}
         fields |= {"host": verdict.host, "code": verdict.code, "text": verdict.text[:300]}
-        if retry is not None:
-            fields["retry_in"] = (retry - self._clock.now()) // 1_000_000
-        self._log.info(names[verdict.state], **fields)
+        if one.retry is not None:
+            fields["retry_in"] = (one.retry - now) // SECOND
+        self._log.info(_LOG[verdict.state], **fields)
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.write_bytes(data)
+def _smarthost(settings: Settings) -> Host | None:
+    """The smart host of the settings; raises `Permanent` if its password cannot be read."""
+    smart = settings.relay.smarthost
+    if smart is None:
+        return None
+    login = None
+    if smart.user is not None and smart.password_file is not None:
+        try:
+            password = smart.password_file.read_text("utf-8").partition("\n")[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Permanent(f"relay.smarthost.password_file {smart.password_file} cannot be read: {error}") from error
+        if not password:
+            raise Permanent(f"relay.smarthost.password_file {smart.password_file} is empty")
+        login = Credentials(smart.user, password)
+    return Host(smart.host, smart.port, smart.tls, login)

@@ -1,0 +1,81 @@
+"""What an attempt found out, recipient by recipient, and what follows from it. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from posthouse.queue import schedule
+from posthouse.smtp.replies import Reply
+from posthouse.store.outbox import Claim, Message, Outcome
+
+DELIVERED, DEFERRED, FAILED = "delivered", "deferred", "failed"
+_MAX_TRANSCRIPT = 64 * 1024  # characters of an attempt's transcript that are kept in the trace
+
+
+class Verdict(NamedTuple):
+    """What became of one recipient in one attempt."""
+
+    state: str  # DELIVERED, DEFERRED or FAILED
+    code: int
+    status: str
+    text: str
+    host: str
+    remote: bool  # the other server said it
+
+    @classmethod
+    def of(cls, reply: Reply, host: str = "", *, remote: bool = False) -> "Verdict":
+        """The verdict that a reply means."""
+        state = DELIVERED if reply.code < 300 else FAILED if reply.code >= 500 else DEFERRED
+        return cls(state, reply.code, reply.status, reply.text, host, remote)
+
+
+class Report(NamedTuple):
+    """What one attempt found out."""
+
+    verdicts: Mapping[str, Verdict]  # by address
+    transcript: Sequence[str] = ()
+    tls: str = ""
+
+    def event(self, destination: str) -> dict[str, Any]:
+        """The attempt as it stands in the trace."""
+        kept, room = [], _MAX_TRANSCRIPT
+        for line in self.transcript:
+            room -= len(line)
+            if room < 0:
+                kept.append("! more lines were left out")
+                break
+            kept.append(line)
+        return {
+            "destination": destination,
+            "tls": self.tls,
+            "results": {address: verdict._asdict() for address, verdict in self.verdicts.items()},
+            "transcript": kept,
+        }
+
+
+class Judged(NamedTuple):
+    """One recipient after an attempt: tried again at `retry`, or never if that is None."""
+
+    claim: Claim
+    verdict: Verdict
+    retry: int | None
+
+    @property
+    def outcome(self) -> Outcome:
+        """For the queue's row."""
+        v = self.verdict
+        return Outcome(self.claim.id, self.retry, v.code, v.status, v.text[:1000], v.host)
+
+
+def judge(
+    message: Message, claims: Sequence[Claim], report: Report, now: int, waits: Sequence[float], chance: float
+) -> list[Judged]:
+    """Decide for each recipient whether it is tried again; a deferral whose time has run out is a failure."""
+    judged = []
+    for claim in claims:
+        verdict, retry = report.verdicts[claim.address], None
+        if verdict.state == DEFERRED:
+            retry = schedule.next_attempt(waits, claim.attempts + 1, now, message.expires, chance)
+            if retry is None:
+                verdict = verdict._replace(state=FAILED, status="5.4.7")
+        judged.append(Judged(claim, verdict, retry))
+    return judged
