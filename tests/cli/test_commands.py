@@ -14,7 +14,7 @@ from posthouse import config
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent, PosthouseError
 from posthouse.cli import config as config_command
 from posthouse.cli import opening
-from posthouse.cli.main import app
+from posthouse.cli.main import app, leading
 from tests.support.program import environment, run
 
 ALICE = "alice@example.org"
@@ -190,10 +190,25 @@ def test_errors_are_sentences_and_exit_codes(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("error: posthouse.toml: there is no such configuration file.")
     assert "Traceback" not in result.stderr
+    assert run("domain", "list", "--config", str(tmp_path / "x.toml")).stderr.startswith(f"error: {tmp_path}/x.toml")
     result = run("domain", "list", env={"POSTHOUSE_CONFIG": str(tmp_path / "other.toml")})
     assert "other.toml" in result.stderr
     assert run("no-such-command").returncode == 2
     assert run("domain", "add").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("domain list --config a.toml", "--config a.toml domain list"),
+        ("domain --config=a.toml list --no-color", "--config=a.toml --no-color domain list"),
+        ("send --text x -- --config", "send --text x -- --config"),
+        ("serve --config", "--config serve"),
+        ("", ""),
+    ],
+)
+def test_the_general_options_may_stand_anywhere(given: str, taken: str) -> None:
+    assert leading(given.split()) == taken.split()
 
 
 def test_help_names_every_command() -> None:

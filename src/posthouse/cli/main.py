@@ -6,6 +6,7 @@ call ends with 2.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -56,10 +57,27 @@ app.command("send")(send.send)
 app.add_typer(config.app, name="config")
 
 
+def leading(arguments: Sequence[str]) -> list[str]:
+    """The arguments with --config and --no-color first, where typer wants them: people write them last."""
+    first: list[str] = []
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--":
+            return [*first, *rest, argument, *left]
+        if argument == "--config":
+            first += [argument, *(value for value in (next(left, None),) if value is not None)]
+        elif argument == "--no-color" or argument.startswith("--config="):
+            first.append(argument)
+        else:
+            rest.append(argument)
+    return first + rest
+
+
 def main() -> None:
     """Run the command line of this process."""
     try:
-        app()
+        app(leading(sys.argv[1:]))
     except PosthouseError as error:
         output.complain(str(error))
         sys.exit(1)
