@@ -13,7 +13,7 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64 = bytes(sorted(set(range(256)) - set(_ALPHABET)))
 
 _padded_break = re.compile(rb"=[ \t]{1,100}\r?\n")
-_no_escape = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
+_no_escape = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n)")
 # What may become an escape or a soft line break with the next chunk.
 _open_escape = re.compile(rb"=(?:[0-9A-Fa-f]|[ \t]{0,100}\r?)\Z")
 
@@ -98,7 +98,7 @@ class QuotedPrintableDecoder:
 def _unquote(data: bytes) -> bytes:
     if b"= " in data or b"=\t" in data:
         data = _padded_break.sub(b"=\n", data)
-    if b"==" in data or b"=\r" in data:
+    if b"==" in data or b"=\r" in data or data.endswith(b"="):
         data = _no_escape.sub(b"=3D", data)
     return binascii.a2b_qp(data)
 
@@ -123,7 +123,7 @@ class UuDecoder:
 
     def _line(self, line: bytes) -> bytes:
         line = line.rstrip(b"\r")
-        if self._ended:
+        if self._ended or not line:
             return b""
         if not self._inside:
             self._inside = line.startswith(b"begin ")
@@ -136,7 +136,7 @@ class UuDecoder:
         except binascii.Error:
             # Broken encoders add letters: keep the length that the first one says.
             try:
-                return binascii.a2b_uu(line[: (((line[0] - 32) & 63) * 4 + 5) // 3]) if line else b""
+                return binascii.a2b_uu(line[: (((line[0] - 32) & 63) * 4 + 5) // 3])
             except binascii.Error:
                 return b""
 

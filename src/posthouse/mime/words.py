@@ -82,7 +82,7 @@ def _codec(charset: bytes) -> str:
     except (LookupError, ValueError, UnicodeError):
         return ""
     # _is_text_encoding is what bytes.decode itself goes by: it keeps out "hex", "zip" and the like.
-    return "" if info.name in _REFUSED or not getattr(info, "_is_text_encoding", True) else info.name
+    return "" if info.name.replace("-", "_") in _REFUSED or not getattr(info, "_is_text_encoding", True) else info.name
 
 
 def decode_charset(data: bytes, charset: bytes) -> str:
