@@ -225,12 +225,16 @@ _ZONES = {
     b"PDT": -420,
 }
 _ZONES |= {b"CET": 60, b"CEST": 120, b"MET": 60, b"MEST": 120, b"BST": 60, b"EET": 120, b"EEST": 180, b"JST": 540}
+_any_comment = re.compile(rb"\([^()]*+\)")
 _EPOCH = date_of(1970, 1, 1).toordinal()
 
 
 def date_time(value: bytes) -> int | None:
     """The time that a Date field says, in microseconds since 1970 UTC; None if it cannot be read."""
-    value = _blanks.sub(b" ", without_comments(value[:200])).strip()
+    value = value[:200]
+    for _ in range(3):  # comments in comments
+        value = _any_comment.sub(b" ", value)
+    value = _blanks.sub(b" ", value).strip()
     zone = name = half = None
     if (match := _date(value)) is not None:
         day, month, year, hour, minute, second, half, zone, name = match.groups()

@@ -16,9 +16,10 @@ _cut_tags = re.compile(r"<([!/?a-zA-Z][^<>]*+)>").split
 _tag_name = re.compile(r"/?[a-zA-Z][a-zA-Z0-9]*").match
 _no_character = re.compile(r"&#[xX]?[0-9a-fA-F]{8,}+;?")  # html.unescape fails on numbers of thousands of digits
 _blanks = re.compile(r"[ \t\r\n\f\v\xa0]+")
-_many_lines = re.compile(r"\n{3,}")
+_SOFT = "\x1e"  # ends a line if it is not ended already
+_cut_lines = re.compile(r"([\n\x1e])").split
 # Tags that end a line, and those that end a paragraph; all others end nothing.
-_LINE = frozenset(("br", "div", "tr", "li", "dt", "dd", "option", "article", "section", "header", "footer", "hr"))
+_LINE = frozenset(("div", "tr", "li", "dt", "dd", "option", "article", "section", "header", "footer", "hr"))
 _PARAGRAPH = frozenset(("p", "table", "ul", "ol", "dl", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre"))
 _CELL = frozenset(("td", "th"))
 _UNSHOWN = frozenset(("script", "style", "title", "template", "noframes"))  # their content is not text
@@ -48,20 +49,24 @@ def preview(scan: Scan) -> str:
         text = html_to_text(words.decode_charset(data, head.charset))
     else:
         # Most of the 4 KiB would be thrown away after it was decoded.
-        text = words.decode_charset(data[:1024], head.charset)
-        text = _without_quotes(text) if ">" in text else text
-        if len(data) > 1024 and len(text) < PREVIEW:
+        text = _one_line(_without_quotes(words.decode_charset(data[:1024], head.charset)))
+        if len(text) < PREVIEW and len(data) > 1024:
             text = _without_quotes(words.decode_charset(data, head.charset))
+    line = _one_line(text)
+    return line if len(line) <= PREVIEW else line[: PREVIEW - 1].rstrip() + "…"
+
+
+def _one_line(text: str) -> str:
     if not text.isascii():
         text = text.translate(_INVISIBLE).rstrip("\ufffd")  # the last character may be cut
     line = " ".join(text.split())
-    if not line.isprintable():
-        line = "".join([char for char in line if char.isprintable()])
-    return line if len(line) <= PREVIEW else line[: PREVIEW - 1].rstrip() + "…"
+    return line if line.isprintable() else "".join([char for char in line if char.isprintable()])
 
 
 def _without_quotes(text: str) -> str:
     """Without quoted lines, unless there are no others."""
+    if ">" not in text:
+        return text
     own = [line for line in text.splitlines() if not line.startswith(">")]
     return "\n".join(own) if any(line.strip() for line in own) else text
 
@@ -82,8 +87,10 @@ def html_to_text(source: str) -> str:
             hidden = name
             continue
         name = name.lstrip("/")
-        if name in _LINE:
+        if name == "br":
             out.append("\n")
+        elif name in _LINE:
+            out.append(_SOFT)
         elif name in _PARAGRAPH:
             out.append("\n\n")
         elif name in _CELL:
@@ -93,8 +100,24 @@ def html_to_text(source: str) -> str:
     text = "".join(out)
     if "&" in text:
         text = html.unescape(_no_character.sub("\ufffd", text))
-    text = "\n".join([_blanks.sub(" ", line).strip() for line in text.split("\n")])
-    return _many_lines.sub("\n\n", text).strip()
+    return _laid_out(text)
+
+
+def _laid_out(text: str) -> str:
+    """Lines without blanks around them, never more than one empty one between."""
+    out: list[str] = []
+    hard = soft = 0
+    for piece in _cut_lines(text):
+        if piece == "\n":
+            hard += 1
+        elif piece == _SOFT:
+            soft = 1
+        elif line := _blanks.sub(" ", piece).strip():
+            if out:
+                out.append("\n\n" if hard > 1 else "\n" if hard + soft else " ")
+            out.append(line)
+            hard = soft = 0
+    return "".join(out)
 
 
 def _without_comments(source: str) -> str:

@@ -1,0 +1,62 @@
+"""The base subject of RFC 5256 section 2.1."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posthouse.mime.threads import base_subject
+from tests.mime.test_scan import cost
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ("a subject", ("a subject", False)),
+        ("Re: a subject", ("a subject", True)),
+        ("RE:a", ("a", True)),
+        ("fw: FWD : re: a", ("a", True)),
+        ("Re[2]: a", ("a", True)),
+        ("Re [list] : a", ("a", True)),
+        ("[list] Re: a", ("a", True)),
+        ("[list] [more] a", ("a", False)),
+        ("[list] Re: [list] a", ("a", True)),
+        ("[only a blob]", ("[only a blob]", False)),
+        ("[a] [b]", ("[b]", False)),
+        ("Re: [b]", ("[b]", True)),
+        ("a (fwd)", ("a", True)),
+        ("a (FWD) (fwd)  ", ("a", True)),
+        ("[fwd: a subject]", ("a subject", True)),
+        ("[Fwd: Re: [x] a (fwd)]", ("a", True)),
+        ("[fwd:]", ("", True)),
+        ("[fwd: not closed", ("[fwd: not closed", False)),
+        ("Regarding: a", ("Regarding: a", False)),
+        ("re a", ("re a", False)),
+        ("  a \t b\n c ", ("a b c", False)),
+        ("Re:", ("", True)),
+        ("(fwd)", ("", True)),
+        ("", ("", False)),
+        ("Re: Re: Re:", ("", True)),
+        ("Re: ÄÖ (fwd) ü", ("ÄÖ (fwd) ü", True)),
+    ],
+)
+def test_base_subject(subject: str, expected: tuple[str, bool]) -> None:
+    assert base_subject(subject) == expected
+
+
+@given(
+    st.lists(st.sampled_from(["re", "fwd", "fw", ":", "[", "]", "(fwd)", "[fwd:", " ", "a", "[x]", "Re: "])).map(
+        "".join
+    )
+)
+def test_it_is_stable(subject: str) -> None:
+    base, _ = base_subject(subject)
+    assert base_subject(base) == (base, False)
+    assert base_subject("Re: " + subject)[0] == base
+
+
+@pytest.mark.parametrize("piece", ["[", "[a]", "re:", "[fwd:", "(fwd)", " ", "[a", "]", "re[a]", "[fwd:[a]"])
+def test_linear_time(piece: str) -> None:
+    small, large = piece * 2_000 + "x", piece * 16_000 + "x"
+    assert cost(lambda: base_subject(large)) < 25 * cost(lambda: base_subject(small)) + 0.01
+    small, large = small + "]" * 2_000, large + "]" * 16_000
+    assert cost(lambda: base_subject(large)) < 25 * cost(lambda: base_subject(small)) + 0.01
