@@ -106,7 +106,7 @@ def test_fields_come_back(value: str) -> None:
     assert raw.count(b"\r\n") == raw.count(b"\n") == raw.count(b"\r")
     assert all(line.startswith(b" ") for line in raw.split(b"\r\n")[1:-1])
     assert all(len(line) <= 998 for line in raw.split(b"\r\n"))
-    if value.isprintable() and "  " not in value and len(value) < 60:
+    if value.isprintable() and "  " not in value and "=?" not in value and len(value) < 60:
         expected = value.strip().encode("utf-8", "replace").decode()
         assert decode(raw.partition(b":")[2]) == expected
 

@@ -2,7 +2,6 @@
 
 import email
 import itertools
-import time
 from collections.abc import Callable
 from email.message import Message
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from posthouse.mime.scan import HeadText, Limits, Part, Scan, Scanner, scan
 from tests.mime.reference import reference, tree_of
 from tests.mime.strategies import entities, messages
+from tests.support.growth import assert_linear
 
 DEFAULT = Limits()
 
@@ -206,19 +206,7 @@ GROWING: dict[str, Callable[[int], bytes]] = {
 }
 
 
-def cost(work: Callable[[], object]) -> float:
-    """CPU time of the quickest of three runs."""
-    best = 1e9
-    for _ in range(3):
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return best
-
-
 @pytest.mark.parametrize("name", GROWING)
 def test_linear_time(name: str) -> None:
-    # Eight times the input may take eight times as long, not sixty-four: 25 leaves room for noise.
-    small, large = GROWING[name](4_000), GROWING[name](32_000)
-    assert cost(lambda: scan(large)) < 25 * cost(lambda: scan(small)) + 0.005
-    assert cost(lambda: in_chunks(large, 1500)) < 25 * cost(lambda: in_chunks(small, 1500)) + 0.005
+    assert_linear(scan, GROWING[name], 1000)
+    assert_linear(lambda raw: in_chunks(raw, 1500), GROWING[name], 1000)

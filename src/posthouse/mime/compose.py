@@ -47,7 +47,7 @@ def mailbox(address: str, name: str = "") -> str:
 
 
 def header_field(name: str, value: str) -> bytes:
-    """One header field, encoded where it must be and folded at its blanks."""
+    """One header field, folded at its blanks. An ASCII value stands as it is (it may hold encoded words already)."""
     value = _one_line.sub(" ", value).strip()
     if not value.isascii() or not value.isprintable():
         value = words.encode(value)
@@ -125,7 +125,7 @@ def whole(
     if recipients := ", ".join(cc):
         head.append(header_field("Cc", recipients))
     head.append(header_field("Message-ID", f"<{message_id}>"))
-    head.append(header_field("Subject", subject))
+    head.append(header_field("Subject", words.encode(_one_line.sub(" ", subject).strip())))
     head += [header_field(name, value) for name, value in fields]
     head.append(b"MIME-Version: 1.0\r\n")
     return b"".join(head) + content
