@@ -7,11 +7,12 @@ The exit code is 0 only if every recipient was taken; --verbose shows the whole 
 import asyncio
 import json
 import os
+import random
 import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
@@ -20,8 +21,8 @@ from posthouse.cli import output
 
 if TYPE_CHECKING:
     from posthouse.base.settings import Settings
-    from posthouse.queue.remote import Report
-    from posthouse.queue.routes import Host
+    from posthouse.queue.results import Report
+    from posthouse.queue.routes import Credentials, Host, TlsMode
 
 PASSWORD = "POSTHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
 PIECE = 65536
@@ -96,10 +97,14 @@ def _way(options: output.Options, server: str, tls: str, ca: Path | None, user: 
     if text and not (text.isdecimal() and 0 < int(text) < 65536):
         raise typer.BadParameter(f"{text} is not a port", param_hint="--server")
     port = int(text) if text else {"implicit": 465, "none": 25}.get(tls, 587)
-    mode = tls if tls != "auto" else {465: "implicit", 25: "none"}.get(port, "starttls")
+    mode = _mode(tls, {465: "implicit", 25: "none"}.get(port, "starttls"))
     if mode == "none" and user:
         raise typer.BadParameter("a password is not sent without TLS; add --no-login, or --tls starttls")
-    return _Way(Host(name.strip("[]"), port, mode, user, password), ca)
+    return _Way(Host(name.strip("[]"), port, mode, _login(user, password)), ca)
+
+
+def _mode(wanted: str, fitting: str) -> "TlsMode":
+    return cast("TlsMode", fitting if wanted == "auto" else wanted)
 
 
 def _own(settings: "Settings", tls: str, ca: Path | None, user: str, password: str) -> _Way:
@@ -113,14 +118,20 @@ def _own(settings: "Settings", tls: str, ca: Path | None, user: str, password: s
         for listen in settings.listen:
             if listen.service == service:
                 address = "127.0.0.1" if listen.address in (EVERY_ADDRESS, "0.0.0.0", "::") else listen.address  # noqa: S104
-                mode = tls if tls != "auto" else "implicit" if listen.implicit_tls else "starttls"
+                mode = _mode(tls, "implicit" if listen.implicit_tls else "starttls")
                 if ca is None and settings.tls.certificate is None:
                     ca = settings.data / "tls" / "ca.pem"
                     if not ca.exists():
                         raise Permanent(f"{ca} is not there: start the server once, it makes its certificate")
                 # A certificate names the host, not the address at which it listens here.
-                return _Way(Host(settings.hostname, listen.port, mode, user, password), ca, address)
+                return _Way(Host(settings.hostname, listen.port, mode, _login(user, password)), ca, address)
     raise Permanent(f"the configuration serves no {' or '.join(services)}: name a server with --server")
+
+
+def _login(user: str, password: str) -> "Credentials | None":
+    from posthouse.queue.routes import Credentials
+
+    return Credentials(user, password) if user else None
 
 
 def _content(file: Path | None, text: str | None, sender: str, recipients: list[str], subject: str) -> bytes:
@@ -152,6 +163,7 @@ async def _submit(way: _Way, sender: str, recipients: tuple[str, ...], content: 
     from posthouse.net.dial import dial
     from posthouse.net.dns import SystemResolver, Unavailable
     from posthouse.queue import remote
+    from posthouse.queue.routes import Router
 
     async def pieces() -> AsyncIterator[bytes]:
         for at in range(0, len(content), PIECE):
@@ -170,7 +182,8 @@ async def _submit(way: _Way, sender: str, recipients: tuple[str, ...], content: 
             return [str(address[0]) for _, _, _, _, address in found]
 
     resolver = Names(SystemClock())
-    return await remote.attempt([way.host], outgoing, "localhost", resolver, dial, way.ca)
+    router = Router(resolver, (), random.Random(), way.host)  # noqa: S311 - there is nothing to choose
+    return await remote.Sender(router, dial, "localhost", ca=way.ca).attempt(way.host.name, outgoing)
 
 
 def _show(options: output.Options, report: "Report", verbose: bool, as_json: bool) -> None:
