@@ -50,6 +50,7 @@ class Remote:
         self.most_open = 0
         self.gate: asyncio.Event | None = None  # if set, every "end" waits for it
         self.arrived = asyncio.Event()  # somebody waits at the gate
+        self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._seen: dict[str, int] = {}
 
@@ -59,6 +60,12 @@ class Remote:
         )
         result: int = self._server.sockets[0].getsockname()[1]
         return result
+
+    async def wait_for(self, count: int) -> None:
+        """Return once so many messages were taken."""
+        while len(self.taken) < count:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def stop(self) -> None:
         self._server.close()
@@ -155,3 +162,4 @@ class Remote:
             self.taken.append(taken)
         if (await self._say(writer, "end", "250 2.0.0 taken")).startswith("2"):
             self.taken.append(taken)
+            self._changed.set()

@@ -104,7 +104,8 @@ class QueueManager:
         self._held: Counter[str] = Counter()  # recipients held here by destination
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._records: set[asyncio.Task[None]] = set()
-        self._untried: list[int] = []
+        self._claiming: asyncio.Future[list[Claim]] | None = None
+        self._untried: set[int] = set()  # claims of which nothing is known yet
         self._wake = asyncio.Event()
         self._still = asyncio.Event()
         self._resting_until = 0
@@ -142,7 +143,9 @@ class QueueManager:
         with contextlib.suppress(asyncio.CancelledError):
             await self._loop
         self._loop = None
-        self._untried += [claim.id for jobs in self._pending.values() for job in jobs for claim in job.claims]
+        if self._claiming is not None:  # it goes on without us, and may have claimed something
+            with contextlib.suppress(Exception):
+                self._untried.update(claim.id for claim in await self._claiming)
         self._pending.clear()
         self._ready.clear()
         if self._tasks:
@@ -156,7 +159,7 @@ class QueueManager:
             record.cancel()
         await asyncio.gather(*self._records, return_exceptions=True)
         if self._untried:
-            await self._database.write(outbox.release, self._node, self._untried)
+            await self._database.write(outbox.release, self._node, sorted(self._untried))
 
     # Claiming
 
@@ -183,7 +186,11 @@ class QueueManager:
             self._more = True
             return None
         busy = self._busy()
-        claims = await self._database.write(outbox.claim, self._node, now, now + LEASE, room, busy, self._share)
+        self._claiming = asyncio.ensure_future(
+            self._database.write(outbox.claim, self._node, now, now + LEASE, room, busy, self._share)
+        )
+        claims = await asyncio.shield(self._claiming)
+        self._claiming = None
         self._take(claims, now + LEASE)
         busy = self._busy()
         self._more = bool(busy)
@@ -196,6 +203,7 @@ class QueueManager:
         """Make jobs of claims and start what may start."""
         groups: dict[tuple[int, str], list[Claim]] = {}
         for claim in claims:
+            self._untried.add(claim.id)
             self._held[claim.destination] += 1
             hop = CAPTURED if self._settings.relay.capture else self._router.next_hop(claim.destination)
             groups.setdefault((claim.message.id, hop), []).append(claim)
@@ -260,20 +268,20 @@ class QueueManager:
     # One job
 
     async def _deliver(self, job: Job) -> None:
+        mine = [claim.id for claim in job.claims]
         if self._clock.now() + int(ATTEMPT_LIMIT * SECOND) > job.until:
             # It waited here for so long that another node might soon claim it too.
-            await self._database.write(outbox.release, self._node, [claim.id for claim in job.claims])
+            await self._database.write(outbox.release, self._node, mine)
+            self._untried.difference_update(mine)
             return
         try:
             report = await self._attempt(job)
-        except asyncio.CancelledError:
-            self._untried += [claim.id for claim in job.claims]
-            raise
         except Exception as error:
             self._log.error("queue.failed", what="attempt", message=ids.to_text(job.message.id), error=repr(error))
             verdict = Verdict(DEFERRED, 451, "4.3.0", "Something went wrong on our side", "", False)
             report = Report({claim.address: verdict for claim in job.claims})
         # From here on nothing may stop it: the other server may have the message.
+        self._untried.difference_update(mine)
         record = asyncio.get_running_loop().create_task(self._record(job, report))
         self._records.add(record)
         record.add_done_callback(self._records.discard)
