@@ -165,7 +165,6 @@ BAD = [
     b"AUTHENTICATE PLAIN !!!",
     b"SELECT",
     b"SELECT a b",
-    b"SELECT &x",
     b"CREATE x (FOO)",
     b"STATUS a",
     b"STATUS a ()",

@@ -17,17 +17,18 @@ _shifted = re.compile(r"&([^-]*)-").sub
 _unsafe = re.compile("[^\x20-\x25\x27-\x7e]+").sub
 # RFC 9051 section 5.1 keeps controls out, RFC 5198 the line and paragraph separators; "%" and "*" would
 # turn the name into a pattern.
-_forbidden = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff\ud800-\udfff%*]").search
+_forbidden = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffd\ufffe\uffff\ud800-\udfff%*]").search
 
 
-def decode(raw: bytes, utf8: bool) -> str | None:
-    """The name that a client wrote, or None if it is not well formed."""
-    try:
-        text = raw.decode("utf-8" if utf8 or b"&" not in raw else "ascii")
-        if not utf8 and "&" in text:
+def decode(raw: bytes, utf8: bool) -> str:
+    """The name that a client wrote. What is not well formed gets a character that no mailbox has in its name, so
+    that it may be asked for, in vain, but not created."""
+    text = raw.decode("utf-8", "replace")
+    if not utf8 and "&" in text:
+        try:
             text = _decode_utf7(text)
-    except ValueError:
-        return None
+        except ValueError:
+            text += "\ufffd"
     return canonical(text if text.isascii() else unicodedata.normalize("NFC", text))
 
 

@@ -62,11 +62,12 @@ def merge(ranges: Iterable[tuple[int, int]]) -> Ranges:
     return merged
 
 
-def by_number(wanted: SequenceSet, count: int) -> Ranges | None:
+def by_number(wanted: SequenceSet, count: int, strict: bool = True) -> Ranges | None:
     """Index ranges (from 0, half open) of sequence numbers in a view of `count` messages.
 
-    None if the set names a message that is not there: a client that knows the view never does.
-    A range that ends beyond the last message is cut short, and one with "*" is fine in an empty mailbox.
+    None if the set names a message that is not there: a client that knows the view never does. Without `strict`
+    (SEARCH, where it just does not match) such a message is passed over. A range that ends beyond the last message
+    is cut short, and one with "*" is fine in an empty mailbox.
     """
     found: Ranges = []
     for low, high in wanted.ranges:
@@ -75,8 +76,10 @@ def by_number(wanted: SequenceSet, count: int) -> Ranges | None:
         if low > high:
             low, high = high, low
         if low > count or low == 0:
-            if not starred:
+            if not starred and strict:
                 return None
+            if not starred:
+                continue
             low = max(count, 1)
         found.append((low - 1, min(high, count)))
     return merge(found)

@@ -13,6 +13,8 @@ def full(reference: str, pattern: str) -> str:
     """The pattern in the namespace: a reference is just put before it, and neighbours of "*" that add nothing
     go. INBOX is one name in any case."""
     joined = canonical(reference + pattern)
+    if joined[:5].upper() == "INBOX" and joined[5:6] in ("*", "%"):
+        joined = "INBOX" + joined[5:]
     while "**" in joined:
         joined = joined.replace("**", "*")
     while "%%" in joined:

@@ -269,7 +269,8 @@ class ImapServer:
 
     def _discarded(self, discarded: Discarded) -> Any | None:
         found = match_tag(discarded.text)
-        self._tag = found[0][:MAX_TAG] if found else b"*"
+        whole = found is not None and discarded.text[found.end() : found.end() + 1] == b" "
+        self._tag = found[0][:MAX_TAG] if found is not None and whole else b"*"
         status, self._refusal = self._refusal, None
         aborted, self._streaming = self._streaming, False
         self._waiting = _READY
@@ -321,6 +322,11 @@ class ImapServer:
     def tag(self) -> bytes:
         """The tag of the command under way."""
         return self._tag
+
+    @property
+    def answering(self) -> bool:
+        """True while a command waits for its answer."""
+        return self._waiting == _ANSWER
 
     @property
     def idling(self) -> bool:

@@ -117,7 +117,7 @@ class Cursor:
 
     def list_mailbox(self) -> str:
         """list-mailbox = 1*list-char / string"""
-        return self._name(self._string(_list_chars, "a pattern"))
+        return names.decode(self._string(_list_chars, "a pattern"), self.utf8)
 
     def nstring(self) -> bytes | None:
         """nstring = string / nil"""
@@ -144,13 +144,7 @@ class Cursor:
 
     def mailbox(self) -> str:
         """mailbox = "INBOX" / astring"""
-        return self._name(self.astring())
-
-    def _name(self, raw: bytes) -> str:
-        name = names.decode(raw, self.utf8)
-        if name is None:
-            raise BadSyntax("a mailbox name that is no valid " + ("UTF-8" if self.utf8 else "modified UTF-7"))
-        return name
+        return names.decode(self.astring(), self.utf8)
 
     # Numbers and dates
 

@@ -109,13 +109,13 @@ class View:
         at = bisect_left(self.shared.uids, uid, 0, self.count)
         return at if at < self.count and self.shared.uids[at] == uid else -1
 
-    def find(self, wanted: SequenceSet, uid: bool, saved: Ranges) -> Ranges | None:
+    def find(self, wanted: SequenceSet, uid: bool, saved: Iterable[int]) -> Ranges | None:
         """Index ranges of the messages that a set means; None if it names a number that is not there.
 
-        `saved` is what "$" stands for, as UIDs.
+        `saved` is what "$" stands for, as ascending UIDs.
         """
         if wanted.saved:
-            return self.find_uids(saved)
+            return self.find_uids(numbers.runs(saved))
         if uid:
             return numbers.by_uid(wanted, self.shared.uids, self.count)
         return numbers.by_number(wanted, self.count)
@@ -208,10 +208,10 @@ class View:
 
     # What the client is told
 
-    def tell(self, expunges: bool, rev1: bool, recent: bool = False) -> list[bytes]:
+    def tell(self, expunges: bool, rev1: bool, recent_from: int = 0) -> list[bytes]:
         """The responses that bring the client up to date, whole lines. Without `expunges` numbers stand still.
 
-        `recent`: messages that are new now are \\Recent in this session.
+        New messages with a UID from `recent_from` on are \\Recent in this session; 0: none.
         """
         out: list[bytes] = []
         if expunges and self._gone:
@@ -222,8 +222,8 @@ class View:
             self.count -= len(gone)
             self._gone = set()
         if self._added:
-            if recent:
-                self._now_recent(self._added[0], self._added[-1] + 1)
+            if recent_from:
+                self._now_recent(max(self._added[0], recent_from), self._added[-1] + 1)
             self.shared = self.shared.extend(self.count, self._added)
             self.count += len(self._added)
             self._added = []
@@ -231,14 +231,26 @@ class View:
             if rev1:
                 out.append(b"* %d RECENT\r\n" % self.recent_count())
         if self._changed:
-            for uid in sorted(self._changed):
-                _, flags, keywords = self._changed[uid]
-                text = flag_text(flags, keywords, rev1 and self.is_recent(uid))
-                out.append(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (self.index(uid) + 1, uid, text))
+            out += self.flag_lines([(uid, *self._changed[uid]) for uid in sorted(self._changed)], rev1)
             self._changed = {}
         return out
 
+    def flag_lines(self, rows: Iterable[tuple[int, int, int, str]], rev1: bool, with_uid: bool = True) -> list[bytes]:
+        """FETCH responses with the flags of rows (uid, modseq, flags, keywords), as far as they are in the view."""
+        out = []
+        for uid, _, flags, keywords in rows:
+            number = self.index(uid) + 1
+            if number:
+                text = flag_text(flags, keywords, rev1 and self.is_recent(uid))
+                if with_uid:
+                    out.append(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (number, uid, text))
+                else:
+                    out.append(b"* %d FETCH (FLAGS (%b))\r\n" % (number, text))
+        return out
+
     def _now_recent(self, low: int, high: int) -> None:
+        if low >= high:
+            return
         if self.recent and self.recent[-1][1] >= low:
             self.recent = [*self.recent[:-1], (self.recent[-1][0], max(high, self.recent[-1][1]))]
         else:

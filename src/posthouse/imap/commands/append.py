@@ -69,4 +69,4 @@ def _at_literal(cursor: Cursor) -> bool:
 
 def append(cursor: Cursor) -> Append:  # noqa: ARG001
     """A complete APPEND never has its message in it: the engine took it out."""
-    raise BadSyntax("APPEND takes the message as a literal")
+    raise BadSyntax("the message has to be a literal")

@@ -42,8 +42,8 @@ def list_mailboxes(cursor: Cursor) -> ListMailboxes:
         if not select <= _SELECT:
             raise BadSyntax("a selection option that we do not know")
         # RFC 9051 section 6.3.9.1: RECURSIVEMATCH needs another one that is no modifier like itself.
-        if b"RECURSIVEMATCH" in select and not select & {b"SUBSCRIBED", b"SPECIAL-USE"}:
-            raise BadSyntax("RECURSIVEMATCH needs another selection option")
+        if b"RECURSIVEMATCH" in select and b"SUBSCRIBED" not in select:
+            raise BadSyntax("RECURSIVEMATCH needs SUBSCRIBED")
         cursor.space()
     reference = cursor.mailbox()
     cursor.space()
