@@ -131,6 +131,11 @@ def subscriptions(tx: Tx, account_id: int) -> list[str]:
     return [n for (n,) in tx.all("SELECT name FROM subscription WHERE account_id = ? ORDER BY name", account_id)]
 
 
+def set_recent(tx: Tx, mailbox_id: int, uid: int) -> None:
+    """From this UID on messages are \\Recent for the next session (RFC 3501 section 2.3.2). It never goes back."""
+    tx.run("UPDATE mailbox SET recent_uid = ? WHERE id = ? AND recent_uid < ?", uid, mailbox_id, uid)
+
+
 def claim_recent(tx: Tx, mailbox_id: int) -> int:
     """Give this session what is \\Recent (RFC 3501 section 2.3.2): UIDs from the returned one on."""
     row = tx.one("SELECT recent_uid, uidnext FROM mailbox WHERE id = ?", mailbox_id)

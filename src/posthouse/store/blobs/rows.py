@@ -5,6 +5,8 @@ from posthouse.store.blobs.files import decompress
 from posthouse.store.blobs.writer import FILE, PLAIN, Content
 from posthouse.store.database import Tx
 
+BlobRow = tuple[int, int, bytes | None, str | None]  # size, encoding, data, file
+
 
 def put(tx: Tx, content: Content, refs: int = 1) -> int:
     """Store a content (or find it stored) and count `refs` references to it; return the blob's id.
@@ -35,8 +37,14 @@ def read(tx: Tx, blob_id: int, start: int = 0, end: int | None = None) -> bytes:
     row = tx.one("SELECT size, encoding, data, file FROM blob WHERE id = ?", blob_id)
     if row is None:
         raise NotFound(f"blob {blob_id}")
+    return content_of_row(tx, row, start, end)
+
+
+def content_of_row(tx: Tx, row: BlobRow, start: int = 0, end: int | None = None) -> bytes:
+    """`read` of a row (size, encoding, data, file) that is at hand, as queries that join `blob` have it."""
     size, encoding, data, file = row
-    if encoding == FILE:
+    if file is not None and encoding == FILE:
         return tx.files.read(file, size, start, end)
-    content: bytes = data if encoding == PLAIN else decompress(data, size)
+    assert data is not None
+    content = data if encoding == PLAIN else decompress(data, size)
     return content if start == 0 and (end is None or end >= size) else content[start:end]

@@ -101,6 +101,7 @@ CREATE TABLE entry (
     PRIMARY KEY (mailbox_id, uid)
 ) {CLUSTERED};
 CREATE INDEX entry_by_email ON entry (email_id);
+CREATE INDEX entry_keywords ON entry (mailbox_id, keywords) WHERE keywords <> '' AND expunged = 0;
 
 CREATE TABLE queue (
     id {BIG} PRIMARY KEY,                   -- the trace id of the message

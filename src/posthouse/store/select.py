@@ -1,0 +1,182 @@
+"""Reading mailboxes for people: what is in one, and rows of its messages, in slices.
+
+Nothing here changes anything. Who lists a large mailbox asks for slices, so that no reader is busy for
+long; `contents` bounds a slice by the bytes it loads. Entries that are expunged are passed over.
+"""
+
+from array import array
+from collections.abc import Container, Sequence
+from typing import NamedTuple
+
+from posthouse.store import mailboxes
+from posthouse.store.blobs import rows as blobs
+from posthouse.store.database import Row, Tx
+from posthouse.store.model import SEEN, Mailbox
+
+# Columns that may be asked for, and where they are. `e` is the entry, `m` the email.
+_COLUMNS = {
+    "uid": "e.uid",
+    "email_id": "e.email_id",
+    "modseq": "e.modseq",
+    "flags": "e.flags",
+    "keywords": "e.keywords",
+    "savedate": "e.savedate",
+    "size": "m.size",
+    "received": "m.received",
+    "envelope": "m.envelope",
+    "bodystructure": "m.bodystructure",
+    "parts": "m.parts",
+    "prefix": "m.prefix",
+    "preview": "m.preview",
+}
+MAX_KEYWORDS = 1000  # different ones that a mailbox is said to have
+
+
+class Opening(NamedTuple):
+    """What SELECT needs to know of a mailbox."""
+
+    mailbox: Mailbox
+    uids: "array[int] | None"  # ascending; None for a mailbox in `known`
+    keywords: tuple[str, ...]
+    first_unseen: int  # its UID; 0 if all are seen
+
+
+def opening(tx: Tx, account_id: int, name: str, known: Container[int] = ()) -> Opening | None:
+    """A mailbox as it stands. What is in a mailbox in `known` (by id) the caller knows, so it is not read."""
+    mailbox = mailboxes.by_name(tx, account_id, name)
+    if mailbox is None:
+        return None
+    first_unseen = 0
+    if mailbox.unseen:
+        row = tx.one(
+            "SELECT uid FROM entry WHERE mailbox_id = ? AND expunged = 0 AND flags & ? = 0 ORDER BY uid LIMIT 1",
+            mailbox.id,
+            SEEN,
+        )
+        first_unseen = row[0] if row else 0
+    if mailbox.id in known:
+        return Opening(mailbox, None, (), first_unseen)
+    return Opening(mailbox, uids(tx, mailbox), keywords(tx, mailbox.id), first_unseen)
+
+
+def uids(tx: Tx, mailbox: Mailbox) -> "array[int]":
+    """The UIDs in a mailbox, ascending."""
+    if not mailbox.messages:
+        return array("I")
+    first = tx.one("SELECT uid FROM entry WHERE mailbox_id = ? AND expunged = 0 ORDER BY uid LIMIT 1", mailbox.id)
+    last = tx.one("SELECT uid FROM entry WHERE mailbox_id = ? AND expunged = 0 ORDER BY uid DESC LIMIT 1", mailbox.id)
+    if first is None or last is None:
+        return array("I")
+    if last[0] - first[0] + 1 == mailbox.messages:  # without gaps there is nothing to read
+        return array("I", range(first[0], last[0] + 1))
+    rows = tx.all("SELECT uid FROM entry WHERE mailbox_id = ? AND expunged = 0 ORDER BY uid", mailbox.id)
+    return array("I", [uid for (uid,) in rows])
+
+
+def keywords(tx: Tx, mailbox_id: int) -> tuple[str, ...]:
+    """The keywords in use in a mailbox, sorted."""
+    rows = tx.all(
+        "SELECT DISTINCT keywords FROM entry WHERE mailbox_id = ? AND expunged = 0 AND keywords <> ''", mailbox_id
+    )
+    found = {word.lower(): word for (text,) in rows for word in text.split()}
+    return tuple(sorted(found.values())[:MAX_KEYWORDS])
+
+
+def rows(tx: Tx, mailbox_id: int, first: int, last: int, columns: Sequence[str]) -> list[Row]:
+    """The columns of the messages with UIDs from `first` to `last`, by UID."""
+    wanted = ", ".join(_COLUMNS[name] for name in columns)
+    join = "JOIN email m ON m.id = e.email_id " if "m." in wanted else ""
+    return tx.all(
+        f"SELECT {wanted} FROM entry e {join}"  # noqa: S608
+        "WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0 ORDER BY e.uid",
+        mailbox_id,
+        first,
+        last,
+    )
+
+
+def contents(
+    tx: Tx, mailbox_id: int, first: int, last: int, columns: Sequence[str], budget: int, small: int
+) -> tuple[list[Row], int]:
+    """`rows` with the blob in four more columns (size, encoding, data, file: see `Message`), and where to go on.
+
+    It stops when the small messages loaded have `budget` bytes together, at the earliest after one; those above
+    `small` bytes do not count, for they are read later, piece by piece. The second value is the first UID that
+    was left out, 0 if none was.
+    """
+    loaded, following = 0, 0
+    for number, (uid, size) in enumerate(rows(tx, mailbox_id, first, last, ("uid", "size"))):
+        loaded += size if size <= small else small // 16
+        if loaded > budget and number:
+            following = uid
+            last = uid - 1
+            break
+    wanted = ", ".join(_COLUMNS[name] for name in columns)
+    found = tx.all(
+        f"SELECT {wanted}, b.size, b.encoding, b.data, b.file FROM entry e "  # noqa: S608
+        "JOIN email m ON m.id = e.email_id JOIN blob b ON b.id = m.blob_id "
+        "WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0 ORDER BY e.uid",
+        mailbox_id,
+        first,
+        last,
+    )
+    return found, following
+
+
+class Message:
+    """The bytes of one message of a row of `contents`: its prefix, then its blob. A small one is unpacked once."""
+
+    __slots__ = ("_blob", "_content", "_tx", "prefix", "size")
+
+    def __init__(self, tx: Tx, prefix: bytes, blob: blobs.BlobRow) -> None:
+        self._tx = tx
+        self._blob = blob
+        self._content: bytes | None = None
+        self.prefix = prefix
+        self.size = len(prefix) + blob[0]
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end`."""
+        prefix, offset = self.prefix, len(self.prefix)
+        if end <= offset:
+            return prefix[start:end]
+        if self._blob[2] is None:
+            content = blobs.content_of_row(self._tx, self._blob, max(start - offset, 0), end - offset)
+        else:
+            if self._content is None:
+                self._content = blobs.content_of_row(self._tx, self._blob)
+            content = self._content[max(start - offset, 0) : end - offset]
+        return prefix[start:] + content if start < offset else content
+
+
+def unseen(tx: Tx, mailbox_id: int, first: int, last: int) -> list[int]:
+    """The UIDs from `first` to `last` that were not seen yet."""
+    return [
+        uid
+        for (uid,) in tx.all(
+            "SELECT uid FROM entry WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND expunged = 0 AND flags & ? = 0 "
+            "ORDER BY uid",
+            mailbox_id,
+            first,
+            last,
+            SEEN,
+        )
+    ]
+
+
+def flags_since(tx: Tx, mailbox_id: int, modseq: int) -> list[tuple[int, int, int, str]]:
+    """(uid, modseq, flags, keywords) of messages that changed at `modseq` or later."""
+    return tx.all(
+        "SELECT uid, modseq, flags, keywords FROM entry WHERE mailbox_id = ? AND expunged = 0 AND modseq >= ? "
+        "ORDER BY uid",
+        mailbox_id,
+        modseq,
+    )
+
+
+def count_from(tx: Tx, mailbox: Mailbox, uid: int) -> int:
+    """How many messages have this UID or a higher one."""
+    if uid >= mailbox.uidnext:
+        return 0
+    row = tx.one("SELECT count(*) FROM entry WHERE mailbox_id = ? AND uid >= ? AND expunged = 0", mailbox.id, uid)
+    return row[0] if row else 0
