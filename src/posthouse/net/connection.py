@@ -224,6 +224,11 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     @property
+    def is_blocked(self) -> bool:
+        """True while the peer does not read: what need not be said now should wait."""
+        return self._blocked is not None
+
+    @property
     def is_closing(self) -> bool:
         """True once the connection is gone or going."""
         return self._transport.is_closing()

@@ -1,0 +1,58 @@
+"""COPY and MOVE."""
+
+from typing import TYPE_CHECKING
+
+from posthouse.imap import numbers, replies
+from posthouse.imap.commands.copy import Copy
+from posthouse.store import mailboxes, messages
+from posthouse.store.database import Tx
+
+if TYPE_CHECKING:
+    from posthouse.servers.imap.session import ImapSession
+
+
+def _copy(
+    tx: Tx, account_id: int, mailbox_id: int, uids: list[int], name: str, move: bool, now: int
+) -> tuple[int, list[tuple[int, int]]] | None:
+    """UIDVALIDITY of the target and the pairs of UIDs; None: there is no such mailbox. All or nothing."""
+    target = mailboxes.by_name(tx, account_id, name)
+    if target is None:
+        return None
+    work = messages.move if move else messages.copy
+    return target.uidvalidity, work(tx, account_id, mailbox_id, uids, target.id, now)
+
+
+async def copy(session: "ImapSession", event: Copy) -> None:
+    view, watch = session.selected
+    if event.move and session.read_only:
+        session.done_with(replies.READ_ONLY)
+        return
+    found = session.find(event.wanted, event.uid)
+    if found is None:
+        return
+    uids = [uid for low, high in found for uid in view.slice(low, high)]
+    now = session.service.clock.now()
+    copied = await session.service.database.write(
+        _copy, session.account_id, watch.mailbox_id, uids, event.name, event.move, now
+    )
+    if copied is None:
+        session.done_with(replies.TRY_CREATE)
+        return
+    uidvalidity, pairs = copied
+    code = b""
+    if pairs:
+        code = b"COPYUID %d %b %b" % (
+            uidvalidity,
+            numbers.format_set(old for old, _ in pairs),
+            numbers.format_set(new for _, new in pairs),
+        )
+    if event.move:
+        # RFC 6851 section 4.3: the code comes before the EXPUNGE responses.
+        if code:
+            session.engine.untagged(b"OK [%b] Moved" % code)
+        view.expunged(old for old, _ in pairs)
+        session.done("MOVE completed")
+    elif len(pairs) < len(uids) and not event.uid:
+        session.done_with(replies.Status(b"NO", replies.EXPUNGED.text, replies.EXPUNGED.code))
+    else:
+        session.done("COPY completed", code)

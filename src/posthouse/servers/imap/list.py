@@ -1,0 +1,123 @@
+"""LIST and LSUB: which mailboxes match, and what is said of each (RFC 9051 section 6.3.9, RFC 5258)."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from posthouse.imap import replies
+from posthouse.imap.commands.list import ListMailboxes, Lsub
+from posthouse.imap.names import SEPARATOR
+from posthouse.imap.patterns import full, matches
+from posthouse.servers.imap.mailboxes import status_line
+from posthouse.store import mailboxes as stored
+from posthouse.store import select
+from posthouse.store.database import Tx
+from posthouse.store.model import Mailbox
+
+if TYPE_CHECKING:
+    from posthouse.servers.imap.session import ImapSession
+
+
+class _Tree(NamedTuple):
+    """All that LIST needs to know of an account."""
+
+    mailboxes: dict[str, Mailbox]
+    subscribed: frozenset[str]
+    recent: dict[int, int]  # mailbox id: how many are \Recent
+
+
+def _tree(tx: Tx, account_id: int, with_recent: bool) -> _Tree:
+    mailboxes = stored.list_all(tx, account_id)
+    recent = {m.id: select.count_from(tx, m, m.recent_uid) for m in mailboxes} if with_recent else {}
+    return _Tree({m.name: m for m in mailboxes}, frozenset(stored.subscriptions(tx, account_id)), recent)
+
+
+def attributes_of(mailbox: Mailbox) -> list[bytes]:
+    """The attributes that a mailbox has by itself."""
+    return [use.encode() for use in mailbox.special_use.split()]
+
+
+def _parents(names: Iterable[str]) -> set[str]:
+    """All names above these."""
+    found: set[str] = set()
+    for name in names:
+        at = name.rfind(SEPARATOR)
+        while at > 0 and name[:at] not in found:
+            found.add(name[:at])
+            at = name.rfind(SEPARATOR, 0, at)
+    return found
+
+
+def _match(patterns: Iterable[str], name: str) -> bool:
+    # INBOX in any case, so "inb%" finds it too.
+    return any(matches(p, name) or (name == "INBOX" and matches(p.upper(), name)) for p in patterns)
+
+
+async def list_mailboxes(session: "ImapSession", event: ListMailboxes) -> None:
+    engine = session.engine
+    if event.patterns == ("",) and not event.extended:
+        # RFC 9051 section 6.3.9: an empty pattern asks for the separator and the root.
+        engine.untagged(b'LIST (\\Noselect) "/" ""')
+        session.done("LIST completed")
+        return
+    tree = await session.service.database.read(_tree, session.account_id, b"RECENT" in event.status)
+    out = []
+    for name, attributes, extended in _listed(event, tree, event.extended or engine.rev2):
+        out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, engine.rev2, extended))
+        mailbox = tree.mailboxes.get(name)
+        if event.status and mailbox is not None:
+            line = status_line(session, mailbox, event.status, tree.recent.get(mailbox.id, 0))
+            out.append(b"* %b\r\n" % line)
+    engine.raw(b"".join(out))
+    session.done("LIST completed")
+
+
+def _listed(event: ListMailboxes, tree: _Tree, extended: bool) -> Iterable[tuple[str, list[bytes], bytes]]:
+    """Name, attributes and extended data of each mailbox to be listed."""
+    patterns = [full(event.reference, pattern) for pattern in event.patterns]
+    parents = _parents(tree.mailboxes)
+    by_subscription = b"SUBSCRIBED" in event.select
+    recursive = b"RECURSIVEMATCH" in event.select
+    names = set(tree.mailboxes) | parents
+    # Names with a subscribed one below them that is not listed by itself (RFC 5258 section 3.5, CHILDINFO).
+    hidden: set[str] = set()
+    if by_subscription:
+        names |= tree.subscribed
+        if recursive:
+            hidden = _parents(name for name in tree.subscribed if not _match(patterns, name))
+            names |= hidden
+    for name in sorted(names, key=lambda name: (name != "INBOX", name)):
+        mailbox = tree.mailboxes.get(name)
+        if b"SPECIAL-USE" in event.select and (mailbox is None or not mailbox.special_use):
+            continue
+        if by_subscription and name not in tree.subscribed and name not in hidden:
+            continue
+        if not _match(patterns, name):
+            continue
+        attributes = []
+        if mailbox is None:
+            attributes.append(b"\\NonExistent" if extended else b"\\Noselect")
+        if name in parents or mailbox is not None:
+            attributes.append(b"\\HasChildren" if name in parents else b"\\HasNoChildren")
+        if name in tree.subscribed and (by_subscription or b"SUBSCRIBED" in event.give):
+            attributes.append(b"\\Subscribed")
+        if mailbox is not None:
+            attributes += attributes_of(mailbox)
+        yield name, attributes, b'("CHILDINFO" ("SUBSCRIBED"))' if name in hidden else b""
+
+
+async def lsub(session: "ImapSession", event: Lsub) -> None:
+    """RFC 3501 section 6.3.9: subscribed names; with "%" also those that only have subscribed ones below."""
+    tree = await session.service.database.read(_tree, session.account_id, False)
+    engine = session.engine
+    pattern = full(event.reference, event.pattern)
+    names = dict.fromkeys(tree.subscribed, False)
+    if pattern.endswith("%"):
+        for name in _parents(tree.subscribed):
+            names.setdefault(name, True)
+    out = []
+    for name in sorted(names):
+        if _match((pattern,), name):
+            attributes = [b"\\Noselect"] if names[name] else []
+            out.append(b"* %b\r\n" % replies.list_item(b"LSUB", attributes, name, engine.rev2))
+    engine.raw(b"".join(out))
+    session.done("LSUB completed")

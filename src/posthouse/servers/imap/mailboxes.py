@@ -1,0 +1,142 @@
+"""CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, NAMESPACE: mailboxes by name."""
+
+from typing import TYPE_CHECKING
+
+from posthouse.base.errors import AlreadyExists
+from posthouse.imap import names, replies
+from posthouse.imap.commands import mailboxes
+from posthouse.store import mailboxes as stored
+from posthouse.store import select
+from posthouse.store.database import Tx
+from posthouse.store.model import SPECIAL_USE, Mailbox
+
+if TYPE_CHECKING:
+    from posthouse.servers.imap.session import ImapSession
+
+MAX_MAILBOXES = 10_000  # of an account
+MAX_SUBSCRIPTIONS = 10_000
+
+_USES = frozenset(SPECIAL_USE.values())
+_TOO_MANY = replies.no(f"An account has {MAX_MAILBOXES} mailboxes at most", b"LIMIT")
+_TOO_MANY_SUBSCRIPTIONS = replies.no(f"An account has {MAX_SUBSCRIPTIONS} subscriptions at most", b"LIMIT")
+_BAD_USE = replies.no("That use cannot be given to a mailbox here", b"USEATTR")
+_USE_TAKEN = replies.no("Another mailbox has that use", b"USEATTR")
+
+
+def _create(tx: Tx, account_id: int, name: str, use: str) -> replies.Status | None:
+    """Make a mailbox and what is missing above it; a status says why not."""
+    there = {mailbox.name: mailbox for mailbox in stored.list_all(tx, account_id)}
+    if len(there) + name.count(names.SEPARATOR) >= MAX_MAILBOXES:
+        return _TOO_MANY
+    if use and any(mailbox.special_use == use for mailbox in there.values()):
+        return _USE_TAKEN
+    if name in there:
+        raise AlreadyExists(f"mailbox {name!r} exists already")
+    _create_above(tx, account_id, name, set(there))
+    stored.create(tx, account_id, name, use)
+    return None
+
+
+def _create_above(tx: Tx, account_id: int, name: str, there: set[str]) -> None:
+    """RFC 9051 section 6.3.4: the levels above a new mailbox are made with it."""
+    at = name.find(names.SEPARATOR)
+    while at >= 0:
+        if name[:at] not in there:
+            stored.create(tx, account_id, name[:at])
+        at = name.find(names.SEPARATOR, at + 1)
+
+
+async def create(session: "ImapSession", event: mailboxes.Create) -> None:
+    name = event.name.removesuffix(names.SEPARATOR)
+    problem = names.problem(name)
+    if problem is not None:
+        session.done_with(replies.no(problem, b"CANNOT"))
+        return
+    if len(event.special_use) > 1 or not _USES.issuperset(event.special_use):
+        session.done_with(_BAD_USE)
+        return
+    use = event.special_use[0] if event.special_use else ""
+    status = await session.service.database.write(_create, session.account_id, name, use)
+    session.done_with(status or replies.ok("CREATE completed"))
+
+
+async def delete(session: "ImapSession", event: mailboxes.Delete) -> None:
+    await session.service.database.write(stored.delete, session.account_id, event.name)
+    if session.watch is not None and session.watch.deleted:
+        session.leave()
+        if session.engine.rev2:
+            session.engine.untagged(b"OK [CLOSED] The selected mailbox is the deleted one")
+    session.done("DELETE completed")
+
+
+def _rename(tx: Tx, account_id: int, old: str, new: str) -> None:
+    there = {mailbox.name for mailbox in stored.list_all(tx, account_id)}
+    if new not in there and old in there:
+        _create_above(tx, account_id, new, there)
+    stored.rename(tx, account_id, old, new)
+
+
+async def rename(session: "ImapSession", event: mailboxes.Rename) -> None:
+    new = event.new.removesuffix(names.SEPARATOR)
+    problem = names.problem(new)
+    if problem is not None:
+        session.done_with(replies.no(problem, b"CANNOT"))
+        return
+    await session.service.database.write(_rename, session.account_id, event.old, new)
+    session.done("RENAME completed")
+
+
+def _subscribe(tx: Tx, account_id: int, name: str, on: bool) -> replies.Status | None:
+    if on and len(stored.subscriptions(tx, account_id)) >= MAX_SUBSCRIPTIONS:
+        return _TOO_MANY_SUBSCRIPTIONS
+    stored.subscribe(tx, account_id, name, on)
+    return None
+
+
+async def subscribe(session: "ImapSession", event: mailboxes.Subscribe) -> None:
+    name = event.name.removesuffix(names.SEPARATOR)
+    problem = names.problem(name) if event.on else None
+    if problem is not None:
+        session.done_with(replies.no(problem, b"CANNOT"))
+        return
+    status = await session.service.database.write(_subscribe, session.account_id, name, event.on)
+    session.done_with(status or replies.ok("SUBSCRIBE completed" if event.on else "UNSUBSCRIBE completed"))
+
+
+def _status(tx: Tx, account_id: int, name: str, with_recent: bool) -> tuple[Mailbox, int] | None:
+    mailbox = stored.by_name(tx, account_id, name)
+    if mailbox is None:
+        return None
+    return mailbox, select.count_from(tx, mailbox, mailbox.recent_uid) if with_recent else 0
+
+
+async def status(session: "ImapSession", event: mailboxes.Status) -> None:
+    found = await session.service.database.read(_status, session.account_id, event.name, b"RECENT" in event.items)
+    if found is None:
+        session.done_with(replies.NO_SUCH_MAILBOX)
+        return
+    mailbox, recent = found
+    session.engine.untagged(status_line(session, mailbox, event.items, recent))
+    session.done("STATUS completed")
+
+
+def status_line(session: "ImapSession", mailbox: Mailbox, items: tuple[bytes, ...], recent: int) -> bytes:
+    """The STATUS response; `recent` as the store knows it, which sessions under way may know better."""
+    watch = session.service.watches.get(mailbox.id)
+    if watch is not None:
+        recent = min(recent, watch.recent_count())
+    values = {
+        b"MESSAGES": mailbox.messages,
+        b"RECENT": recent,
+        b"UIDNEXT": mailbox.uidnext,
+        b"UIDVALIDITY": mailbox.uidvalidity,
+        b"UNSEEN": mailbox.unseen,
+        b"DELETED": mailbox.deleted,
+        b"SIZE": mailbox.size,
+    }
+    return replies.status_item(mailbox.name, session.engine.rev2, [(item, values[item]) for item in items])
+
+
+def namespace(session: "ImapSession", _: mailboxes.Namespace) -> None:
+    session.engine.untagged(b'NAMESPACE (("" "/")) NIL NIL')
+    session.done("NAMESPACE completed")

@@ -1,0 +1,113 @@
+"""SELECT and EXAMINE, the end of a selection, EXPUNGE, NOOP and IDLE."""
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from posthouse.imap import replies
+from posthouse.imap.commands import any as common
+from posthouse.imap.commands import mailboxes
+from posthouse.servers.imap.list import attributes_of
+from posthouse.store import messages
+from posthouse.store import select as stored
+
+if TYPE_CHECKING:
+    from posthouse.servers.imap.session import ImapSession
+
+
+async def select(session: "ImapSession", event: mailboxes.Select) -> None:
+    engine, service = session.engine, session.service
+    if session.watch is not None:
+        session.leave()
+        if engine.rev2:  # RFC 9051 section 7.1: nothing untagged after this is about the old mailbox
+            engine.untagged(b"OK [CLOSED] The mailbox selected before is closed")
+    watches = service.watches
+    with watches.recording(session.account_id) as recorded:
+        opening = await service.database.read(stored.opening, session.account_id, event.name, watches)
+        if opening is not None and opening.uids is None and opening.mailbox.id not in watches:
+            # The last session that had it selected left while we read.
+            opening = await service.database.read(stored.opening, session.account_id, event.name)
+        if opening is None:
+            engine.no(replies.NO_SUCH_MAILBOX)
+            return
+        watch = watches.enter(opening, recorded, session)
+    view = session.enter(watch, event.read_only)
+    flags = replies.flags(watch.keywords)
+    engine.untagged(b"FLAGS (%b)" % flags)
+    engine.untagged(b"%d EXISTS" % view.count)
+    if not engine.rev2:
+        engine.untagged(b"%d RECENT" % view.recent_count())
+        unseen = view.index(opening.first_unseen) if opening.first_unseen else -1
+        if unseen >= 0:
+            engine.untagged(b"OK [UNSEEN %d] The first unseen message" % (unseen + 1))
+    permanent = b"" if event.read_only else flags + rb" \*"
+    engine.untagged(b"OK [PERMANENTFLAGS (%b)] Flags that are kept" % permanent)
+    engine.untagged(b"OK [UIDNEXT %d] The next UID" % max(opening.mailbox.uidnext, watch.uidnext))
+    engine.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % opening.mailbox.uidvalidity)
+    if engine.rev2:
+        mailbox = opening.mailbox
+        engine.untagged(replies.list_item(b"LIST", attributes_of(mailbox), mailbox.name, engine.rev2))
+    if event.read_only:
+        engine.ok("EXAMINE completed", b"READ-ONLY")
+    else:
+        engine.ok("SELECT completed", b"READ-WRITE")
+
+
+def close(session: "ImapSession", event: mailboxes.Close) -> Awaitable[None] | None:
+    if event.expunge and not session.read_only:
+        return _close(session)
+    session.leave()
+    session.engine.ok("CLOSE completed" if event.expunge else "UNSELECT completed")
+    return None
+
+
+async def _close(session: "ImapSession") -> None:
+    _, watch = session.selected
+    await session.service.database.write(messages.expunge, session.account_id, watch.mailbox_id)
+    session.leave()
+    session.engine.ok("CLOSE completed")
+
+
+async def expunge(session: "ImapSession", event: mailboxes.Expunge) -> None:
+    view, watch = session.selected
+    if session.read_only:
+        session.done_with(replies.READ_ONLY)
+        return
+    uids: list[int] | None = None
+    if event.wanted is not None:
+        found = session.find(event.wanted, uid=True)
+        if found is None:
+            return
+        uids = [uid for low, high in found for uid in view.slice(low, high)]
+    gone = await session.service.database.write(messages.expunge, session.account_id, watch.mailbox_id, uids)
+    view.expunged(gone)
+    session.done("EXPUNGE completed")
+
+
+def noop(session: "ImapSession", event: common.Noop) -> Awaitable[None] | None:
+    if session.view is not None and session.view.lost_flags:
+        return _catch_up(session, event)
+    session.done(f"{event.name} completed")
+    return None
+
+
+async def _catch_up(session: "ImapSession", event: common.Noop) -> None:
+    """So many flags changed since the client last listened that the view lost some: read them."""
+    view, watch = session.selected
+    since, view.lost_flags = view.lost_flags, 0
+    rows = await session.service.database.read(stored.flags_since, watch.mailbox_id, since)
+    session.tell()
+    for at in range(0, len(rows), 1000):
+        await session.send(b"".join(view.flag_lines(rows[at : at + 1000], rev1=not session.engine.rev2)))
+    session.done(f"{event.name} completed")
+
+
+def idle(session: "ImapSession", _: mailboxes.Idle) -> None:
+    session.engine.idle()
+    session.tell()
+
+
+def done(session: "ImapSession", _: mailboxes.Done) -> None:
+    session.tell()
+    session.engine.end_idle()
+    if session.watch is not None and session.watch.deleted:
+        session.engine.bye(replies.DELETED)

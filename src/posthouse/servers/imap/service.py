@@ -1,0 +1,65 @@
+"""What the connections of one IMAP listener share: the store, the logins, the watched mailboxes, the limits."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from posthouse.auth.login import Logins
+from posthouse.base import ids
+from posthouse.base.clock import Clock
+from posthouse.base.log import Logger
+from posthouse.base.settings import Settings
+from posthouse.imap import replies
+from posthouse.imap.server import Options
+from posthouse.net.connection import Connection
+from posthouse.servers.imap.session import ImapSession
+from posthouse.servers.imap.watches import Watches
+from posthouse.store.feed import ChangeFeed
+from posthouse.store.sqlite import SqliteDatabase
+
+
+class ImapService:
+    """Makes sessions. `watches` is shared by the services of all listeners of one store, if it is given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: SqliteDatabase,
+        feed: ChangeFeed,
+        logins: Logins,
+        clock: Clock,
+        new_ids: ids.IdSource,
+        log: Logger,
+        *,
+        secure: bool = False,
+        allow_plaintext_auth: bool = False,
+        watches: Watches | None = None,
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.logins = logins
+        self.clock = clock
+        self.ids = new_ids
+        self.log = log
+        self.secure = secure
+        self.watches = watches or Watches(feed)
+        self.options = Options(
+            starttls=not secure,
+            plaintext_login=allow_plaintext_auth,
+            max_message=settings.limits.message_size,
+            max_errors=settings.limits.errors,
+        )
+        self._background: set[asyncio.Task[None]] = set()
+
+    def __call__(self, connection: Connection) -> ImapSession:
+        return ImapSession(self, connection)
+
+    def refusal(self, why: str) -> bytes:
+        """What a connection that is not wanted is told."""
+        return b"* %b\r\n" % replies.bye(f"{self.settings.hostname} {why}", b"UNAVAILABLE").encode()
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

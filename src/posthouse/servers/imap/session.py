@@ -1,0 +1,293 @@
+"""One IMAP connection: events of the engine in, answers out. The commands are in the files beside this one.
+
+`tell` is the one place where changes by others become responses; it is called when a command ends, and at once
+during IDLE. Expunges wait while FETCH, STORE and SEARCH by number are under way (RFC 9051 section 7.5.1): `done`
+takes that as an argument. The feed fills the view at any time; numbers and UIDs only move in `tell`.
+
+Whatever goes wrong unexpectedly is answered NO [SERVERBUG] with the session's id and logged in one line; the
+connection goes on, unless a literal was cut short: then it closes, as nothing after it could be understood.
+"""
+
+from array import array
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from posthouse.auth.login import Login
+from posthouse.base import ids
+from posthouse.base.errors import AlreadyExists, NotFound, Permanent, StorageFull, Temporary
+from posthouse.imap import replies
+from posthouse.imap.commands import any as common
+from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store
+from posthouse.imap.commands import list as listing
+from posthouse.imap.numbers import Ranges, SequenceSet
+from posthouse.imap.replies import Status
+from posthouse.imap.server import ImapServer
+from posthouse.imap.view import View
+from posthouse.net.connection import Connection
+from posthouse.servers.imap import append as on_append
+from posthouse.servers.imap import auth as on_auth
+from posthouse.servers.imap import copy as on_copy
+from posthouse.servers.imap import fetch as on_fetch
+from posthouse.servers.imap import list as on_list
+from posthouse.servers.imap import mailboxes as on_mailboxes
+from posthouse.servers.imap import search as on_search
+from posthouse.servers.imap import select as on_select
+from posthouse.servers.imap import store as on_store
+from posthouse.servers.imap.watches import Watch
+from posthouse.store import mailboxes as stored_mailboxes
+from posthouse.store.intake import Intake
+from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged
+from posthouse.wire import sasl
+
+if TYPE_CHECKING:
+    from posthouse.servers.imap.service import ImapService
+
+_NOTHING = array("I")
+
+
+class ImapSession:
+    """One connection."""
+
+    __slots__ = (
+        "_new_keywords",
+        "_torn",
+        "append",
+        "connection",
+        "engine",
+        "id",
+        "intake",
+        "login",
+        "mechanism",
+        "read_only",
+        "saved",
+        "service",
+        "view",
+        "watch",
+    )
+
+    def __init__(self, service: "ImapService", connection: Connection) -> None:
+        self.service = service
+        self.connection = connection
+        self.engine = ImapServer(service.options, service.secure)
+        self.id = ids.to_text(service.ids.next(service.clock.now()))
+        self.login: Login | None = None
+        self.mechanism: sasl.Mechanism | None = None
+        self.view: View | None = None
+        self.watch: Watch | None = None
+        self.read_only = False
+        self.saved = _NOTHING  # UIDs that "$" stands for
+        self.append: append.Append | None = None
+        self.intake: Intake | None = None
+        self._new_keywords = False
+        self._torn = False  # a literal was begun and is not at its end
+
+    # The connection's side
+
+    def start(self) -> None:
+        patience = self.service.settings.limits.login_timeout
+        self.connection.set_timeout(patience)
+        self.connection.set_limit(3 * patience)  # whatever is said in between
+        self.engine.greet(self.service.settings.hostname)
+
+    def handle(self, event: Any) -> Awaitable[None] | None:
+        return _HANDLERS[type(event)](self, event)
+
+    def failed(self, error: Exception) -> None:
+        status = _status(error)
+        if status is None:
+            status = replies.failure(self.id)
+            self.service.log.error(
+                "imap.failed", session=self.id, ip=self.connection.peer[0], login=self.name, error=repr(error)
+            )
+        self.forget_append()
+        if self._torn:
+            self.connection.abort()
+        elif self.engine.answering:
+            self.done_with(status, expunges=False)
+
+    def timed_out(self) -> None:
+        self.engine.bye(replies.TOO_LATE)
+
+    def shutdown(self) -> None:
+        self.engine.bye(replies.GOING_DOWN)
+
+    def closed(self) -> None:
+        self.forget_append()
+        self.leave()
+        self.service.log.debug("imap.closed", session=self.id, ip=self.connection.peer[0], login=self.name)
+
+    # For the commands
+
+    @property
+    def name(self) -> str:
+        """The account's name, "" before login."""
+        return self.login.name if self.login is not None else ""
+
+    @property
+    def account_id(self) -> int:
+        """The account; only after login."""
+        assert self.login is not None
+        return self.login.account_id
+
+    @property
+    def selected(self) -> tuple[View, Watch]:
+        """The selected mailbox; only in commands of that state."""
+        assert self.view is not None
+        assert self.watch is not None
+        return self.view, self.watch
+
+    def done(self, text: str, code: bytes = b"", expunges: bool = True) -> None:
+        """The command is done: tell what happened meanwhile, then OK."""
+        self.done_with(replies.ok(text, code), expunges)
+
+    def done_with(self, status: Status, expunges: bool = True) -> None:
+        """The command is over: tell what happened meanwhile, then say so."""
+        self.tell(expunges)
+        if status.condition == b"OK":
+            self.engine.ok(status.text, status.code)
+        else:
+            self.engine.no(status)
+        if self.watch is not None and self.watch.deleted:
+            self.engine.bye(replies.DELETED)
+
+    def find(self, wanted: SequenceSet, uid: bool) -> Ranges | None:
+        """Index ranges in the view; None, and already answered, if the set names what is not there."""
+        view, _ = self.selected
+        found = view.find(wanted, uid, self.saved)
+        if found is None:
+            self.done_with(replies.NO_SUCH_MESSAGE, expunges=False)
+        return found
+
+    async def send(self, data: bytes, inside_literal: bool = False) -> None:
+        """Send a piece of a large answer, and wait until the client has taken most of what was sent."""
+        self._torn = inside_literal
+        self.engine.raw(data)
+        await self.connection.drain()
+
+    def forget_append(self) -> None:
+        """Drop the message that was coming in."""
+        self.append = None
+        if self.intake is not None:
+            self.intake.abandon()
+            self.intake = None
+
+    # The selected mailbox
+
+    def enter(self, watch: Watch, read_only: bool) -> View:
+        """Select a mailbox."""
+        self.watch = watch
+        self.read_only = read_only
+        view = self.view = watch.view(read_only, rev1=not self.engine.rev2)
+        self.engine.selected()
+        return view
+
+    def leave(self) -> None:
+        """Select nothing."""
+        watch, self.watch, self.view = self.watch, None, None
+        self.saved = _NOTHING
+        if watch is None:
+            return
+        self.engine.unselected()
+        if self.service.watches.leave(watch, self) and watch.recent_from > watch.recent_saved and not watch.deleted:
+            self.service.in_background(self._save_recent(watch.mailbox_id, watch.recent_from))
+
+    async def _save_recent(self, mailbox_id: int, uid: int) -> None:
+        try:
+            await self.service.database.write(stored_mailboxes.set_recent, mailbox_id, uid)
+        except Temporary:
+            pass  # then some messages are \Recent once more
+
+    def changed(self, changes: Sequence[Change], new_keywords: bool) -> None:
+        """The feed has changes of the selected mailbox."""
+        view = self.view
+        if view is None:
+            return
+        self._new_keywords = self._new_keywords or new_keywords
+        for change in changes:
+            if isinstance(change, EntriesAdded):
+                view.added(change.uids)
+            elif isinstance(change, EntriesExpunged):
+                view.expunged(change.uids)
+            elif isinstance(change, FlagsChanged):
+                view.flags_changed(change.rows)
+            else:
+                continue
+            view.heard(change.modseq)
+        if self.watch is not None and self.watch.deleted:
+            if not self.engine.answering:
+                self.engine.bye(replies.DELETED)
+                self.connection.wake()
+        elif self.engine.idling and not self.connection.is_blocked:
+            self.tell()
+            self.connection.wake()
+
+    def tell(self, expunges: bool = True) -> None:
+        """Bring the client up to date."""
+        view, watch = self.view, self.watch
+        if view is None or watch is None:
+            return
+        self.tell_keywords()
+        if not view.pending:
+            return
+        rev1 = not self.engine.rev2
+        lines = view.tell(expunges, rev1, watch.recent_from if rev1 else 0)
+        if rev1 and not self.read_only and view.count:
+            watch.recent_from = max(watch.recent_from, view.uids[view.count - 1] + 1)
+        if lines:
+            self.engine.raw(b"".join(lines))
+        shared = watch.shared
+        if view.shared is not shared and view.count == watch.count and view.uids == shared.uids:
+            view.shared = shared  # views that took different ways to the same place share one list again
+
+    def tell_keywords(self) -> None:
+        """A keyword that is new in the mailbox is named before a message has it (RFC 9051 section 7.3.5)."""
+        if self._new_keywords and self.watch is not None:
+            self._new_keywords = False
+            self.engine.untagged(b"FLAGS (%b)" % replies.flags(self.watch.keywords))
+
+
+def _status(error: Exception) -> Status | None:
+    """What the client is told of an error that has a meaning for it."""
+    match error:
+        case StorageFull():
+            return replies.STORAGE_FULL
+        case Temporary():
+            return replies.UNAVAILABLE
+        case NotFound():
+            return replies.NO_SUCH_MAILBOX
+        case AlreadyExists():
+            return replies.MAILBOX_EXISTS
+        case Permanent() if error.for_peer:
+            return replies.no(error.for_peer, b"CANNOT")
+    return None
+
+
+_HANDLERS: dict[type, Callable[[ImapSession, Any], Awaitable[None] | None]] = {
+    common.Noop: on_select.noop,
+    common.Id: on_auth.identify,
+    auth.StartTls: on_auth.starttls,
+    auth.Login: on_auth.login,
+    auth.Authenticate: on_auth.authenticate,
+    auth.AuthResponse: on_auth.response,
+    mailboxes.Select: on_select.select,
+    mailboxes.Close: on_select.close,
+    mailboxes.Expunge: on_select.expunge,
+    mailboxes.Idle: on_select.idle,
+    mailboxes.Done: on_select.done,
+    mailboxes.Create: on_mailboxes.create,
+    mailboxes.Delete: on_mailboxes.delete,
+    mailboxes.Rename: on_mailboxes.rename,
+    mailboxes.Subscribe: on_mailboxes.subscribe,
+    mailboxes.Status: on_mailboxes.status,
+    mailboxes.Namespace: on_mailboxes.namespace,
+    listing.ListMailboxes: on_list.list_mailboxes,
+    listing.Lsub: on_list.lsub,
+    append.Append: on_append.begin,
+    append.AppendData: on_append.data,
+    append.AppendEnd: on_append.end,
+    append.AppendAborted: on_append.aborted,
+    search.Search: on_search.search,
+    fetch.Fetch: on_fetch.fetch,
+    store.Store: on_store.store,
+    copy.Copy: on_copy.copy,
+}
