@@ -220,3 +220,4 @@ def test_linear_time(piece: bytes) -> None:
     ]
     for work in works:
         assert_linear(work, lambda n: b"a/b;" + piece * n)
+        assert_linear(work, lambda n: b"a/b; x=y;" + piece * n * 4)

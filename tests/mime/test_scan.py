@@ -210,3 +210,4 @@ GROWING: dict[str, Callable[[int], bytes]] = {
 def test_linear_time(name: str) -> None:
     assert_linear(scan, GROWING[name], 1000)
     assert_linear(lambda raw: in_chunks(raw, 1500), GROWING[name], 1000)
+    assert_linear(lambda raw: in_chunks(raw, 20), GROWING[name], 500)
