@@ -1,0 +1,85 @@
+"""`posthouse serve`: it says when it is ready, is alone on its data folder, and ends with 0."""
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from posthouse.base.settings import STANDARD_PORTS
+from tests.support.program import command, environment, run
+
+
+def configuration(folder: Path, port: int = 0) -> Path:
+    path = folder / "posthouse.toml"
+    listen = "".join(
+        f"[[listen]]\nservice = '{service}'\naddress = '127.0.0.1'\nport = {port if service == 'smtp' else 0}\n"
+        for service in STANDARD_PORTS
+    )
+    path.write_text(f"hostname = 'mail.example.org'\ndata = 'data'\n{listen}[log]\nformat = 'json'\n")
+    return path
+
+
+@contextmanager
+def serving(path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """A running server and what it said when it was ready; it must end well."""
+    with subprocess.Popen(
+        command("serve", "--config", str(path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]
+        yield process, json.loads(line)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert [json.loads(one)["event"] for one in log.splitlines()] == ["server.started", "server.stopped"]
+
+
+def test_it_serves_is_alone_and_stops(tmp_path: Path) -> None:
+    path = configuration(tmp_path)
+    with serving(path) as (process, said):
+        assert said["pid"] == process.pid
+        assert set(said["ports"]) == set(STANDARD_PORTS)
+        for service, greeting in (("smtp", b"220 "), ("imap", b"* OK "), ("pop3", b"+OK ")):
+            with socket.create_connection(("127.0.0.1", said["ports"][service]), timeout=10) as client:
+                assert client.recv(100).startswith(greeting)
+        second = run("serve", "--config", str(path))
+        assert second.returncode == 1
+        assert f"already (process {process.pid})" in second.stderr
+
+
+def test_a_server_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
+    path = configuration(tmp_path)
+    with subprocess.Popen(command("serve", "--config", str(path)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          text=True, env=environment()) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.kill()
+    with serving(path):
+        pass
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = run("serve", "--config", str(configuration(tmp_path, port)))
+    assert result.returncode == 1
+    assert f"port {port} for smtp" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    path = configuration(tmp_path)
+    (tmp_path / "data").write_text("a file")
+    result = run("serve", "--config", str(path))
+    assert result.returncode == 1
+    assert f"the data folder {tmp_path / 'data'} cannot be used" in result.stderr
