@@ -2,7 +2,7 @@
 
 import tomllib
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posthouse.base.toml_lines import Path, lines_of
@@ -99,6 +99,7 @@ def paths_of(value: object, path: Path = ()) -> set[Path]:
     return found
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy: that is no fault of the test
 @given(st.lists(values, max_size=6))
 def test_every_key_is_found(items: list[str]) -> None:
     text, starts = "", {}
