@@ -276,3 +276,14 @@ def test_envelope_in_linear_time(piece: bytes) -> None:
 @pytest.mark.parametrize("head", [b"Content-Type: a/b;", b"Content-Disposition: a;", b"Content-Language: "])
 def test_body_structure_in_linear_time(head: bytes, piece: bytes) -> None:
     assert_linear(lambda raw: body_structure(scan(raw)), lambda n: head + piece * n + b"\r\n\r\n")
+
+
+def test_very_deep_and_very_many() -> None:
+    deep = b"Content-Type: message/rfc822\n\n" * 500
+    read_body(body_structure(scan(deep)), True)
+    boundaries = b"".join([b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(500)])
+    read_body(body_structure(scan(boundaries)), True)
+    many = read_body(
+        body_structure(scan(b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\nx\n" * 12_000)), True
+    )
+    assert len(many[0]) == 9_999

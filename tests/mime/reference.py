@@ -116,7 +116,8 @@ class _Reader:
         at = self.offsets[body]
         ends = [at, self.cut(number), *[part.end for part in parts], *([message.end] if message else [])]
         end = max(ends)
-        lines = self.raw.count(b"\n", at, end)
+        shown = kind in (b"text", b"message") or (kind == b"multipart" and not parts)
+        lines = self.raw.count(b"\n", at, end) if shown else 0
         return Tree(kind + b"/" + subtype, self.offsets[start], at, end, lines, tuple(parts), message), number
 
     def multipart(self, number: int, delimiters: tuple[bytes, ...], parts: list[Tree], digest: bool) -> int:

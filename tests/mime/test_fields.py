@@ -196,6 +196,7 @@ def test_nothing_fails(value: bytes) -> None:
     kind, subtype, params = fields.content_type(value)
     assert kind
     assert subtype
+    assert (kind, subtype, params) == fields._any_content_type(value)
     for name, _ in params:
         assert name
         fields.readable_parameter(params, name)

@@ -58,7 +58,8 @@ def test_offsets_nest(raw: bytes) -> None:
     def check(part: Part, low: int, high: int) -> None:
         assert low <= part.header <= part.body <= part.end <= high
         assert part.header_bytes == raw[part.header : part.body]
-        assert part.lines == raw.count(b"\n", part.body, part.end)
+        counted = part.type == b"text" or part.type == b"message" or (part.type == b"multipart" and not part.parts)
+        assert part.lines == (raw.count(b"\n", part.body, part.end) if counted else 0)
         at = part.body
         for child in part.parts:
             check(child, at, part.end)

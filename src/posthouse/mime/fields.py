@@ -18,6 +18,12 @@ _TOKEN = rb"[!#-'*+.0-9A-Z^_`a-z{|}~\x80-\xff-]++"
 _first_token = re.compile(rb"[ \t\r\n]*+(" + _TOKEN + rb")").match
 _type = re.compile(rb"[ \t\r\n]*+(" + _TOKEN + rb")[ \t\r\n]*+/[ \t\r\n]*+(" + _TOKEN + rb")").match
 
+# The form of nearly all: one parameter, nothing odd.
+_one_parameter = re.compile(
+    rb"[ \t]*+([a-zA-Z0-9.+-]++)/([a-zA-Z0-9.+-]++);[ \t\r\n]*+([a-zA-Z-]++)="
+    rb'(?:"([^"\\\r\n]*+)"|([!#-\'+.0-9A-Z^_`a-z{|}~-]++))[ \t\r\n]*+'
+).fullmatch
+
 # parameter := attribute "=" value   (RFC 2045 section 5.1)
 # value     := token / quoted-string
 # Loosened: blanks around "=", unquoted values up to the next ";" (file names with blanks), a closing
@@ -51,6 +57,13 @@ def content_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
 
 
 def _content_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
+    if (found := _one_parameter(value)) is not None:
+        kind, subtype, name, quoted, plain = found.groups()
+        return kind.lower(), subtype.lower(), ((name.lower(), plain if quoted is None else quoted),)
+    return _any_content_type(value)
+
+
+def _any_content_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
     value = without_comments(value)
     found = _type(value)
     if found is None:
@@ -231,14 +244,8 @@ _EPOCH = date_of(1970, 1, 1).toordinal()
 
 def date_time(value: bytes) -> int | None:
     """The time that a Date field says, in microseconds since 1970 UTC; None if it cannot be read."""
-    found = zoned_date_time(value)
-    return found[0] if found is not None else None
-
-
-def zoned_date_time(value: bytes) -> tuple[int, int] | None:
-    """`date_time`, and how many minutes the clock that wrote it was ahead of UTC."""
     value = value[:200]
-    for _ in range(3):  # comments in comments
+    for _ in range(3 if b"(" in value else 0):  # comments in comments
         value = _any_comment.sub(b" ", value)
     value = _blanks.sub(b" ", value).strip()
     zone = name = half = None
@@ -275,4 +282,4 @@ def zoned_date_time(value: bytes) -> tuple[int, int] | None:
             offset = -offset
     elif name:
         offset = _ZONES.get(name.upper(), 0)
-    return ((days * 24 + hours) * 3600 + (minutes - offset) * 60 + seconds) * 1_000_000, offset
+    return ((days * 24 + hours) * 3600 + (minutes - offset) * 60 + seconds) * 1_000_000

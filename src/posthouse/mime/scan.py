@@ -31,6 +31,7 @@ _content_fields = re.compile(rb"(?i)\ncontent-([a-z0-9-]++)[ \t]*+:((?:[^\n]*+\n
 _LINE = 2048
 _BOUNDARY = 1000
 
+_COUNTED = frozenset((b"text", b"message", b"multipart"))
 _IDENTITY = frozenset((b"", b"7bit", b"8bit", b"binary"))
 _DEFAULT = (b"text", b"plain")
 _DEFAULT_IN_DIGEST = (b"message", b"rfc822")  # RFC 2046 section 5.1.5
@@ -56,7 +57,7 @@ class Part:
     body: int  # where its body starts
     end: int  # where its body ends
     header_bytes: bytes = b""  # from `header` to `body`
-    lines: int = 0  # line feeds in its body
+    lines: int = 0  # line feeds in its body, if IMAP shows them: in text and messages
     type: bytes = b"text"  # lower case; what the part says of itself, else the default
     subtype: bytes = b"plain"
     encoding: bytes = b""  # lower case Content-Transfer-Encoding, b"" if not given
@@ -117,6 +118,8 @@ class Scanner:
         self._kept = 0
         self._lines = 0  # line feeds before `counted`
         self._counted = 0
+        self._uncounted = False  # nobody asks for the lines of what is being read
+        self._messages = 0  # open parts that hold a message
         self._head: Part | None = None  # the text part whose beginning is being kept
         self._head_type = b""
         self._head_size = 0
@@ -252,6 +255,7 @@ class Scanner:
         part.lines = -self._lines
         own = b""
         self._in_header = self._in_message = False
+        self._uncounted = not self._messages and part.type not in _COUNTED
         if part.type == b"text":
             if part.subtype == b"plain" or part.subtype == b"html":
                 self._start_head(part, part.subtype)
@@ -274,6 +278,7 @@ class Scanner:
             and part.encoding in _IDENTITY
         ):
             self._in_header = self._in_message = True
+            self._messages += 1
         self._own.append(own)
         if self._parts >= self._limits.parts or self._kept >= self._limits.headers:
             self._delimiters.clear()
@@ -321,6 +326,7 @@ class Scanner:
     def _close(self, index: int, end: int, data: bytes) -> None:
         """End all parts from `index` of the stack on."""
         self._count(data, end)
+        self._uncounted = False
         stack = self._stack
         while len(stack) > index:
             part = stack.pop()
@@ -328,7 +334,9 @@ class Scanner:
             if end < part.body:
                 end = part.body
             part.end = end
-            part.lines += self._lines
+            part.lines = part.lines + self._lines if part.type in _COUNTED and not part.parts else 0
+            if part.message is not None:
+                self._messages -= 1
             if part is self._head:
                 self._take_head(data, end)
                 self._end_head(part)
@@ -346,7 +354,8 @@ class Scanner:
     def _count(self, data: bytes, to: int) -> None:
         base = self._base
         if to > self._counted:
-            self._lines += data.count(b"\n", self._counted - base, to - base)
+            if not self._uncounted:
+                self._lines += data.count(b"\n", self._counted - base, to - base)
             self._counted = to
 
     def _start_head(self, part: Part, subtype: bytes) -> None:

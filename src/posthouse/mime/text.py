@@ -11,6 +11,7 @@ from posthouse.mime import bodies, fields, words
 from posthouse.mime.scan import Part, Scan
 
 PREVIEW = 256  # characters: the most that RFC 8970 section 3.1 allows
+_FEW_LINES = 480  # bytes
 
 _cut_tags = re.compile(r"<([!/?a-zA-Z][^<>]*+)>").split
 _tag_name = re.compile(r"/?[a-zA-Z][a-zA-Z0-9]*").match
@@ -44,15 +45,13 @@ def preview(scan: Scan) -> str:
     head = scan.head_text
     if head is None:
         return ""
-    data = bodies.decode(head.data, head.encoding)
     if head.subtype == b"html":
-        text = html_to_text(words.decode_charset(data, head.charset))
+        line = _one_line(html_to_text(decoded(head.data, head.encoding, head.charset)))
     else:
-        # Most of the 4 KiB would be thrown away after it was decoded.
-        text = _one_line(_without_quotes(words.decode_charset(data[:1024], head.charset)))
-        if len(text) < PREVIEW and len(data) > 1024:
-            text = _without_quotes(words.decode_charset(data, head.charset))
-    line = _one_line(text)
+        # Most messages say enough in a few lines: do not decode what is thrown away.
+        line = _one_line(_without_quotes(decoded(head.data[:_FEW_LINES], head.encoding, head.charset)))
+        if len(line) <= PREVIEW and len(head.data) > _FEW_LINES:
+            line = _one_line(_without_quotes(decoded(head.data, head.encoding, head.charset)))
     return line if len(line) <= PREVIEW else line[: PREVIEW - 1].rstrip() + "…"
 
 
