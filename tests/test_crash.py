@@ -104,10 +104,12 @@ async def submit(port: int, name: str, tally: Tally, recipients: list[str]) -> N
 
         async def say(line: str) -> bytes:
             writer.write(line.encode() + b"\r\n")
-            answer = await reader.readline()
-            while answer[3:4] == b"-":
+            while True:
                 answer = await reader.readline()
-            return answer
+                if not answer:
+                    raise ConnectionError("the server is gone")
+                if answer[3:4] != b"-":
+                    return answer
 
         await reader.readline()
         await say("EHLO crash.example")

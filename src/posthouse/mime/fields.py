@@ -244,6 +244,12 @@ _EPOCH = date_of(1970, 1, 1).toordinal()
 
 def date_time(value: bytes) -> int | None:
     """The time that a Date field says, in microseconds since 1970 UTC; None if it cannot be read."""
+    found = zoned_date_time(value)
+    return found[0] if found is not None else None
+
+
+def zoned_date_time(value: bytes) -> tuple[int, int] | None:
+    """`date_time`, and how many minutes the clock that wrote it was ahead of UTC."""
     value = value[:200]
     for _ in range(3 if b"(" in value else 0):  # comments in comments
         value = _any_comment.sub(b" ", value)
@@ -282,4 +288,4 @@ def date_time(value: bytes) -> int | None:
             offset = -offset
     elif name:
         offset = _ZONES.get(name.upper(), 0)
-    return ((days * 24 + hours) * 3600 + (minutes - offset) * 60 + seconds) * 1_000_000
+    return ((days * 24 + hours) * 3600 + (minutes - offset) * 60 + seconds) * 1_000_000, offset
