@@ -142,7 +142,7 @@ def listing(port: int, account: str) -> list[tuple[int, str]]:
         rows = client.fetch("1:*", "(UID ENVELOPE)")[1]
         found = []
         for row in rows:
-            line = row if isinstance(row, bytes) else row[0]
+            line = row if isinstance(row, bytes) else row[0] if row else b""
             match = re.search(rb'UID (\d+) ENVELOPE \((?:NIL|"[^"]*") "([^"]*)"', line)
             assert match, line
             found.append((int(match[1]), match[2].decode()))

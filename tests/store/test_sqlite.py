@@ -1,12 +1,13 @@
 """The storage engine: group commit, savepoints, snapshots, a full disk, encryption, what a crash leaves."""
 
 import asyncio
+import functools
 import random
 from pathlib import Path
 
 import pytest
 
-from posthouse.base.errors import NotFound, Permanent, StorageFull
+from posthouse.base.errors import AlreadyExists, NotFound, Permanent, StorageFull
 from posthouse.store import accounts, check, events, mailboxes, messages, schema
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.blobs import sweep
@@ -29,7 +30,7 @@ def deliver(tx: Tx, account_id: int, data: bytes, trace: int = 1) -> int:
 async def account(database: SqliteDatabase, name: str = "alice@example.org") -> int:
     try:
         await database.write(accounts.add_domain, name.partition("@")[2], NOW)
-    except accounts.AlreadyExists:
+    except AlreadyExists:
         pass
     return await database.write(accounts.add_account, name, "hash", NOW)
 
@@ -41,13 +42,16 @@ def test_waiting_transactions_share_a_commit_and_a_failing_one_takes_no_neighbou
             published: list[list[Change]] = []
             database.on_commit(published.append)
 
+            def numbered(n: int, tx: Tx) -> int:
+                return deliver(tx, alice, b"%d" % n)
+
             def failing(tx: Tx) -> None:
                 deliver(tx, alice, b"never kept")
                 raise NotFound("on purpose")
 
-            jobs = [database.submit(lambda tx, n=n: deliver(tx, alice, b"%d" % n)) for n in range(20)]
+            jobs = [database.submit(functools.partial(numbered, n)) for n in range(20)]
             bad = database.submit(failing)
-            jobs += [database.submit(lambda tx, n=n: deliver(tx, alice, b"%d" % n)) for n in range(20, 40)]
+            jobs += [database.submit(functools.partial(numbered, n)) for n in range(20, 40)]
             results = await asyncio.gather(*jobs)
             with pytest.raises(NotFound):
                 await bad
@@ -151,7 +155,8 @@ def test_with_a_key_no_file_shows_a_word(tmp_path: Path) -> None:
         for body in (word * 10, word * 100_000):  # one in its row, one in a file
             content = content_of(database.files, body)
             new = messages.NewEmail(content, b"", digest, 1, NOW)
-            await database.write(lambda tx, new=new: messages.append(tx, alice, mailboxes.inbox_id(tx, alice), new))
+            inbox = await database.read(mailboxes.inbox_id, alice)
+            await database.write(messages.append, alice, inbox, new)
         await database.write(events.add, 1, 1, "accepted", {"subject": word.decode()})
         files = [p for p in tmp_path.rglob("*") if p.is_file()]
         assert any(p.name.endswith("-wal") for p in files)
