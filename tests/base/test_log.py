@@ -53,3 +53,11 @@ def test_every_event_that_is_logged_is_in_the_list_and_the_other_way_round() -> 
                 used.add(node.args[0].value)
     assert used <= log.EVENTS.keys(), "an event that is not documented"
     assert used, "the search for events finds none: it is broken"
+
+
+def test_a_broken_log_is_nobody_elses_trouble() -> None:
+    stream = io.BytesIO()
+    log.configure("json", "info", stream)
+    logger = log.get_logger()
+    stream.close()
+    logger.info("smtp.accepted")

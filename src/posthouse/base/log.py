@@ -79,8 +79,13 @@ class _Lines:
         self._flush = stream.flush
 
     def info(self, line: bytes) -> None:
-        self._write(line + b"\n")
-        self._flush()
+        # A log that cannot be written (its disk is full, its reader is gone) must never turn mail that is
+        # committed into an error for the peer: that would deliver it twice.
+        try:
+            self._write(line + b"\n")
+            self._flush()
+        except (OSError, ValueError):
+            pass
 
     debug = warning = error = info
 
