@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -74,8 +75,17 @@ def run(
                 await asyncio.wait((started,))
             stopped.cancel()
 
+    _allow_many_files()
     with _only_server(settings.data), contextlib.suppress(KeyboardInterrupt):
         uvloop.run(main())
+
+
+def _allow_many_files() -> None:
+    """A connection is a file: shells often allow 1,024 of them and as many more as one asks for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _awaited(going: Awaitable[bool]) -> bool:

@@ -9,7 +9,7 @@ Fails as the store does: nothing was kept then, and the peer is told a 4yz.
 from typing import Any, NamedTuple
 
 from posthouse.base.errors import Permanent
-from posthouse.store import events, mailboxes, messages, outbox
+from posthouse.store import events, messages, outbox
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Tx
@@ -49,7 +49,7 @@ def commit(tx: Tx, delivery: Delivery) -> None:
     if d.local:
         new = messages.NewEmail(d.content, d.return_path + d.received, d.digest, d.trace, d.at)
         for account_id in d.local:
-            messages.add(tx, account_id, mailboxes.inbox_id(tx, account_id), blob_id, new)
+            messages.add(tx, account_id, None, blob_id, new)
     if d.remote:
         outbox.add(
             tx,

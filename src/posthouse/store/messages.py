@@ -44,29 +44,31 @@ def append(
 def add(
     tx: Tx,
     account_id: int,
-    mailbox_id: int,
+    mailbox_id: int | None,
     blob_id: int,
     new: NewEmail,
     flags: int = 0,
     keywords: str = "",
     now: int = 0,
 ) -> Appended:
-    """`append` of a blob that is stored and counted already."""
+    """`append` of a blob that is stored and counted already. Without a mailbox it goes to the INBOX."""
     digest = new.digest
     size = len(new.prefix) + new.content.size
     modseq = next_modseq(tx, account_id)
     row = tx.one(
         "UPDATE mailbox SET uidnext = uidnext + 1, messages = messages + 1, unseen = unseen + ?, "
-        "deleted = deleted + ?, size = size + ?, highestmodseq = ? WHERE id = ? RETURNING uidnext - 1",
+        "deleted = deleted + ?, size = size + ?, highestmodseq = ? "
+        + ("WHERE account_id = ? AND name = 'INBOX'" if mailbox_id is None else "WHERE id = ?")
+        + " RETURNING id, uidnext - 1",
         0 if flags & SEEN else 1,
         1 if flags & DELETED else 0,
         size,
         modseq,
-        mailbox_id,
+        account_id if mailbox_id is None else mailbox_id,
     )
     if row is None:
-        raise NotFound(f"mailbox {mailbox_id}")
-    uid = row[0]
+        raise NotFound(f"mailbox {mailbox_id} of account {account_id}")
+    mailbox_id, uid = row
     email_id = tx.insert(
         "INSERT INTO email (account_id, blob_id, trace, prefix, size, received, thread_id, message_id_hash, "
         "entries, envelope, bodystructure, parts, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?) "
