@@ -33,6 +33,13 @@ class NewEmail(NamedTuple):
     received: int
 
 
+_COUNT = (
+    "UPDATE mailbox SET uidnext = uidnext + 1, messages = messages + 1, unseen = unseen + ?, "
+    "deleted = deleted + ?, size = size + ?, highestmodseq = ? WHERE id = ? RETURNING id, uidnext - 1"
+)
+_COUNT_INBOX = _COUNT.replace("WHERE id = ?", "WHERE account_id = ? AND name = 'INBOX'")
+
+
 def append(
     tx: Tx, account_id: int, mailbox_id: int, new: NewEmail, flags: int = 0, keywords: str = "", now: int = 0
 ) -> Appended:
@@ -56,10 +63,7 @@ def add(
     size = len(new.prefix) + new.content.size
     modseq = next_modseq(tx, account_id)
     row = tx.one(
-        "UPDATE mailbox SET uidnext = uidnext + 1, messages = messages + 1, unseen = unseen + ?, "
-        "deleted = deleted + ?, size = size + ?, highestmodseq = ? "
-        + ("WHERE account_id = ? AND name = 'INBOX'" if mailbox_id is None else "WHERE id = ?")
-        + " RETURNING id, uidnext - 1",
+        _COUNT_INBOX if mailbox_id is None else _COUNT,
         0 if flags & SEEN else 1,
         1 if flags & DELETED else 0,
         size,
