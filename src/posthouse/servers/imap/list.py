@@ -8,6 +8,7 @@ from posthouse.imap.commands.list import ListMailboxes, Lsub
 from posthouse.imap.names import SEPARATOR
 from posthouse.imap.patterns import full, matches
 from posthouse.servers.imap.mailboxes import status_line
+from posthouse.servers.imap.watches import Watches
 from posthouse.store import mailboxes as stored
 from posthouse.store import select
 from posthouse.store.database import Tx
@@ -25,9 +26,9 @@ class _Tree(NamedTuple):
     recent: dict[int, int]  # mailbox id: how many are \Recent
 
 
-def _tree(tx: Tx, account_id: int, with_recent: bool) -> _Tree:
+def _tree(tx: Tx, account_id: int, watches: Watches | None) -> _Tree:
     mailboxes = stored.list_all(tx, account_id)
-    recent = {m.id: select.count_from(tx, m, m.recent_uid) for m in mailboxes} if with_recent else {}
+    recent = {m.id: select.count_from(tx, m, watches.recent_from(m)) for m in mailboxes} if watches is not None else {}
     return _Tree({m.name: m for m in mailboxes}, frozenset(stored.subscriptions(tx, account_id)), recent)
 
 
@@ -59,7 +60,8 @@ async def list_mailboxes(session: "ImapSession", event: ListMailboxes) -> None:
         engine.untagged(b'LIST (\\Noselect) "/" ""')
         session.done("LIST completed")
         return
-    tree = await session.service.database.read(_tree, session.account_id, b"RECENT" in event.status)
+    watches = session.service.watches if b"RECENT" in event.status else None
+    tree = await session.service.database.read(_tree, session.account_id, watches)
     out = []
     for name, attributes, extended in _listed(event, tree, event.extended or engine.rev2):
         out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, engine.rev2, extended))
@@ -107,7 +109,7 @@ def _listed(event: ListMailboxes, tree: _Tree, extended: bool) -> Iterable[tuple
 
 async def lsub(session: "ImapSession", event: Lsub) -> None:
     """RFC 3501 section 6.3.9: subscribed names; with "%" also those that only have subscribed ones below."""
-    tree = await session.service.database.read(_tree, session.account_id, False)
+    tree = await session.service.database.read(_tree, session.account_id, None)
     engine = session.engine
     pattern = full(event.reference, event.pattern)
     names = dict.fromkeys(tree.subscribed, False)

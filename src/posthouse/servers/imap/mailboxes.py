@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from posthouse.base.errors import AlreadyExists
 from posthouse.imap import names, replies
 from posthouse.imap.commands import mailboxes
+from posthouse.servers.imap.watches import Watches
 from posthouse.store import mailboxes as stored
 from posthouse.store import select
 from posthouse.store.database import Tx
@@ -103,15 +104,17 @@ async def subscribe(session: "ImapSession", event: mailboxes.Subscribe) -> None:
     session.done_with(status or replies.ok("SUBSCRIBE completed" if event.on else "UNSUBSCRIBE completed"))
 
 
-def _status(tx: Tx, account_id: int, name: str, with_recent: bool) -> tuple[Mailbox, int] | None:
+def _status(tx: Tx, account_id: int, name: str, watches: Watches | None) -> tuple[Mailbox, int] | None:
+    """A mailbox, and how much of it is \\Recent if `watches` is given."""
     mailbox = stored.by_name(tx, account_id, name)
     if mailbox is None:
         return None
-    return mailbox, select.count_from(tx, mailbox, mailbox.recent_uid) if with_recent else 0
+    return mailbox, select.count_from(tx, mailbox, watches.recent_from(mailbox)) if watches is not None else 0
 
 
 async def status(session: "ImapSession", event: mailboxes.Status) -> None:
-    found = await session.service.database.read(_status, session.account_id, event.name, b"RECENT" in event.items)
+    watches = session.service.watches if b"RECENT" in event.items else None
+    found = await session.service.database.read(_status, session.account_id, event.name, watches)
     if found is None:
         session.done_with(replies.NO_SUCH_MAILBOX)
         return
@@ -121,10 +124,7 @@ async def status(session: "ImapSession", event: mailboxes.Status) -> None:
 
 
 def status_line(session: "ImapSession", mailbox: Mailbox, items: tuple[bytes, ...], recent: int) -> bytes:
-    """The STATUS response; `recent` as the store knows it, which sessions under way may know better."""
-    watch = session.service.watches.get(mailbox.id)
-    if watch is not None:
-        recent = min(recent, watch.recent_count())
+    """The STATUS response."""
     values = {
         b"MESSAGES": mailbox.messages,
         b"RECENT": recent,

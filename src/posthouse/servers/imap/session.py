@@ -188,14 +188,17 @@ class ImapSession:
         if watch is None:
             return
         self.engine.unselected()
-        if self.service.watches.leave(watch, self) and watch.recent_from > watch.recent_saved and not watch.deleted:
-            self.service.in_background(self._save_recent(watch.mailbox_id, watch.recent_from))
+        recent_from = self.service.watches.leave(watch, self)
+        if recent_from:
+            self.service.in_background(self._save_recent(watch.mailbox_id, recent_from))
 
     async def _save_recent(self, mailbox_id: int, uid: int) -> None:
         try:
             await self.service.database.write(stored_mailboxes.set_recent, mailbox_id, uid)
         except Temporary:
             pass  # then some messages are \Recent once more
+        finally:
+            self.service.watches.recent_stored(mailbox_id, uid)
 
     def changed(self, changes: Sequence[Change], new_keywords: bool) -> None:
         """The feed has changes of the selected mailbox."""

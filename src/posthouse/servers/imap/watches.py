@@ -15,7 +15,7 @@ from typing import Protocol
 
 from posthouse.imap.view import UidList, View
 from posthouse.store.feed import ChangeFeed
-from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged, MailboxesChanged
+from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged, Mailbox, MailboxesChanged
 from posthouse.store.select import MAX_KEYWORDS, Opening
 
 
@@ -65,10 +65,6 @@ class Watch:
         """The keywords that are, or lately were, in use; sorted."""
         return sorted(self._keywords.values())
 
-    def recent_count(self) -> int:
-        """How many messages are \\Recent for the next session."""
-        return self.count - bisect_left(self.shared.uids, self.recent_from, 0, self.count)
-
     def view(self, read_only: bool, rev1: bool) -> View:
         """The view of a session that begins now; if it may, it takes what is \\Recent with it."""
         recent = [(self.recent_from, self.uidnext)] if rev1 and self.recent_from < self.uidnext else []
@@ -117,6 +113,8 @@ class Watches:
         self._feed = feed
         self._watches: dict[int, Watch] = {}
         self._accounts: dict[int, _Account] = {}
+        # What is \\Recent for the next session, where the store does not know it yet: mailbox id, UID.
+        self._recent: dict[int, int] = {}
 
     def __contains__(self, mailbox_id: object) -> bool:
         return mailbox_id in self._watches
@@ -143,20 +141,37 @@ class Watches:
         watch = self._watches.get(mailbox_id)
         if watch is None:
             watch = self._watches[mailbox_id] = Watch(opening)
+            watch.recent_from = max(watch.recent_from, self._recent.get(mailbox_id, 0))
             self._account(opening.mailbox.account_id).watches[mailbox_id] = watch
             watch.apply([change for change in recorded if getattr(change, "mailbox_id", 0) == mailbox_id])
         watch.sessions[session] = None
         return watch
 
-    def leave(self, watch: Watch, session: Watcher) -> bool:
-        """Stop watching; True if that was the last session."""
+    def leave(self, watch: Watch, session: Watcher) -> int:
+        """Stop watching. If that was the last session: the UID from which on messages are \\Recent for the next
+        one, to be stored and then `recent_stored`; 0: nothing is to be stored."""
         watch.sessions.pop(session, None)
         if watch.sessions or self._watches.get(watch.mailbox_id) is not watch:
-            return False
+            return 0
         del self._watches[watch.mailbox_id]
         self._accounts[watch.account_id].watches.pop(watch.mailbox_id, None)
         self._let_go(watch.account_id)
-        return True
+        if watch.deleted or watch.recent_from <= watch.recent_saved:
+            return 0
+        self._recent[watch.mailbox_id] = watch.recent_from
+        return watch.recent_from
+
+    def recent_stored(self, mailbox_id: int, uid: int) -> None:
+        """The store knows now what `leave` returned, or never will."""
+        if self._recent.get(mailbox_id) == uid:
+            del self._recent[mailbox_id]
+
+    def recent_from(self, mailbox: Mailbox) -> int:
+        """The UID from which on messages are \\Recent for the next session."""
+        watch = self._watches.get(mailbox.id)
+        if watch is not None:
+            return watch.recent_from
+        return max(mailbox.recent_uid, self._recent.get(mailbox.id, 0))
 
     def _account(self, account_id: int) -> "_Account":
         account = self._accounts.get(account_id)
