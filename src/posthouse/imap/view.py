@@ -202,9 +202,10 @@ class View:
         """Is there anything to tell?"""
         return bool(self._added or self._gone or self._changed)
 
-    def is_gone(self, uid: int) -> bool:
-        """True for a message that went away, which the client was not told yet."""
-        return uid in self._gone
+    @property
+    def holds_expunged(self) -> bool:
+        """Are there messages in the view that went away, which the client was not told yet?"""
+        return bool(self._gone)
 
     # What the client is told
 

@@ -52,7 +52,6 @@ async def copy(session: "ImapSession", event: Copy) -> None:
             session.engine.untagged(b"OK [%b] Moved" % code)
         view.expunged(old for old, _ in pairs)
         session.done("MOVE completed")
-    elif len(pairs) < len(uids) and not event.uid:
-        session.done_with(replies.Status(b"NO", replies.EXPUNGED.text, replies.EXPUNGED.code))
     else:
+        # If some are gone, COPYUID tells which were copied (RFC 2180 section 4.4.2).
         session.done("COPY completed", code)

@@ -16,7 +16,7 @@ from posthouse.imap.numbers import Ranges, contains
 from posthouse.mime import bodies, sections
 from posthouse.store import messages
 from posthouse.store import select as stored
-from posthouse.store.database import Tx
+from posthouse.store.database import Row, Tx
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
@@ -41,6 +41,7 @@ class Rendered(NamedTuple):
     done: int  # how many messages of the slice this is about
     missing: int  # how many of them are there no longer
     unknown: bool  # a transfer encoding could not be undone
+    keywords: frozenset[str]  # texts of the keywords shown
 
 
 def render(
@@ -63,7 +64,12 @@ def render(
         numbers = {uid: n for n, uid in enumerate(uids, number)}
         lines = [line(numbers[row[0]], row, contains(recent, row[0])) for row in rows if row[0] in numbers]
     data = b")\r\n".join(lines) + b")\r\n" if lines else b""
-    return Rendered([data], len(uids), len(uids) - len(lines), False)
+    return Rendered([data], len(uids), len(uids) - len(lines), False, _keywords(plan, rows))
+
+
+def _keywords(plan: Plan, rows: list[Row]) -> frozenset[str]:
+    column = plan.flags[1]
+    return frozenset([row[column] for row in rows]) if column >= 0 else frozenset()
 
 
 def _render_sections(
@@ -107,7 +113,7 @@ def _render_sections(
             gathered.append(b" FLAGS (%b)" % flag_text(row[flags], row[keywords], is_recent))
         gathered.append(b")\r\n")
     pieces.append(b"".join(gathered))
-    return Rendered(pieces, done, done - count, unknown)
+    return Rendered(pieces, done, done - count, unknown, _keywords(plan, rows))
 
 
 async def fetch(session: "ImapSession", event: Fetch) -> None:
@@ -126,6 +132,8 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
             if plan.sets_seen and not session.read_only:
                 told = await _mark_seen(session, uids)
             rendered = await database.read(render, watch.mailbox_id, plan, uids, low + 1, recent, told)
+            watch.learn(rendered.keywords)
+            session.tell_keywords()
             for piece in rendered.pieces:
                 if isinstance(piece, Large):
                     await _send_large(session, piece)

@@ -26,7 +26,8 @@ async def search(session: "ImapSession", event: Search) -> None:
         _answer(session, event, uids, give or frozenset((b"ALL",)))
     if give is not None and b"SAVE" in give:
         session.saved = _saved(uids, give)
-    session.done("SEARCH completed", expunges=event.uid)
+    # RFC 5530 section 3: the client's list holds messages that no search can find.
+    session.done("SEARCH completed", b"EXPUNGEISSUED" if view.holds_expunged else b"", expunges=event.uid)
 
 
 def resolve(key: Key, view: View, saved: "array[int]") -> Key:

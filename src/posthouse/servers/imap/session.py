@@ -197,8 +197,6 @@ class ImapSession:
             await self.service.database.write(stored_mailboxes.set_recent, mailbox_id, uid)
         except Temporary:
             pass  # then some messages are \Recent once more
-        finally:
-            self.service.watches.recent_stored(mailbox_id, uid)
 
     def changed(self, changes: Sequence[Change], new_keywords: bool) -> None:
         """The feed has changes of the selected mailbox."""

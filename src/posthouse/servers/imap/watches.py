@@ -9,7 +9,7 @@ the read has seen already is told twice, which a watch and a view do not mind.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -17,6 +17,8 @@ from posthouse.imap.view import UidList, View
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged, Mailbox, MailboxesChanged
 from posthouse.store.select import MAX_KEYWORDS, Opening
+
+RECENT_KEPT = 10_000  # mailboxes
 
 
 class Watcher(Protocol):
@@ -87,10 +89,7 @@ class Watch:
                     self.shared = self.shared.without(self.count, gone)
                     self.count -= len(gone)
             elif isinstance(change, FlagsChanged):
-                for _, _, _, words in change.rows:
-                    if words and len(self._keywords) < MAX_KEYWORDS:
-                        for word in words.split():
-                            self._keywords.setdefault(word.lower(), word)
+                self._learn({row[3] for row in change.rows})
             elif isinstance(change, MailboxesChanged):
                 self.deleted = self.deleted or change.deleted
                 continue
@@ -100,6 +99,20 @@ class Watch:
         new_keywords = len(self._keywords) > before
         for session in list(self.sessions):
             session.changed(changes, new_keywords)
+
+    def _learn(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            if text and len(self._keywords) < MAX_KEYWORDS:
+                for word in text.split():
+                    self._keywords.setdefault(word.lower(), word)
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Keywords were seen that came in with messages: the feed does not tell of them."""
+        before = len(self._keywords)
+        self._learn(texts)
+        if len(self._keywords) > before:
+            for session in list(self.sessions):
+                session.changed((), True)
 
     def _has(self, uid: int) -> bool:
         at = bisect_left(self.shared.uids, uid, 0, self.count)
@@ -113,7 +126,7 @@ class Watches:
         self._feed = feed
         self._watches: dict[int, Watch] = {}
         self._accounts: dict[int, _Account] = {}
-        # What is \\Recent for the next session, where the store does not know it yet: mailbox id, UID.
+        # What is \\Recent for the next session, where the store may not know it yet: mailbox id, UID.
         self._recent: dict[int, int] = {}
 
     def __contains__(self, mailbox_id: object) -> bool:
@@ -149,7 +162,7 @@ class Watches:
 
     def leave(self, watch: Watch, session: Watcher) -> int:
         """Stop watching. If that was the last session: the UID from which on messages are \\Recent for the next
-        one, to be stored and then `recent_stored`; 0: nothing is to be stored."""
+        one, to be stored; 0: nothing is to be stored."""
         watch.sessions.pop(session, None)
         if watch.sessions or self._watches.get(watch.mailbox_id) is not watch:
             return 0
@@ -158,13 +171,12 @@ class Watches:
         self._let_go(watch.account_id)
         if watch.deleted or watch.recent_from <= watch.recent_saved:
             return 0
+        # Whoever has read the store's value already must not go by it. Each stays until many others came.
+        self._recent.pop(watch.mailbox_id, None)
         self._recent[watch.mailbox_id] = watch.recent_from
+        if len(self._recent) > RECENT_KEPT:
+            del self._recent[next(iter(self._recent))]
         return watch.recent_from
-
-    def recent_stored(self, mailbox_id: int, uid: int) -> None:
-        """The store knows now what `leave` returned, or never will."""
-        if self._recent.get(mailbox_id) == uid:
-            del self._recent[mailbox_id]
 
     def recent_from(self, mailbox: Mailbox) -> int:
         """The UID from which on messages are \\Recent for the next session."""
