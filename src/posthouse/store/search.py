@@ -47,6 +47,7 @@ class Found(NamedTuple):
 
     uids: list[int]
     following: int
+    modseq: int  # of the last change of the mailbox that was seen
 
 
 def prepare(key: Key) -> Query:
@@ -67,6 +68,8 @@ def prepare(key: Key) -> Query:
 
 def find(tx: Tx, mailbox_id: int, query: Query, first: int, last: int) -> Found:
     """Matches among the UIDs from `first` to `last`; a bounded piece of the work."""
+    mailbox = tx.one("SELECT highestmodseq FROM mailbox WHERE id = ?", mailbox_id)
+    modseq: int = mailbox[0] if mailbox else 0
     most = CANDIDATES if query.needs_content else ROWS
     columns = "e.uid, e.flags, e.keywords, m.size, m.received"
     tables = "entry e JOIN email m ON m.id = e.email_id"
@@ -88,7 +91,7 @@ def find(tx: Tx, mailbox_id: int, query: Query, first: int, last: int) -> Found:
     )
     more = len(rows) == most
     if query.rest is None:
-        return Found([uid for (uid,) in rows], rows[-1][0] + 1 if more else 0)
+        return Found([uid for (uid,) in rows], rows[-1][0] + 1 if more else 0, modseq)
     found: list[int] = []
     loaded = 0
     for number, row in enumerate(rows):
@@ -97,8 +100,8 @@ def find(tx: Tx, mailbox_id: int, query: Query, first: int, last: int) -> Found:
             found.append(row[0])
         loaded += candidate.loaded
         if loaded > BUDGET and number + 1 < len(rows):
-            return Found(found, rows[number + 1][0])
-    return Found(found, rows[-1][0] + 1 if more else 0)
+            return Found(found, rows[number + 1][0], modseq)
+    return Found(found, rows[-1][0] + 1 if more else 0, modseq)
 
 
 # What SQL can tell

@@ -88,6 +88,8 @@ async def rename(session: "ImapSession", event: mailboxes.Rename) -> None:
 
 
 def _subscribe(tx: Tx, account_id: int, name: str, on: bool) -> replies.Status | None:
+    if on and stored.by_name(tx, account_id, name) is None:
+        return replies.NO_SUCH_MAILBOX  # RFC 9051 section 6.3.7 leaves it to us; clients show their typing errors so
     if on and len(stored.subscriptions(tx, account_id)) >= MAX_SUBSCRIPTIONS:
         return _TOO_MANY_SUBSCRIPTIONS
     stored.subscribe(tx, account_id, name, on)
@@ -96,10 +98,6 @@ def _subscribe(tx: Tx, account_id: int, name: str, on: bool) -> replies.Status |
 
 async def subscribe(session: "ImapSession", event: mailboxes.Subscribe) -> None:
     name = event.name.removesuffix(names.SEPARATOR)
-    problem = names.problem(name) if event.on else None
-    if problem is not None:
-        session.done_with(replies.no(problem, b"CANNOT"))
-        return
     status = await session.service.database.write(_subscribe, session.account_id, name, event.on)
     session.done_with(status or replies.ok("SUBSCRIBE completed" if event.on else "UNSUBSCRIBE completed"))
 

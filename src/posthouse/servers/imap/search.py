@@ -18,7 +18,7 @@ async def search(session: "ImapSession", event: Search) -> None:
     give = event.give
     if give is not None and b"SAVE" in give:
         session.saved = array("I")  # RFC 5182 section 2.1: what goes wrong leaves nothing saved
-    uids = await _find(session, resolve(event.key, view, session.saved))
+    uids, modseq = await _find(session, resolve(event.key, view, session.saved))
     rev2 = session.engine.rev2
     if give is None:
         _answer(session, event, uids, frozenset((b"ALL",)) if rev2 else None)
@@ -26,8 +26,10 @@ async def search(session: "ImapSession", event: Search) -> None:
         _answer(session, event, uids, give or frozenset((b"ALL",)))
     if give is not None and b"SAVE" in give:
         session.saved = _saved(uids, give)
-    # RFC 5530 section 3: the client's list holds messages that no search can find.
-    session.done("SEARCH completed", b"EXPUNGEISSUED" if view.holds_expunged else b"", expunges=event.uid)
+    # RFC 5530 section 3: the client's list may hold messages that no search can find. The store may have told us
+    # of a change that the feed has not.
+    outdated = view.holds_expunged or modseq > view.modseq
+    session.done("SEARCH completed", b"EXPUNGEISSUED" if outdated else b"", expunges=event.uid)
 
 
 def resolve(key: Key, view: View, saved: "array[int]") -> Key:
@@ -50,30 +52,30 @@ def resolve(key: Key, view: View, saved: "array[int]") -> Key:
     return key
 
 
-async def _find(session: "ImapSession", key: Key) -> "array[int]":
-    """The UIDs of the view that match, ascending."""
+async def _find(session: "ImapSession", key: Key) -> tuple["array[int]", int]:
+    """The UIDs of the view that match, ascending; and the modseq of the last change that the search saw."""
     view, watch = session.selected
     if not view.count:
-        return array("I")
+        return array("I"), 0
     first, last = view.uids[0], view.uids[view.count - 1]
     if isinstance(key, keys.All):
-        return view.slice(0, view.count)
+        return view.slice(0, view.count), 0
     if isinstance(key, keys.Uids):
-        return array("I", [uid for low, high in view.find_uids(key.ranges) for uid in view.slice(low, high)])
+        return array("I", [uid for low, high in view.find_uids(key.ranges) for uid in view.slice(low, high)]), 0
     for part in key.keys if isinstance(key, keys.And) else ():
         if isinstance(part, keys.Uids):
             if not part.ranges:
-                return array("I")
+                return array("I"), 0
             first, last = max(first, part.ranges[0][0]), min(last, part.ranges[-1][1] - 1)
     query = stored.prepare(key)
     found = array("I")
-    following = first
+    following, modseq = first, 0
     while following and following <= last:
-        part_found, following = await session.service.database.read(
+        part_found, following, modseq = await session.service.database.read(
             stored.find, watch.mailbox_id, query, following, last
         )
         found.extend(part_found)
-    return found
+    return found, modseq
 
 
 def _answer(session: "ImapSession", event: Search, uids: "array[int]", give: frozenset[bytes] | None) -> None:
