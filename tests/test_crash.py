@@ -13,13 +13,13 @@ import random
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from posthouse.store import check
 from posthouse.store.sqlite import SqliteDatabase
+from tests.support import program
 from tests.support.sink import Sink
 
 ROUNDS = 20
@@ -61,9 +61,10 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
     log = open(folder / "log", "ab")  # noqa: SIM115 - the process keeps it
     at = log.tell()
     process = subprocess.Popen(
-        [sys.executable, "-m", "posthouse", "serve", "--config", str(folder / "posthouse.toml")],
+        program.command("serve", "--config", str(folder / "posthouse.toml")),
         stdout=subprocess.PIPE,
         stderr=log,
+        env=program.environment(),
     )
     log.close()
     assert process.stdout is not None
@@ -155,13 +156,14 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     seed = int(os.environ.get("POSTHOUSE_CRASH_SEED", "20261123"))
     chance = random.Random(seed)
     config = tmp_path / "posthouse.toml"
-    command = [sys.executable, "-m", "posthouse", "--config", str(config)]
 
     def prepare(sink: int) -> None:
         config.write_text(CONFIG.format(sink=sink))
-        subprocess.run([*command, "domain", "add", "posthouse.test"], check=True, capture_output=True)
-        add = [*command, "account", "add", "bob@posthouse.test", "--password-stdin"]
-        subprocess.run(add, input=PASSWORD.encode(), check=True, capture_output=True)
+        there = ("--config", str(config))
+        added = program.run(*there, "domain", "add", "posthouse.test")
+        assert added.returncode == 0, added.stderr
+        added = program.run(*there, "account", "add", "bob@posthouse.test", "--password-stdin", text=PASSWORD)
+        assert added.returncode == 0, added.stderr
 
     async def main() -> None:
         tally = Tally()

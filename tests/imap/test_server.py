@@ -217,12 +217,23 @@ def test_what_follows_starttls_in_the_clear_is_never_obeyed() -> None:
     engine = ImapServer(Options())
     engine.receive(b"a STARTTLS\r\n")
     assert engine.next_event() == auth.StartTls()
-    engine.start_tls()
     engine.receive(b"b NOOP\r\n")
+    engine.start_tls()
     assert engine.next_event() is None
     engine.tls_started()
     assert engine.next_event() is None
     engine.receive(b"c NOOP\r\n")
+    assert engine.next_event() == common.Noop("NOOP")
+
+
+def test_what_comes_under_tls_before_the_handshake_is_reported_counts() -> None:
+    engine = ImapServer(Options())
+    engine.receive(b"a STARTTLS\r\n")
+    assert engine.next_event() == auth.StartTls()
+    engine.start_tls()
+    engine.receive(b"b NOOP\r\n")
+    assert engine.next_event() is None
+    engine.tls_started()
     assert engine.next_event() == common.Noop("NOOP")
 
 

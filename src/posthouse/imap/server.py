@@ -412,14 +412,18 @@ class ImapServer:
         self.state = State.AUTHENTICATED
 
     def start_tls(self) -> None:
-        """Answer to StartTls: the handshake comes next, then `tls_started`."""
+        """Answer to StartTls: the handshake comes next, then `tls_started`.
+
+        What was said before the handshake is dropped here (RFC 9051 section 6.2.1) and not when the handshake is over:
+        the first bytes under TLS may come before `tls_started` is called, and they count.
+        """
         self.ok("Begin the TLS handshake")
+        self._framer.forget()
         self._waiting = _ANSWER
 
     def tls_started(self) -> None:
-        """The connection is secure: nothing that was said before counts (RFC 9051 section 6.2.1)."""
+        """The connection is secure, and what was received since the handshake is obeyed."""
         self.secure = True
-        self._framer.forget()
         self._waiting = _READY
         self._errors = 0
 
