@@ -1,10 +1,10 @@
 """The embedded database: SQLite (Multiple Ciphers) in WAL mode, one writer thread, several readers.
 
 Group commit: the writer takes all waiting transactions, commits and syncs once (`synchronous=FULL`), and only
-then resolves their futures. Under load it first waits some ms for as many as the last group had, so that a sync and
-the pages it writes are shared by more (`_gather`). If one fails, the group is run again with each in a savepoint, so that only that
-one is undone and its neighbours go on; if the commit itself fails, all of the group have failed. While one group
-syncs, the next one gathers.
+then resolves their futures. While one group syncs, the next one gathers; under load the writer also waits some ms for
+as many as the last group had, so that a sync and the pages it writes are shared by more (`_gather`). If one fails,
+the group is run again with each in a savepoint, so that only that one is undone and its neighbours go on; if the
+commit itself fails, or a full disk made SQLite undo everything, all of the group have failed.
 
 Reads run on `readers` threads with a connection each, on a snapshot (a deferred transaction).
 """
@@ -265,6 +265,10 @@ class SqliteDatabase:
         try:
             result = job.work(tx)
         except Exception as error:
+            if (
+                not con.in_transaction
+            ):  # SQLite undid everything: no savepoint is left, and the group has failed of this
+                raise
             con.execute("ROLLBACK TO job").close()
             con.execute("RELEASE job").close()
             return None, translate(error)
