@@ -1,6 +1,10 @@
 """`python -m posthouse` is the command `posthouse`."""
 
-from posthouse.cli.main import main
+import sys
 
 if __name__ == "__main__":
+    try:
+        from posthouse.cli.main import main
+    except KeyboardInterrupt:  # so early that nothing is there to be ended
+        sys.exit(130)
     main()

@@ -1,10 +1,11 @@
 """Domains, accounts, addresses: names made canonical, and where mail for an address goes."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from posthouse.base.errors import AlreadyExists, NotFound, Permanent
+from posthouse.base.errors import AlreadyExists, NotFound, Permanent, Temporary
 from posthouse.store import accounts
 from posthouse.store.accounts import Resolution
 from posthouse.store.database import Tx
@@ -115,5 +116,25 @@ def test_what_stands_in_the_way_is_said() -> None:
             assert await database.write(accounts.remove_address, "team@example.org") == 2
             await database.write(accounts.remove_account, "alice@example.org")
             assert [a.name for a in await database.read(accounts.list_accounts)] == ["bob@example.org"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("shape", ["wide", "long"])
+def test_an_alias_that_leads_to_too_much_is_put_off_and_loses_nothing(tmp_path: Path, shape: str) -> None:
+    def fill(tx: Tx) -> None:
+        accounts.add_domain(tx, "example.org", NOW)
+        for n in range(accounts.MAX_EXPANSION + 1 if shape == "wide" else accounts.MAX_DEPTH + 1):
+            source = "all@example.org" if shape == "wide" or n == 0 else f"a{n - 1}@example.org"
+            accounts.add_address(tx, source, f"p{n}@far.test" if shape == "wide" else f"a{n}@example.org")
+        accounts.add_address(tx, f"a{accounts.MAX_DEPTH}@example.org", "end@far.test")
+
+    async def main() -> None:
+        async with opened(tmp_path) as database:
+            await database.write(fill)
+            with pytest.raises(Temporary, match="too many"):
+                await database.read(accounts.resolve, "all", "example.org")
+            found = await database.read(accounts.resolve, f"a{accounts.MAX_DEPTH}", "example.org")
+            assert found.remote == ("end@far.test",)
 
     asyncio.run(main())

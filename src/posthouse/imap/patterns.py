@@ -1,12 +1,15 @@
 """LIST patterns (RFC 9051 section 6.3.9): "*" stands for anything, "%" for anything within one level.
 
-Matching is linear in the name for each wildcard, never exponential: a pattern becomes a set of places in it
-that the name may have reached.
+Matching is linear in the name: the places in the pattern that the name read so far may lead to are the bits of one
+number, and a letter moves all of them at once.
 """
+
+import re
 
 from posthouse.imap.names import SEPARATOR, canonical
 
 MAX_WILDCARDS = 100
+_RUN = re.compile(r"[*%]{2,}")  # neighbours are as one: "*" if one of them is
 
 
 def full(reference: str, pattern: str) -> str:
@@ -15,11 +18,11 @@ def full(reference: str, pattern: str) -> str:
     joined = canonical(reference + pattern)
     if joined[:5].upper() == "INBOX" and joined[5:6] in ("*", "%"):
         joined = "INBOX" + joined[5:]
-    while "**" in joined:
-        joined = joined.replace("**", "*")
-    while "%%" in joined:
-        joined = joined.replace("%%", "%")
-    return joined
+    return _RUN.sub(_merged, joined)
+
+
+def _merged(run: re.Match[str]) -> str:
+    return "*" if "*" in run[0] else "%"
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -30,29 +33,17 @@ def matches(pattern: str, name: str) -> bool:
         return True
     if sum(map(pattern.count, "*%")) > MAX_WILDCARDS:
         return False
-    # Places in the pattern that the name read so far may lead to; after a wildcard also the place behind it.
-    places = _open(pattern, {0})
+    pattern = _RUN.sub(_merged, pattern)
+    here: dict[str, int] = {}  # letter: the places where it stands in the pattern
+    for place, letter in enumerate(pattern):
+        here[letter] = here.get(letter, 0) | 1 << place
+    everything, level = here.pop("*", 0), here.pop("%", 0)
+    wild = everything | level
+    places = 1 | (wild & 1) << 1  # a wildcard may stand for nothing
     for letter in name:
-        after: set[int] = set()
-        for place in places:
-            if place == len(pattern):
-                continue
-            expected = pattern[place]
-            if expected == "*" or (expected == "%" and letter != SEPARATOR):
-                after.add(place)
-            elif expected == letter:
-                after.add(place + 1)
-        if not after:
+        kept = places & (everything if letter == SEPARATOR else wild)
+        places = kept | (places & here.get(letter, 0)) << 1
+        places |= (places & wild) << 1
+        if not places:
             return False
-        places = _open(pattern, after)
-    return len(pattern) in places
-
-
-def _open(pattern: str, places: set[int]) -> set[int]:
-    """Wildcards may stand for nothing."""
-    found = set(places)
-    for place in places:
-        while place < len(pattern) and pattern[place] in "*%":
-            place += 1
-            found.add(place)
-    return found
+    return bool(places >> len(pattern) & 1)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import idna
 
-from posthouse.base.errors import AlreadyExists, NotFound, Permanent
+from posthouse.base.errors import AlreadyExists, NotFound, Permanent, Temporary
 from posthouse.store import mailboxes, messages
 from posthouse.store.database import Row, Tx
 from posthouse.store.model import SPECIAL_USE, Account, AddressRow, DirectoryChanged
@@ -276,7 +276,9 @@ def _alias(address: str) -> tuple[str, str]:
 
 def resolve(tx: Tx, local_part: str, domain: str, postmaster: str = "") -> Resolution:
     """Where mail for an address goes: the address itself, without its "+detail" (RFC 5233), the domain's
-    catch-all. `postmaster` (an address) gets the mail for postmaster@ that nothing else leads anywhere."""
+    catch-all. `postmaster` (an address) gets the mail for postmaster@ that nothing else leads anywhere.
+
+    Raises Temporary if it leads to more than MAX_EXPANSION addresses or over more than MAX_DEPTH of them."""
     accounts: dict[int, None] = {}
     remote: dict[str, None] = {}
     seen: set[tuple[str, str]] = set()
@@ -284,8 +286,11 @@ def resolve(tx: Tx, local_part: str, domain: str, postmaster: str = "") -> Resol
     ours = tx.one("SELECT id FROM domain WHERE name = ?", domain) is not None
     while todo:
         name, at, depth = todo.pop()
-        if (name, at) in seen or depth > MAX_DEPTH or len(accounts) + len(remote) > MAX_EXPANSION:
+        if (name, at) in seen:
             continue
+        if depth > MAX_DEPTH or len(seen) > MAX_EXPANSION:
+            # To go on with what was found would lose the rest after a 250: the sender keeps the message.
+            raise Temporary(f"{local_part}@{domain} leads to too many addresses, or over too many", "Too many aliases")
         seen.add((name, at))
         row = tx.one("SELECT id FROM domain WHERE name = ?", at)
         if row is None:
