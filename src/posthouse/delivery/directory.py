@@ -14,6 +14,7 @@ from posthouse.store.model import DirectoryChanged
 from posthouse.wire.address import Address
 
 REMEMBERED = 10_000
+HOST_NAMES = ("postmaster", "mailer-daemon")  # of the host name itself, even where it is no mail domain
 
 
 class Directory:
@@ -41,13 +42,15 @@ class Directory:
         return self._known.get((address.local_part.lower(), address.domain))
 
     def resolve(self, address: Address) -> Awaitable[Resolution]:
-        """Look an address up; `<postmaster>` without a domain is our own (RFC 5321 section 4.5.1)."""
+        """Look an address up; `<postmaster>` without a domain is our own (RFC 5321 section 4.5.1), and so are
+        postmaster@ and mailer-daemon@ of the host name, in whose name bounces are sent."""
         return self._resolve(address.local_part.lower(), address.domain)
 
     async def _resolve(self, local_part: str, domain: str) -> Resolution:
         generation = self._generation
         resolution = await self._database.read(accounts.resolve, local_part, domain or self._hostname, self._postmaster)
-        if not domain and not resolution.accounts:
+        ours = not domain or (domain == self._hostname and local_part in HOST_NAMES)
+        if ours and not resolution.accounts and not resolution.remote:
             resolution = await self._database.read(accounts.resolve_postmaster, self._postmaster)
         if generation == self._generation:
             if len(self._known) >= REMEMBERED:

@@ -60,6 +60,7 @@ CANCELLED = bad("Cancelled")
 NOT_SELECTED = bad("No mailbox is selected")
 NO_SUCH_MESSAGE = bad("There is no message with that number")
 # OK, as in RFC 5530: the rest was done, and clients take NO for a failure of all of it.
+NONE_LEFT = no("These messages no longer exist", b"EXPUNGEISSUED")
 EXPUNGED = ok("Completed, but some of the messages no longer exist", b"EXPUNGEISSUED")
 NOT_SAVED = no("The search result is too large to be kept", b"NOTSAVED")
 UNKNOWN_CTE = no("A part has a transfer encoding that we do not know, or is broken", b"UNKNOWN-CTE")

@@ -53,5 +53,9 @@ async def copy(session: "ImapSession", event: Copy) -> None:
         view.expunged(old for old, _ in pairs)
         session.done("MOVE completed")
     else:
-        # If some are gone, COPYUID tells which were copied (RFC 2180 section 4.4.2).
+        # If some are gone, COPYUID tells which were copied; if all are, a client must not take it for done
+        # (RFC 2180 section 4.4). A UID that is gone is passed over silently (RFC 9051 section 6.4.9).
+        if uids and not pairs and not event.uid:
+            session.done_with(replies.NONE_LEFT)
+            return
         session.done("COPY completed", code)
