@@ -13,6 +13,15 @@ from tests.store.test_sqlite import NOW
 from tests.support.store import opened
 
 
+def lead(tx: Tx, alias: str, target: str) -> None:
+    """An alias as it may have become, past what `add_address` refuses."""
+    local_part, _, domain = alias.partition("@")
+    tx.run(
+        "INSERT INTO address (domain_id, local_part, target) SELECT id, ?, ? FROM domain WHERE name = ?",
+        local_part, target, domain,
+    )  # fmt: skip
+
+
 def house(tx: Tx) -> tuple[int, int]:
     accounts.add_domain(tx, "Example.ORG.", NOW)
     accounts.add_domain(tx, "bücher.example", NOW)
@@ -22,8 +31,8 @@ def house(tx: Tx) -> tuple[int, int]:
     accounts.add_address(tx, "team@example.org", "info@example.org")
     accounts.add_address(tx, "team@example.org", "bob@example.org")
     accounts.add_address(tx, "team@example.org", "someone@elsewhere.test")
-    accounts.add_address(tx, "loop@example.org", "pool@example.org")
-    accounts.add_address(tx, "pool@example.org", "loop@example.org")
+    lead(tx, "loop@example.org", "pool@example.org")
+    lead(tx, "pool@example.org", "loop@example.org")
     accounts.add_address(tx, "@bücher.example", "bob@example.org")
     return alice, bob
 
@@ -44,6 +53,7 @@ def test_where_mail_goes() -> None:
                 ("x", "elsewhere.test", Resolution((), (), False)),
                 ("postmaster", "example.org", Resolution((alice,))),
                 ("postmaster", book, Resolution((alice,))),
+                ("postmaster+x", book, Resolution((alice,))),
             ]
             for local_part, domain, wanted in table:
                 found = await database.read(accounts.resolve, local_part, domain)
@@ -85,7 +95,23 @@ def test_names_that_are_no_domain(name: str) -> None:
         accounts.canonical_domain(name)
 
 
-@pytest.mark.parametrize("address", ["", "alice", "@x.org", "a@", "a\r\n@x.org", "<a@x.org>", "x" * 65 + "@x.org"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "alice",
+        "@x.org",
+        "a@",
+        "a\r\n@x.org",
+        "<a@x.org>",
+        "x" * 65 + "@x.org",
+        "a b@x.org",
+        "a@[1.2.3.4]",
+        "a,b@x.org",
+        '"a b"@x.org',
+        "a..b@x.org",
+    ],
+)
 def test_names_that_are_no_address(address: str) -> None:
     with pytest.raises(Permanent):
         accounts.split_address(address)
@@ -103,6 +129,9 @@ def test_what_stands_in_the_way_is_said() -> None:
                 (AlreadyExists, accounts.add_address, ("alice@example.org", "bob@example.org")),
                 (AlreadyExists, accounts.add_address, ("info@example.org", "alice@example.org")),
                 (Permanent, accounts.add_address, ("me@example.org", "me@example.org")),
+                (Permanent, accounts.add_address, ("me@example.org", "nobody@example.org")),
+                (Permanent, accounts.add_address, ("me@example.org", "loop@example.org")),
+                (Permanent, accounts.add_account, ('"a b"@example.org', "h", NOW)),
                 (NotFound, accounts.remove_address, ("nobody@example.org",)),
                 (Permanent, accounts.remove_address, ("alice@example.org",)),
                 (Permanent, accounts.remove_domain, ("example.org",)),
@@ -126,7 +155,7 @@ def test_an_alias_that_leads_to_too_much_is_put_off_and_loses_nothing(tmp_path: 
         accounts.add_domain(tx, "example.org", NOW)
         for n in range(accounts.MAX_EXPANSION + 1 if shape == "wide" else accounts.MAX_DEPTH + 1):
             source = "all@example.org" if shape == "wide" or n == 0 else f"a{n - 1}@example.org"
-            accounts.add_address(tx, source, f"p{n}@far.test" if shape == "wide" else f"a{n}@example.org")
+            lead(tx, source, f"p{n}@far.test" if shape == "wide" else f"a{n}@example.org")
         accounts.add_address(tx, f"a{accounts.MAX_DEPTH}@example.org", "end@far.test")
 
     async def main() -> None:
@@ -134,7 +163,24 @@ def test_an_alias_that_leads_to_too_much_is_put_off_and_loses_nothing(tmp_path: 
             await database.write(fill)
             with pytest.raises(Temporary, match="too many"):
                 await database.read(accounts.resolve, "all", "example.org")
+            with pytest.raises(Permanent, match="more than"):
+                await database.write(accounts.add_address, "all@example.org", "one-more@far.test")
             found = await database.read(accounts.resolve, f"a{accounts.MAX_DEPTH}", "example.org")
             assert found.remote == ("end@far.test",)
+
+    asyncio.run(main())
+
+
+def test_an_address_elsewhere_keeps_its_case() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            await database.write(house)
+            for target in ("Carol@Far.test", "carol@far.test", '"D. Day"@far.test'):
+                await database.write(accounts.add_address, "far@example.org", target)
+            found = await database.read(accounts.resolve, "FAR", "example.org")
+            assert sorted(found.remote) == ['"D. Day"@far.test', "Carol@far.test", "carol@far.test"]
+            assert await database.write(accounts.remove_address, "far@example.org", "Carol@FAR.test") == 1
+            await database.write(accounts.add_address, "near@example.org", "ALICE@example.org")
+            assert (await database.read(accounts.resolve, "near", "example.org")).accounts
 
     asyncio.run(main())

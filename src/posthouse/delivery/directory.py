@@ -49,7 +49,7 @@ class Directory:
     async def _resolve(self, local_part: str, domain: str) -> Resolution:
         generation = self._generation
         resolution = await self._database.read(accounts.resolve, local_part, domain or self._hostname, self._postmaster)
-        ours = not domain or (domain == self._hostname and local_part in HOST_NAMES)
+        ours = not domain or (domain == self._hostname and local_part.partition("+")[0] in HOST_NAMES)
         if ours and not resolution.accounts and not resolution.remote:
             resolution = await self._database.read(accounts.resolve_postmaster, self._postmaster)
         if generation == self._generation:

@@ -14,6 +14,7 @@ from posthouse.base.errors import AlreadyExists, NotFound, Permanent, Temporary
 from posthouse.store import mailboxes, messages
 from posthouse.store.database import Row, Tx
 from posthouse.store.model import SPECIAL_USE, Account, AddressRow, DirectoryChanged
+from posthouse.wire.address import Address
 
 CATCH_ALL = ""
 MAX_EXPANSION = 1000  # accounts and addresses one alias may lead to
@@ -54,11 +55,20 @@ def canonical_domain(text: str) -> str:
 
 
 def split_address(text: str) -> tuple[str, str]:
-    """A local part in lower case and a canonical domain."""
+    """A local part in lower case and a canonical domain: an address of ours. Those that need quotes are refused."""
+    address = _address(text)
+    if str(address)[:1] == '"':
+        raise Permanent(f"{text!r} needs quotes: letters, digits, single dots and some signs make a name here")
+    return address.local_part.lower(), canonical_domain(address.domain)
+
+
+def _address(text: str) -> Address:
+    """An address as it stands in an envelope."""
     local_part, at, domain = text.strip().rpartition("@")
-    if not at or not local_part or len(local_part.encode()) > 64 or any(c in local_part for c in "\r\n\0<>"):
+    address = Address.parse(f"{local_part}@{canonical_domain(domain)}") if at and "[" not in domain else None
+    if address is None or not address.domain:
         raise Permanent(f"{text!r} is not an address: it should look like name@example.org")
-    return local_part.lower(), canonical_domain(domain)
+    return address
 
 
 # Domains
@@ -155,6 +165,11 @@ def find_account(tx: Tx, name: str) -> Account:
     return Account(row[0], row[1], row[2], row[3], bool(row[4]))
 
 
+def active(tx: Tx) -> set[int]:
+    """The ids of all accounts that may log in."""
+    return {account_id for (account_id,) in tx.all("SELECT id FROM account WHERE disabled = 0")}
+
+
 def remove_account(tx: Tx, name: str) -> None:
     """Remove an account with all its mail and addresses."""
     account_id = find_account(tx, name).id
@@ -208,10 +223,11 @@ def find_login(tx: Tx, name: str) -> Login | None:
 
 
 def add_address(tx: Tx, address: str, target: str) -> None:
-    """Lead `address` ("@example.org" is the catch-all) to an account's name or to any other address."""
+    """Lead `address` ("@example.org" is the catch-all) to an account's name or to any other address. The local part
+    of an address elsewhere is kept as it is written: its case is its host's."""
     local_part, domain = _alias(address)
     domain_id = _domain_id(tx, domain)
-    target = "@".join(split_address(target))
+    target = _target(tx, target)
     if target == f"{local_part}@{domain}":
         raise Permanent(f"{address} would lead to itself")
     row = tx.one("SELECT id FROM account WHERE name = ?", target)
@@ -233,6 +249,14 @@ def add_address(tx: Tx, address: str, target: str) -> None:
         account_id,
         elsewhere,
     )
+    try:
+        found = resolve(tx, local_part, domain)
+    except Temporary as error:
+        raise Permanent(
+            f"{address} would lead to more than {MAX_EXPANSION} addresses, or over more than {MAX_DEPTH} aliases"
+        ) from error
+    if not found.accounts and not found.remote:
+        raise Permanent(f"{target} is nobody's address here, or leads back to {address}")
     tx.publish(DirectoryChanged())
 
 
@@ -258,13 +282,21 @@ def remove_address(tx: Tx, address: str, target: str | None = None) -> int:
         domain_id,
         local_part,
     )
-    wanted = "@".join(split_address(target)) if target else None
+    wanted = _target(tx, target) if target else None
     doomed = [(row[0],) for row in rows if wanted is None or wanted in row[1:]]
     if not doomed:
         raise NotFound(f"there is no alias {address}" + (f" to {target}" if target else ""))
     tx.many("DELETE FROM address WHERE id = ?", doomed)
     tx.publish(DirectoryChanged())
     return len(doomed)
+
+
+def _target(tx: Tx, text: str) -> str:
+    """What an alias leads to, in canonical form."""
+    address = _address(text)
+    if tx.one("SELECT id FROM domain WHERE name = ?", address.domain):
+        return "@".join(split_address(text))
+    return str(address)
 
 
 def _alias(address: str) -> tuple[str, str]:
@@ -281,34 +313,42 @@ def resolve(tx: Tx, local_part: str, domain: str, postmaster: str = "") -> Resol
     Raises Temporary if it leads to more than MAX_EXPANSION addresses or over more than MAX_DEPTH of them."""
     accounts: dict[int, None] = {}
     remote: dict[str, None] = {}
-    seen: set[tuple[str, str]] = set()
-    todo = [(local_part.lower(), domain, 0)]
+    seen: set[Address] = set()
+    todo = [(Address(local_part, domain), 0)]
     ours = tx.one("SELECT id FROM domain WHERE name = ?", domain) is not None
     while todo:
-        name, at, depth = todo.pop()
-        if (name, at) in seen:
+        address, depth = todo.pop()
+        row = tx.one("SELECT id FROM domain WHERE name = ?", address.domain)
+        if row is not None:
+            address = Address(address.local_part.lower(), address.domain)
+        if address in seen:
             continue
         if depth > MAX_DEPTH or len(seen) > MAX_EXPANSION:
             # To go on with what was found would lose the rest after a 250: the sender keeps the message.
             raise Temporary(f"{local_part}@{domain} leads to too many addresses, or over too many", "Too many aliases")
-        seen.add((name, at))
-        row = tx.one("SELECT id FROM domain WHERE name = ?", at)
+        seen.add(address)
         if row is None:
             if depth:
-                remote[f"{name}@{at}"] = None
+                remote[str(address)] = None
             continue
+        name = address.local_part
         rows = _leads(tx, row[0], name)
-        if not rows and name == "postmaster":
-            if postmaster and (to := split_address(postmaster)) != (name, at):
-                todo.append((*to, depth + 1))
+        if not rows and _plain(name) == "postmaster":
+            if postmaster and (to := _address(postmaster)) != address:
+                todo.append((to, depth + 1))
             else:
                 rows = _first_account(tx)
         for account_id, target in rows:
             if account_id is not None:
                 accounts[account_id] = None
             else:
-                todo.append((*split_address(target), depth + 1))
+                todo.append((_address(target), depth + 1))
     return Resolution(tuple(accounts), tuple(remote), ours)
+
+
+def _plain(local_part: str) -> str:
+    """Without its "+detail" (RFC 5233)."""
+    return local_part.split("+", 1)[0] or local_part
 
 
 def resolve_postmaster(tx: Tx, postmaster: str = "") -> Resolution:
@@ -326,9 +366,9 @@ def _first_account(tx: Tx) -> list[Row]:
 
 def _leads(tx: Tx, domain_id: int, name: str) -> list[Row]:
     """The rows for a local part: as it is, without its detail, the catch-all (not for postmaster)."""
-    plain = name.split("+", 1)[0]
-    for candidate in dict.fromkeys((name, plain or name, CATCH_ALL)):
-        if candidate == CATCH_ALL and name == "postmaster":
+    plain = _plain(name)
+    for candidate in dict.fromkeys((name, plain, CATCH_ALL)):
+        if candidate == CATCH_ALL and plain == "postmaster":
             continue
         rows = tx.all(
             "SELECT account_id, target FROM address WHERE domain_id = ? AND local_part = ? ORDER BY id",
