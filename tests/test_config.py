@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from posthouse import config
-from posthouse.base.settings import STANDARD_PORTS, Listen, Settings, trusted
+from posthouse.base.networks import trusted
+from posthouse.base.settings import STANDARD_PORTS, Listen, Settings
 from posthouse.config import ConfigError, parse
 from posthouse.net import tls
 

@@ -21,7 +21,8 @@ from posthouse.base import ids
 from posthouse.base.clock import Clock, SystemClock
 from posthouse.base.errors import Permanent
 from posthouse.base.log import Logger, get_logger
-from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings, storage_key, trusted
+from posthouse.base.networks import trusted
+from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings, storage_key
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
 from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver, zone_of_text

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from posthouse.auth import passwords
-from posthouse.auth.login import FREE_TRIES, Login, Logins
+from posthouse.auth.login import FREE_TRIES, Login, Logins, Refused
 from posthouse.base import log
 from posthouse.base.errors import Permanent
 from posthouse.store import accounts
@@ -38,7 +38,7 @@ def test_right_wrong_and_unknown() -> None:
             assert await logins.verify("alice@example.org", PASSWORD, "192.0.2.1", "imap") == wanted
             assert await logins.verify("ALICE", PASSWORD, "192.0.2.1", "imap") == wanted
             for name, password in [("alice", "wrong"), ("nobody", PASSWORD), ("", ""), ("alice", "\0"), ("al\0", "x")]:
-                assert await logins.verify(name, password, "192.0.2.1", "imap") is None
+                assert await logins.verify(name, password, "192.0.2.1", "imap") is Refused.WRONG
             assert PASSWORD.encode() not in written.getvalue()
             assert b'"event":"login.refused"' in written.getvalue()
             logins.close()
@@ -53,7 +53,7 @@ def test_a_new_password_ends_what_was_remembered() -> None:
             assert await logins.verify("alice", PASSWORD, "192.0.2.1", "imap")
             new = passwords.hash_password("another password")
             await database.write(accounts.set_password, alice, new)
-            assert await logins.verify("alice", PASSWORD, "192.0.2.1", "imap") is None
+            assert await logins.verify("alice", PASSWORD, "192.0.2.1", "imap") is Refused.WRONG
             assert await logins.verify("alice", "another password", "192.0.2.1", "imap")
             logins.close()
 
@@ -66,9 +66,9 @@ def test_wrong_passwords_make_the_next_try_wait_and_the_wait_ends() -> None:
             clock = FakeClock()
             logins, _, _ = await prepared(database, clock, trusted="127.0.0.1")
             for _ in range(FREE_TRIES):
-                assert await logins.verify("alice", "wrong", "192.0.2.1", "smtp") is None
-                assert await logins.verify("alice", "wrong", "127.0.0.1", "smtp") is None
-            assert await logins.verify("alice", PASSWORD, "192.0.2.1", "smtp") is None, "must wait"
+                assert await logins.verify("alice", "wrong", "192.0.2.1", "smtp") is Refused.WRONG
+                assert await logins.verify("alice", "wrong", "127.0.0.1", "smtp") is Refused.WRONG
+            assert await logins.verify("alice", PASSWORD, "192.0.2.1", "smtp") is Refused.LATER, "must wait"
             assert await logins.verify("alice", PASSWORD, "127.0.0.1", "smtp"), "trusted networks never wait"
             logins.forget()
             assert await logins.verify("alice", PASSWORD, "192.0.2.9", "smtp"), "others are not kept out"
@@ -107,3 +107,42 @@ def test_passwords_that_are_refused(password: str) -> None:
 def test_a_damaged_hash_is_no_password() -> None:
     assert not passwords.verify("not a hash", "x")
     assert not passwords.needs_rehash("not a hash")
+
+
+def test_all_names_of_an_account_and_all_addresses_of_a_network_wait_together() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            logins, _, _ = await prepared(database, FakeClock())
+            await database.write(accounts.add_address, "info@example.org", "alice@example.org")
+            names = ("alice", "ALICE@example.org", "info@example.org", "alice@example.org", " alice")
+            for number, name in enumerate(names[:FREE_TRIES]):
+                assert await logins.verify(name, "wrong", f"2001:db8::{number}", "imap") is Refused.WRONG
+            for name in names:
+                assert await logins.verify(name, PASSWORD, "2001:db8::ff", "imap") is Refused.LATER
+            assert isinstance(await logins.verify("alice", PASSWORD, "2001:db8:0:1::1", "imap"), Login)
+            logins.close()
+
+    asyncio.run(main())
+
+
+def test_connections_end_with_their_account_and_only_then() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            logins, _, _ = await prepared(database, FakeClock())
+            login = await logins.verify("alice", PASSWORD, "192.0.2.1", "imap")
+            assert isinstance(login, Login)
+            ended = asyncio.Event()
+            gone = asyncio.Event()
+            logins.enter(login, ended.set)
+            leave = logins.enter(login, gone.set)
+            leave()
+            leave()
+            await database.write(accounts.add_account, "bob@example.org", "hash", NOW)
+            await database.read(accounts.active)
+            assert not ended.is_set()
+            await database.write(accounts.remove_account, "alice@example.org")
+            await asyncio.wait_for(ended.wait(), 30)
+            assert not gone.is_set(), "it had closed by itself"
+            logins.close()
+
+    asyncio.run(main())

@@ -2,12 +2,15 @@
 
 import asyncio
 import email
+import io
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from posthouse.base import log
 from posthouse.base.errors import StorageFull
 from posthouse.store import outbox
 from posthouse.store.database import Tx
@@ -98,9 +101,13 @@ async def test_what_the_dns_says_for_certain_bounces_at_once(domain: str, status
 
 @on_loop
 async def test_the_null_sender_gets_no_bounce() -> None:
+    written = io.BytesIO()
+    log.configure("json", "info", written)
     async with site() as here:
         await here.remote("there.test", {"RCPT": "550 5.1.1 unknown"})
         trace = await here.run(BOB, sender="")
+        told = [json.loads(line) for line in written.getvalue().splitlines()]
+        assert [(line["event"], line["recipient"]) for line in told] == [("queue.dropped", BOB)]
         assert await here.waiting() == {}
         assert await here.bounces() == []
         assert len(await here.attempts(trace)) == 1

@@ -4,6 +4,7 @@ import asyncio
 import smtplib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from posthouse.store import accounts
 from tests.support.house import PASSWORD, House, opened
 
 
-def run(folder: Path, test: Callable[[House], Awaitable[None]], **changes: object) -> None:
+def run(folder: Path, test: Callable[[House], Awaitable[None]], **changes: Any) -> None:
     async def main() -> None:
         async with asyncio.timeout(60), opened(folder, **changes) as house:
             await test(house)

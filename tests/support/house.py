@@ -93,10 +93,10 @@ def settings(folder: Path, **changes: Any) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path, **changes: Any) -> AsyncIterator[House]:
-    """Open a house in `folder`."""
+async def opened(folder: Path, written: io.BytesIO | None = None, **changes: Any) -> AsyncIterator[House]:
+    """Open a house in `folder`; `written` gets its log as JSON lines."""
     global _secret
-    log.configure("json", "warning", io.BytesIO())
+    log.configure("json", "warning" if written is None else "info", io.BytesIO() if written is None else written)
     _secret = _secret or passwords.hash_password(PASSWORD)
     async with App(settings(folder, **changes)) as app:
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
-from posthouse.auth.login import Login, Logins
+from posthouse.auth.login import Login, Logins, Refused
 from posthouse.base import ids
 from posthouse.base.log import get_logger
 from posthouse.base.settings import Settings
@@ -100,9 +101,15 @@ class _Logins:
     def __init__(self, logins: dict[str, Login]) -> None:
         self._logins = logins
 
-    async def verify(self, name: str, password: str, ip: str, service: str) -> Login | None:
+    async def verify(self, name: str, password: str, ip: str, service: str, session: str) -> Login | Refused:
         await asyncio.sleep(0)
-        return self._logins.get(name) if password == "secret" else None
+        login = self._logins.get(name)
+        if password == "later":
+            return Refused.LATER
+        return login if login is not None and password == "secret" else Refused.WRONG
+
+    def enter(self, login: Login, end: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
 
 
 class Client:

@@ -33,7 +33,7 @@ EVENTS = {  # event: what it means; a test holds the code against this list
     "queue.delivered": "another server took a message for a recipient",
     "queue.deferred": "another server, or the way to it, asks to try later",
     "queue.bounced": "a recipient cannot be reached; the sender was told",
-    "queue.dropped": "a bounce that nobody can get was given up",
+    "queue.dropped": "a recipient cannot be reached, and nobody can be told",
     "queue.captured": "mail to elsewhere was kept here (relay.capture)",
     "queue.failed": "the queue itself failed at something and goes on",
 }

@@ -28,9 +28,9 @@ from pydantic import (
 )
 
 from posthouse.base.errors import Permanent
+from posthouse.base.networks import Network
 from posthouse.base.units import parse_size, parse_span
 
-Network = IPv4Network | IPv6Network
 Service = Literal["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"]
 
 # The ports of RFC 8314 section 7 and of each protocol: what a service listens on unless told otherwise.
@@ -372,17 +372,6 @@ class Settings(Section):
             if one.port and other is not one.service and other != one.service:
                 raise ValueError(f"port {one.port} is given to {other} and to {one.service}; change one")
         return listen
-
-
-def trusted(address: str, networks: Networks) -> bool:
-    """Is this IP address in one of the networks? Text that is no address (a socket's path) is not."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return False
-    if ip.version == 6 and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return any(ip.version == network.version and ip in network for network in networks)
 
 
 def storage_key(storage: Storage) -> bytes | None:

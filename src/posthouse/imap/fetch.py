@@ -5,7 +5,7 @@ needs nothing but these. Sections (BODY[…], BINARY[…]) are found by the offs
 message: `section_value` gives bytes for what is small, and a `Span`, to be sent in pieces, for what is not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -88,6 +88,8 @@ def _value(item: bytes, at: dict[str, int]) -> Callable[[Row, bool], object]:
 
 # Sections
 
+_NONE = (b"", b"7bit", b"8bit", b"binary")
+
 
 class Span(NamedTuple):
     """A range of a message, too large to be made at once. `encoding` is to be undone, for BINARY."""
@@ -107,12 +109,21 @@ class Source(NamedTuple):
     read: Callable[[int, int], bytes]
 
 
-class UnknownEncoding(Exception):
-    """BINARY cannot undo the transfer encoding of this part (RFC 3516 section 4.3)."""
+def can_decode(sections: Iterable[Section], scan: Scan) -> bool:
+    """Can BINARY undo the transfer encodings of all parts that are asked for (RFC 3516 section 4.3)?"""
+    for section in sections:
+        if section.binary and section.path:
+            part = find_part(scan, section.path)
+            if part is not None and part.encoding not in _NONE and not is_known(part.encoding):
+                return False
+    return True
 
 
 def section_value(section: Section, source: Source) -> bytes | int | Span | None:
-    """What a section holds: bytes, a size (BINARY.SIZE), a span, or None for NIL: there is no such section."""
+    """What a section holds: bytes, a size (BINARY.SIZE), a span, or None for NIL: there is no such section.
+
+    An encoding that cannot be undone (`can_decode`) is left as it is.
+    """
     if section.binary:
         return _binary(section, source)
     if section.part.startswith(b"HEADER.FIELDS"):
@@ -165,13 +176,11 @@ def _binary(section: Section, source: Source) -> bytes | int | Span | None:
         start, end, encoding = part.body + source.prefix, part.end + source.prefix, part.encoding
     else:
         start, end = 0, source.size
-    if encoding in (b"", b"7bit", b"8bit", b"binary"):
+    if encoding in _NONE or not is_known(encoding):
         if section.size_only:
             return end - start
         start, end = _cut((start, end), section.partial)
         return source.read(start, end) if end - start <= SMALL else Span(start, end)
-    if not is_known(encoding):
-        raise UnknownEncoding
     if section.size_only:
         return decoded_size(source, start, end, encoding)
     if end - start > SMALL:

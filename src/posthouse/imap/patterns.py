@@ -1,15 +1,19 @@
 """LIST patterns (RFC 9051 section 6.3.9): "*" stands for anything, "%" for anything within one level.
 
 Matching is linear in the name: the places in the pattern that the name read so far may lead to are the bits of one
-number, and a letter moves all of them at once.
+number, and a letter moves all of them at once. A pattern is made ready once and then asked about many names.
 """
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 from posthouse.imap.names import SEPARATOR, canonical
 
 MAX_WILDCARDS = 100
 _RUN = re.compile(r"[*%]{2,}")  # neighbours are as one: "*" if one of them is
+
+Matcher = Callable[[str], bool]
 
 
 def full(reference: str, pattern: str) -> str:
@@ -25,20 +29,23 @@ def _merged(run: re.Match[str]) -> str:
     return "*" if "*" in run[0] else "%"
 
 
-def matches(pattern: str, name: str) -> bool:
-    """Does the whole name match? Patterns with too many wildcards match nothing."""
+def matcher(pattern: str) -> Matcher:
+    """A function that says whether a whole name matches. Patterns with too many wildcards match nothing."""
     if "*" not in pattern and "%" not in pattern:
-        return pattern == name
+        return pattern.__eq__
     if pattern == "*":
-        return True
+        return lambda _: True
     if sum(map(pattern.count, "*%")) > MAX_WILDCARDS:
-        return False
+        return lambda _: False
     pattern = _RUN.sub(_merged, pattern)
     here: dict[str, int] = {}  # letter: the places where it stands in the pattern
     for place, letter in enumerate(pattern):
         here[letter] = here.get(letter, 0) | 1 << place
     everything, level = here.pop("*", 0), here.pop("%", 0)
-    wild = everything | level
+    return partial(_walk, here, everything, everything | level, len(pattern))
+
+
+def _walk(here: dict[str, int], everything: int, wild: int, end: int, name: str) -> bool:
     places = 1 | (wild & 1) << 1  # a wildcard may stand for nothing
     for letter in name:
         kept = places & (everything if letter == SEPARATOR else wild)
@@ -46,4 +53,4 @@ def matches(pattern: str, name: str) -> bool:
         places |= (places & wild) << 1
         if not places:
             return False
-    return bool(places >> len(pattern) & 1)
+    return bool(places >> end & 1)

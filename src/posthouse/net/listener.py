@@ -6,13 +6,13 @@ a connection is not wanted. One timer a listener looks for connections that are 
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import ssl
 import weakref
 from collections import Counter
 from collections.abc import Callable
 
+from posthouse.base.networks import site
 from posthouse.net.connection import Connection, SessionFactory
 
 BACKLOG = 2048
@@ -34,17 +34,17 @@ class Admission:
         """Count a connection in; a text says why it is not wanted."""
         if self._open >= self._most:
             return "too many connections, try again later"
-        site = _site(ip)
-        if self._by_ip[site] >= self._most_per_ip and not self._is_exempt(ip):
+        client = site(ip)
+        if self._by_ip[client] >= self._most_per_ip and not self._is_exempt(ip):
             return "too many connections from your address, try again later"
         self._open += 1
-        self._by_ip[site] += 1
+        self._by_ip[client] += 1
         return None
 
     def leave(self, ip: str) -> None:
         """Count it out."""
         self._open -= 1
-        ip = _site(ip)
+        ip = site(ip)
         self._by_ip[ip] -= 1
         if not self._by_ip[ip]:
             del self._by_ip[ip]
@@ -188,13 +188,6 @@ class Listener:
             with contextlib.suppress(asyncio.TimeoutError):
                 async with asyncio.timeout(2.0):
                     await self._empty.wait()
-
-
-def _site(ip: str) -> str:
-    """What counts as one address: an IPv4 address, an IPv6 /64 (one customer's network)."""
-    if ":" not in ip:
-        return ip
-    return str(ipaddress.IPv6Network((ip.partition("%")[0], 64), strict=False).network_address)
 
 
 def _socket(address: str, port: int) -> socket.socket:

@@ -361,7 +361,7 @@ class QueueManager:
 
         await self._database.write(write)
         for one in judged:
-            self._tell(message, one, now)
+            self._tell(message, one, now, "queue.dropped" if one in failed and keep is None else "")
         if any(one.retry is not None and one.retry < self._resting_until for one in judged):
             self.wake()
 
@@ -370,23 +370,17 @@ class QueueManager:
         header = await self._read(message, 0, min(size, PIECE))
         unique = ids.to_text(self._ids.next(now)).lower()
         text = bounce(message, header, failed, self._settings.hostname, now, unique)
-        keep = None
-        if text is not None:
-            keep = await self._prepare("", [message.sender], text, {"bounce_of": ids.to_text(message.id)})
-        if keep is None:
-            recipients = [one.claim.address for one in failed]
-            self._log.warning(
-                "queue.dropped", message=ids.to_text(message.id), sender=message.sender, recipients=recipients
-            )
-        return keep
+        if text is None:
+            return None
+        return await self._prepare("", [message.sender], text, {"bounce_of": ids.to_text(message.id)})
 
-    def _tell(self, message: Message, one: Judged, now: int) -> None:
+    def _tell(self, message: Message, one: Judged, now: int, event: str) -> None:
         verdict = one.verdict
         fields: dict[str, Any] = {"message": ids.to_text(message.id), "recipient": one.claim.address}
         fields |= {"host": verdict.host, "code": verdict.code, "text": verdict.text[:300]}
         if one.retry is not None:
             fields["retry_in"] = (one.retry - now) // SECOND
-        self._log.info(_LOG[verdict.state], **fields)
+        self._log.info(event or _LOG[verdict.state], sender=message.sender, **fields)
 
 
 def _smarthost(settings: Settings) -> Host | None:

@@ -12,7 +12,7 @@ Whatever goes wrong unexpectedly is answered [SYS/TEMP] with the session's id an
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from posthouse.auth.login import Logins
+from posthouse.auth.login import Logins, Refused
 from posthouse.base import ids
 from posthouse.base.clock import Clock
 from posthouse.base.errors import NotFound
@@ -102,6 +102,7 @@ class Pop3Session:
         "_contents",
         "_gone",
         "_id",
+        "_log_off",
         "_mechanism",
         "_name",
         "_seen",
@@ -121,6 +122,7 @@ class Pop3Session:
         self._ahead: dict[int, bytes] = {}  # email id -> source
         self._seen: set[int] = set()
         self._gone = False
+        self._log_off: Callable[[], None] | None = None
 
     # The connection's side
 
@@ -146,6 +148,8 @@ class Pop3Session:
     def closed(self) -> None:
         self._gone = True
         self._unlock()
+        if self._log_off is not None:
+            self._log_off()
         self._ahead.clear()
         self._service.log.debug(
             "pop3.closed", session=self._id, ip=self._connection.peer[0], name=self._name, read=len(self._seen)
@@ -190,8 +194,11 @@ class Pop3Session:
 
     async def _verify(self, name: str, password: str, authzid: str = "") -> None:
         self._mechanism = None
-        login = await self._service.logins.verify(name, password, self._connection.peer[0], "pop3")
-        if login is None or authzid.lower() not in ("", login.name, name.lower()):
+        login = await self._service.logins.verify(name, password, self._connection.peer[0], "pop3", self._id)
+        if login is Refused.LATER:
+            self.engine.reply(replies.LOGIN_LATER)
+            return
+        if login is Refused.WRONG or authzid.lower() not in ("", login.name, name.lower()):
             self.engine.reply(replies.AUTH_FAILED)  # acting for somebody else is not offered
             return
         if self._gone:
@@ -207,6 +214,7 @@ class Pop3Session:
             self._unlock()
             raise
         self._contents = found
+        self._log_off = self._service.logins.enter(login, self._connection.drain_and_close)
         self._connection.set_limit(0)
         self._connection.set_timeout(self._service.timeout)
         self.engine.authenticated(Maildrop(found.uidvalidity, found.uids, found.sizes))

@@ -11,12 +11,13 @@ disk is 452 4.3.1. Nothing is answered 250 before it is committed and synced.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from posthouse.auth.login import Login, Logins
+from posthouse.auth.login import Login, Logins, Refused
 from posthouse.base import ids
 from posthouse.base.clock import Clock
 from posthouse.base.errors import StorageFull
 from posthouse.base.log import Logger
-from posthouse.base.settings import Settings, trusted
+from posthouse.base.networks import trusted
+from posthouse.base.settings import Settings
 from posthouse.delivery import accept
 from posthouse.delivery.directory import Directory
 from posthouse.mime import trace
@@ -37,8 +38,8 @@ from posthouse.smtp.events import (
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.server import ServerOptions, SmtpServer
 from posthouse.store.accounts import Resolution
+from posthouse.store.database import Database
 from posthouse.store.intake import Intake
-from posthouse.store.sqlite import SqliteDatabase
 from posthouse.wire import sasl
 from posthouse.wire.address import Address
 
@@ -53,7 +54,7 @@ class SmtpService:
     def __init__(
         self,
         settings: Settings,
-        database: SqliteDatabase,
+        database: Database,
         directory: Directory,
         logins: Logins,
         clock: Clock,
@@ -112,6 +113,7 @@ class SmtpSession:
         "_id",
         "_intake",
         "_local",
+        "_log_off",
         "_login",
         "_may_relay",
         "_mechanism",
@@ -134,6 +136,7 @@ class SmtpSession:
         self._hello = ""
         self._verb = "HELO"
         self._login: Login | None = None
+        self._log_off: Callable[[], None] | None = None
         self._may_relay: bool | None = None
         self._mechanism: sasl.Mechanism | None = None
         self._messages = 0
@@ -182,6 +185,8 @@ class SmtpSession:
         if self._intake is not None:
             self._intake.abandon()
             self._intake = None
+        if self._log_off is not None:
+            self._log_off()
         self._service.log.debug(
             "smtp.closed", session=self._id, ip=self._connection.peer[0], hello=self._hello, messages=self._messages
         )
@@ -231,13 +236,16 @@ class SmtpSession:
     async def _verify(self, credentials: sasl.Credentials) -> None:
         self._mechanism = None
         ip = self._connection.peer[0]
-        login = await self._service.logins.verify(credentials.authcid, credentials.password, ip, "smtp")
-        if login is not None and credentials.authzid.lower() not in ("", login.name, credentials.authcid.lower()):
-            login = None  # acting for somebody else is not offered
-        if login is None:
+        login = await self._service.logins.verify(credentials.authcid, credentials.password, ip, "smtp", self._id)
+        if login is Refused.LATER:
+            self.engine.reply(replies.AUTH_TEMPORARY)
+            return
+        # Acting for somebody else is not offered.
+        if login is Refused.WRONG or credentials.authzid.lower() not in ("", login.name, credentials.authcid.lower()):
             self.engine.reply(replies.AUTH_FAILED)
             return
         self._login = login
+        self._log_off = self._service.logins.enter(login, self._connection.drain_and_close)
         self.engine.authenticated(login.name)
         self.engine.reply(replies.AUTH_SUCCEEDED)
 
@@ -261,7 +269,18 @@ class SmtpSession:
         self._recipient(recipient, await self._service.directory.resolve(recipient))
 
     def _recipient(self, recipient: Address, resolution: Resolution) -> None:
-        self.engine.reply(self._decide(recipient, resolution))
+        reply = self._decide(recipient, resolution)
+        if not reply.accepted:
+            self._service.log.info(
+                "smtp.rejected",
+                session=self._id,
+                ip=self._connection.peer[0],
+                sender=str(self._sender or ""),
+                recipient=str(recipient),
+                code=reply.code,
+                reply=reply.text,
+            )
+        self.engine.reply(reply)
 
     def _decide(self, recipient: Address, resolution: Resolution) -> Reply:
         if resolution.local:
@@ -275,7 +294,7 @@ class SmtpSession:
             if not self._relay_allowed():
                 return replies.RELAY_DENIED
             address = str(recipient)
-            self._remote.setdefault(address.lower(), accept.Remote(address, recipient.domain))
+            self._remote.setdefault(address, accept.Remote(address, recipient.domain))
         self._recipients.append(recipient)
         return replies.RECIPIENT_OK
 
@@ -336,6 +355,7 @@ class SmtpSession:
             session=self._id,
             message=text,
             ip=self._connection.peer[0],
+            login=self._login.name if self._login is not None else "",
             sender=delivery.sender,
             recipients=len(self._recipients),
             size=content.size,

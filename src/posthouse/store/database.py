@@ -9,6 +9,7 @@ Fails with `StorageFull` when the disk is full, `Temporary` for other trouble of
 with whatever the function raised (its changes are undone then).
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -61,6 +62,10 @@ class Database(Protocol):
 
     async def write(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(tx, …)` in a transaction; return once it is committed and synced."""
+        ...
+
+    def submit(self, work: Callable[[Tx], T]) -> "asyncio.Future[T]":
+        """`write` without a coroutine: the future resolves once the transaction is committed and synced."""
         ...
 
     async def work(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -5,9 +5,11 @@ Date field) is then looked at message by message, among those that are left. `fi
 of that work and says where to go on, so that a search through a whole mailbox never holds a reader for long.
 
 Texts are compared without case, decoded: encoded words, transfer encodings, charsets. There is no index yet, so
-a search for a text costs the reading of every candidate; of a part of more than `MAX_PART` octets only so much is read.
+a search for a text costs the reading of every candidate, once for all texts of the search; of a header only
+`MAX_HEADER` octets are read, of the text parts of a message `MAX_TEXTS` together.
 """
 
+import functools
 import unicodedata
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -25,7 +27,8 @@ from posthouse.store.select import Message
 ROWS = 20_000  # UIDs one call finds when columns are enough
 CANDIDATES = 64  # messages one call reads
 BUDGET = 2 * 1024 * 1024  # octets of content after which a call stops
-MAX_PART = 8 * 1024 * 1024
+MAX_HEADER = 1024 * 1024
+MAX_TEXTS = 8 * 1024 * 1024
 _CHUNK = 256 * 1024
 _MAX_RANGES = 100  # of UIDs in SQL; beyond that they are looked up here
 _DAY = 86_400_000_000
@@ -40,6 +43,7 @@ class Query(NamedTuple):
     args: tuple[object, ...]
     rest: Key | None
     needs_content: bool
+    texts: tuple[keys.Text, ...] = ()  # all that `rest` looks for in bodies
 
 
 class Found(NamedTuple):
@@ -63,7 +67,10 @@ def prepare(key: Key) -> Query:
             conditions.append(sql[0])
             args += sql[1]
     left = None if not rest else rest[0] if len(rest) == 1 else keys.And(tuple(rest))
-    return Query(" AND ".join(conditions) or "1 = 1", tuple(args), left, left is not None and _needs_content(left))
+    where = " AND ".join(conditions) or "1 = 1"
+    if left is None:
+        return Query(where, tuple(args), None, False)
+    return Query(where, tuple(args), left, _needs_content(left), tuple(dict.fromkeys(_texts(left))))
 
 
 def find(tx: Tx, mailbox_id: int, query: Query, first: int, last: int) -> Found:
@@ -95,7 +102,7 @@ def find(tx: Tx, mailbox_id: int, query: Query, first: int, last: int) -> Found:
     found: list[int] = []
     loaded = 0
     for number, row in enumerate(rows):
-        candidate = _Candidate(tx, row, query.needs_content)
+        candidate = _Candidate(tx, row, query)
         if _holds(query.rest, candidate):
             found.append(row[0])
         loaded += candidate.loaded
@@ -170,19 +177,36 @@ def _needs_content(key: Key) -> bool:
     return False
 
 
+def _texts(key: Key) -> Iterator[keys.Text]:
+    match key:
+        case keys.Text():
+            yield key
+        case keys.Not(inner):
+            yield from _texts(inner)
+        case keys.And(parts):
+            for part in parts:
+                yield from _texts(part)
+        case keys.Or(one, other):
+            yield from _texts(one)
+            yield from _texts(other)
+
+
 # What the message tells
 
 
 class _Candidate:
     """A message that may match. What is read and decoded is kept for the next key of the tree."""
 
-    def __init__(self, tx: Tx, row: Row, with_content: bool) -> None:
+    def __init__(self, tx: Tx, row: Row, query: Query) -> None:
         self.uid, self.flags, self.keywords, self.size, self.received = row[:5]
         self.loaded = 0
         self._message: Message | None = None
         self._header: bytes | None = None
+        self._raw: bytes | None = None
         self._parts: bytes = b""
-        if with_content:
+        self._texts = query.texts
+        self._held: set[str] | None = None
+        if query.needs_content:
             self._parts = row[5]
             self._message = Message(tx, row[6], row[7:11])
 
@@ -196,41 +220,70 @@ class _Candidate:
         """The header, with what was put on top of it."""
         if self._header is None:
             message = self.message
-            end = len(message.prefix) + sections.unpack(self._parts).root.body
+            end = min(len(message.prefix) + sections.unpack(self._parts).root.body, MAX_HEADER)
             self._header = message.read(0, end)
             self.loaded += len(self._header) if message.size > _CHUNK else message.size
         return self._header
 
-    def body_texts(self) -> Iterator[str]:
-        """The texts of all text parts, and the headers of parts and of messages inside, decoded."""
+    @functools.cached_property
+    def lower_header(self) -> bytes:
+        """The header in lower case, not decoded."""
+        return self.header.lower()
+
+    @functools.cached_property
+    def header_text(self) -> str:
+        """The header decoded and folded."""
+        return _fold(words.decode(self.header))
+
+    def body_holds(self, wanted: str) -> bool:
+        """Is the text (folded) in a text part, or in the header of a part or of a message inside?
+
+        All texts of the search are looked for at once: a message is decoded once, however many there are.
+        """
+        if self._held is None:
+            self._held = set()
+            open_ = {_fold(key.text) for key in self._texts}
+            for text in self._body_texts():
+                folded = _fold(text)
+                held = {one for one in open_ if one in folded}
+                self._held |= held
+                open_ -= held
+                if not open_:
+                    break
+        return wanted in self._held
+
+    def _body_texts(self) -> Iterator[str]:
         message = self.message
-        self.loaded += message.size
+        self.loaded += message.size * (1 + len(self._texts) // 8)  # each text is looked for in all of it
         offset = len(message.prefix)
         scanner = Scanner()
         for at in range(offset, message.size, _CHUNK):
             scanner.feed(message.read(at, min(at + _CHUNK, message.size)))
         root = scanner.finish().root
+        left = MAX_TEXTS
         waiting = [root]
-        while waiting:
+        while waiting and left > 0:
             part = waiting.pop()
             if part is not root:
+                left -= len(part.header_bytes)
                 yield words.decode(part.header_bytes)
             waiting += reversed(part.parts)
             if part.message is not None:
                 waiting.append(part.message)
             elif not part.parts and part.type in (b"text", b"multipart", b"message"):
-                end = min(part.end, part.body + MAX_PART) + offset
-                yield _text(part, message.read(part.body + offset, end))
+                end = min(part.end, part.body + left)
+                left -= end - part.body
+                yield _text(part, message.read(part.body + offset, end + offset))
 
-    def raw_holds(self, needle: bytes) -> bool | None:
-        """Is a word (lower-case ASCII) anywhere in a small message? None: only decoding can tell."""
-        message = self.message
-        if message.size > _CHUNK:
-            return None
-        raw = message.read(0, message.size).lower()
-        if b"base64" in raw or b"quoted-printable" in raw or b"=?" in raw or b"utf-" in raw or b"iso-2022" in raw:
-            return None
-        return needle in raw
+    def raw(self) -> bytes | None:
+        """A small message, in lower case, if it is as it reads: nothing in it is encoded."""
+        if self._raw is None:
+            message = self.message
+            raw = message.read(0, message.size).lower() if message.size <= _CHUNK else b"=?"
+            self.loaded += message.size if message.size <= _CHUNK else 0
+            encoded = any(mark in raw for mark in (b"base64", b"quoted-printable", b"=?", b"utf-", b"iso-2022"))
+            self._raw = b"" if encoded else raw
+        return self._raw or None
 
 
 def _text(part: Part, raw: bytes) -> str:
@@ -287,9 +340,10 @@ def _holds_header(key: keys.Header, message: _Candidate) -> bool:
         key.text.isascii()
         and not any(c in key.text for c in " @")
         and b"=?" not in raw
-        and key.text.lower().encode() not in raw.lower()
+        and key.text.lower().encode() not in message.lower_header
     ):
         return False  # decoding brings nothing else to light: most messages are done with here
+    message.loaded += len(raw)
     values = header.find_all(raw, name)
     wanted = _fold(key.text)
     if any(wanted in _fold(words.decode(value)) for value in values):
@@ -306,13 +360,14 @@ def _holds_header(key: keys.Header, message: _Candidate) -> bool:
 def _holds_text(key: keys.Text, message: _Candidate) -> bool:
     wanted = _fold(key.text)
     if wanted.isascii() and not any(c in wanted for c in " \r\n\t"):
-        known = message.raw_holds(wanted.encode())
-        if known is False or (known and key.scope is keys.Scope.TEXT):
-            message.loaded += message.size
-            return known
-    if key.scope is keys.Scope.TEXT and wanted in _fold(words.decode(message.header)):
+        raw = message.raw()
+        if raw is not None:
+            known = wanted.encode() in raw
+            if not known or key.scope is keys.Scope.TEXT:
+                return known
+    if key.scope is keys.Scope.TEXT and wanted in message.header_text:
         return True
-    return any(wanted in _fold(text) for text in message.body_texts())
+    return message.body_holds(wanted)
 
 
 _TESTS: dict[type, Callable[..., bool]] = {

@@ -1,6 +1,7 @@
 """SEARCH and UID SEARCH (RFC 9051 section 6.4.4, RFC 3501 section 6.4.4): text to a tree of keys.
 
-The tree is bounded: `MAX_KEYS` keys in all, `MAX_DEPTH` parentheses, ORs and NOTs inside each other.
+The tree is bounded: `MAX_KEYS` keys in all, `MAX_TEXTS` of them texts, `MAX_DEPTH` parentheses, ORs and NOTs inside
+each other.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from posthouse.imap.tokens import BadSyntax, Cursor
 
 MAX_KEYS = 1000
 MAX_DEPTH = 50
+MAX_TEXTS = 100  # each costs a look at every message
 MAX_TEXT = 4096  # characters looked for
 
 _RETURN = frozenset((b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE"))
@@ -109,6 +111,7 @@ class _Parser:
         self._cursor = cursor
         self._charset = charset
         self._left = MAX_KEYS
+        self._texts_left = MAX_TEXTS
 
     def key(self, depth: int) -> Key:
         """search-key"""
@@ -162,6 +165,9 @@ class _Parser:
         return keys.Day(field_of, day, day + 1 if name.endswith(b"ON") else None)
 
     def _text(self) -> str:
+        self._texts_left -= 1
+        if self._texts_left < 0:
+            raise BadSyntax(f"more than {MAX_TEXTS} texts in one search")
         try:
             text = self._cursor.astring().decode(self._charset)
         except UnicodeDecodeError:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from posthouse.auth.login import Refused
 from posthouse.imap import replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import auth
@@ -54,13 +55,15 @@ def _step(session: "ImapSession", step: sasl.Step) -> Awaitable[None] | None:
 async def _verify(session: "ImapSession", credentials: sasl.Credentials) -> None:
     session.mechanism = None
     ip = session.connection.peer[0]
-    found = await session.service.logins.verify(credentials.authcid, credentials.password, ip, "imap")
-    if found is not None and credentials.authzid.lower() not in ("", found.name, credentials.authcid.lower()):
-        found = None  # acting for somebody else is not offered
-    if found is None:
+    found = await session.service.logins.verify(credentials.authcid, credentials.password, ip, "imap", session.id)
+    if found is Refused.LATER:
+        session.engine.not_authenticated(replies.LOGIN_LATER)
+        return
+    # Acting for somebody else is not offered.
+    if found is Refused.WRONG or credentials.authzid.lower() not in ("", found.name, credentials.authcid.lower()):
         session.engine.not_authenticated()
         return
-    session.login = found
+    session.logged_in(found)
     session.connection.set_limit(0)
     session.connection.set_timeout(session.service.settings.limits.imap_timeout)
     session.engine.authenticated()

@@ -1,7 +1,8 @@
 """FETCH: slices of rows become bytes on a reader thread, are written, and the next slice waits for the client.
 
 Small messages are unpacked where they are read. A value of more than 256 KiB goes out in pieces of that size, each
-read when the one before is on its way: neither a slow client nor a large message costs more memory.
+read when the one before is on its way; and an answer of more than `BUDGET` octets is made in as many goes, even
+that for one message: neither a slow client nor a large message nor many sections of it cost more memory.
 """
 
 from array import array
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from posthouse.imap import fetch as compiled
 from posthouse.imap import replies
 from posthouse.imap.commands.fetch import Fetch
-from posthouse.imap.fetch import SMALL, Plan, Source, Span, UnknownEncoding
+from posthouse.imap.fetch import SMALL, Plan, Source, Span
 from posthouse.imap.flags import SEEN, flag_text
 from posthouse.imap.numbers import Ranges, contains
 from posthouse.mime import bodies, sections
@@ -38,21 +39,30 @@ class Rendered(NamedTuple):
     """A slice of the answer."""
 
     pieces: list[bytes | Large]
-    done: int  # how many messages of the slice this is about
+    done: int  # how many messages of the slice are dealt with
     missing: int  # how many of them are there no longer
     unknown: bool  # a transfer encoding could not be undone
     keywords: frozenset[str]  # texts of the keywords shown
+    section: int = 0  # of the next message so many sections are in the pieces; its response is not at its end
 
 
 def render(
-    tx: Tx, mailbox_id: int, plan: Plan, uids: "array[int]", number: int, recent: Ranges, told: frozenset[int]
+    tx: Tx,
+    mailbox_id: int,
+    plan: Plan,
+    uids: "array[int]",
+    number: int,
+    recent: Ranges,
+    told: frozenset[int],
+    section: int = 0,
 ) -> Rendered:
     """The responses for `uids`, which stand side by side in the view, the first as `number`.
 
-    Flags of those in `told` were changed by this FETCH and are told in any case.
+    Flags of those in `told` were changed by this FETCH and are told in any case. `section`: the response for the
+    first is under way and goes on with this section of the plan.
     """
     if plan.sections:
-        return _render_sections(tx, mailbox_id, plan, uids, number, recent, told)
+        return _render_sections(tx, mailbox_id, plan, uids, number, recent, told, section)
     rows = stored.rows(tx, mailbox_id, uids[0], uids[-1], plan.columns)
     line = plan.line
     if len(rows) == len(uids):  # nothing was expunged: what is there in this range is what the view holds
@@ -73,47 +83,90 @@ def _keywords(plan: Plan, rows: list[Row]) -> frozenset[str]:
 
 
 def _render_sections(
-    tx: Tx, mailbox_id: int, plan: Plan, uids: "array[int]", number: int, recent: Ranges, told: frozenset[int]
+    tx: Tx,
+    mailbox_id: int,
+    plan: Plan,
+    uids: "array[int]",
+    number: int,
+    recent: Ranges,
+    told: frozenset[int],
+    section: int,
 ) -> Rendered:
     columns = (*plan.columns, "parts", "prefix", "email_id")
     rows, following = stored.contents(tx, mailbox_id, uids[0], uids[-1], columns, BUDGET, SMALL)
-    done = uids.index(following) if following else len(uids)
+    answer = _Answer(plan, _keywords(plan, rows))
+    if section and not (rows and rows[0][0] == uids[0]):
+        answer.add(b")\r\n")  # the message went in the middle of its response
     numbers = {uid: n for n, uid in enumerate(uids, number)}
-    pieces: list[bytes | Large] = []
-    gathered: list[bytes] = []
-    unknown = False
     count = 0
     width = len(plan.columns)
     for row in rows:
         uid = row[0]
         if uid not in numbers:
             continue
-        count += 1
-        parts, prefix, email_id = row[width : width + 3]
-        message = stored.Message(tx, prefix, row[width + 3 :])
-        source = Source(sections.unpack(parts), len(prefix), message.size, message.read)
+        at = numbers[uid] - number
+        if answer.size >= BUDGET:
+            return answer.rendered(at, at - count)
         is_recent = contains(recent, uid)
-        try:
-            values = [(section, compiled.section_value(section, source)) for section in plan.sections]
-        except UnknownEncoding:
-            unknown = True
-            continue
-        gathered.append(plan.line(numbers[uid], row, is_recent))
-        gap = b" " if plan.has_items else b""
-        for section, value in values:
-            gathered.append(gap)
-            gap = b" "
-            if isinstance(value, Span):
-                pieces += [b"".join(gathered), Large(email_id, section.label, value, section.binary)]
-                gathered = []
-            else:
-                gathered.append(compiled.section_text(section.label, value, section.binary))
+        message = stored.Message(tx, row[width + 1], row[width + 3 :])
+        source = Source(sections.unpack(row[width]), len(message.prefix), message.size, message.read)
+        under_way = section if at == 0 else 0
+        if not under_way:
+            if not compiled.can_decode(plan.sections, source.scan):
+                answer.unknown = True
+                count += 1
+                continue
+            answer.add(plan.line(numbers[uid], row, is_recent))
+        reached = answer.add_sections(source, row[width + 2], under_way)
+        if reached < len(plan.sections):
+            return answer.rendered(at, at - count, reached)
+        count += 1
         if uid in told and not plan.shows_flags:
             flags, keywords = plan.flags
-            gathered.append(b" FLAGS (%b)" % flag_text(row[flags], row[keywords], is_recent))
-        gathered.append(b")\r\n")
-    pieces.append(b"".join(gathered))
-    return Rendered(pieces, done, done - count, unknown, _keywords(plan, rows))
+            answer.add(b" FLAGS (%b)" % flag_text(row[flags], row[keywords], is_recent))
+        answer.add(b")\r\n")
+    done = uids.index(following) if following else len(uids)
+    return answer.rendered(done, done - count)
+
+
+class _Answer:
+    """Gathers the pieces of responses, up to `BUDGET` octets."""
+
+    def __init__(self, plan: Plan, keywords: frozenset[str]) -> None:
+        self._plan = plan
+        self._keywords = keywords
+        self._pieces: list[bytes | Large] = []
+        self._gathered: list[bytes] = []
+        self.size = 0
+        self.unknown = False
+
+    def add(self, data: bytes) -> None:
+        self._gathered.append(data)
+        self.size += len(data)
+
+    def add_sections(self, source: Source, email_id: int, first: int) -> int:
+        """The sections from `first` on; the one to go on with if there was no room for all."""
+        plan = self._plan
+        for number, section in enumerate(plan.sections[first:], first):
+            if self.size >= BUDGET:
+                return number
+            if number or plan.has_items:
+                self.add(b" ")
+            value = compiled.section_value(section, source)
+            if isinstance(value, Span):
+                self._flush()
+                self._pieces.append(Large(email_id, section.label, value, section.binary))
+            else:
+                self.add(compiled.section_text(section.label, value, section.binary))
+        return len(plan.sections)
+
+    def _flush(self) -> None:
+        self._pieces.append(b"".join(self._gathered))
+        self._gathered = []
+
+    def rendered(self, done: int, missing: int, section: int = 0) -> Rendered:
+        self._flush()
+        return Rendered(self._pieces, done, missing, self.unknown, self._keywords, section)
 
 
 async def fetch(session: "ImapSession", event: Fetch) -> None:
@@ -125,20 +178,28 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
     plan = compiled.compile_fetch(event.request)
     recent = [] if session.engine.rev2 else view.recent
     missing, unknown = 0, False
+    section = end = 0
+    told: frozenset[int] = frozenset()
     for low, high in found:
         while low < high:
-            uids = view.slice(low, min(low + SLICE, high))
-            told: frozenset[int] = frozenset()
-            if plan.sets_seen and not session.read_only:
-                told = await _mark_seen(session, uids)
-            rendered = await database.read(render, watch.mailbox_id, plan, uids, low + 1, recent, told)
+            if low >= end:
+                end = min(low + SLICE, high)
+                if plan.sets_seen and not session.read_only:
+                    told = await _mark_seen(session, view.slice(low, end))
+            # The rest of a response that was too large for one go comes alone.
+            uids = view.slice(low, low + 1 if section else end)
+            rendered = await database.read(render, watch.mailbox_id, plan, uids, low + 1, recent, told, section)
             watch.learn(rendered.keywords)
-            session.tell_keywords()
-            for piece in rendered.pieces:
+            if not section:
+                session.tell_keywords()
+            section = rendered.section
+            for number, piece in enumerate(rendered.pieces, 1):
+                # All but the last end within a response, and the last does if there is a section to go on with.
+                unfinished = number < len(rendered.pieces) or section > 0
                 if isinstance(piece, Large):
                     await _send_large(session, piece)
                 elif piece:
-                    await session.send(piece)
+                    await session.send(piece, unfinished)
             low += rendered.done
             missing += rendered.missing
             unknown = unknown or rendered.unknown
@@ -166,19 +227,19 @@ async def _send_large(session: "ImapSession", large: Large) -> None:
     """A literal in pieces. If it breaks off in the middle, the connection cannot go on."""
     database, span, email_id = session.service.database, large.span, large.email_id
     if not span.encoding:
-        await session.send(compiled.literal(large.label, span.end - span.start, large.binary), inside_literal=True)
+        await session.send(compiled.literal(large.label, span.end - span.start, large.binary), unfinished=True)
         for at in range(span.start, span.end, SMALL):
             piece = await database.read(messages.read_source, email_id, at, min(at + SMALL, span.end))
             if not large.binary and b"\0" in piece:
                 piece = piece.replace(b"\0", b"\x80")
-            await session.send(piece, inside_literal=at + SMALL < span.end)
+            await session.send(piece, unfinished=True)
         return
     size = await database.read(_decoded_size, email_id, span)
     skip, left = 0, size
     if span.partial is not None:
         skip = min(span.partial[0], size)
         left = min(span.partial[1], size - skip)
-    await session.send(compiled.literal(large.label, left, True), inside_literal=left > 0)
+    await session.send(compiled.literal(large.label, left, True), unfinished=True)
     decoder = bodies.decoder(span.encoding)
     for at in range(span.start, span.end, SMALL):
         if not left:
@@ -189,7 +250,7 @@ async def _send_large(session: "ImapSession", large: Large) -> None:
         piece, skip = piece[skip:], max(skip - len(piece), 0)
         piece = piece[:left]
         left -= len(piece)
-        await session.send(piece, inside_literal=left > 0)
+        await session.send(piece, unfinished=True)
 
 
 def _decoded_size(tx: Tx, email_id: int, span: Span) -> int:

@@ -1,12 +1,16 @@
-"""LIST and LSUB: which mailboxes match, and what is said of each (RFC 9051 section 6.3.9, RFC 5258)."""
+"""LIST and LSUB: which mailboxes match, and what is said of each (RFC 9051 section 6.3.9, RFC 5258).
 
-from collections.abc import Iterable
+Names are held against patterns in slices, so that many patterns over many names keep nobody else waiting.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from posthouse.imap import replies
 from posthouse.imap.commands.list import ListMailboxes, Lsub
 from posthouse.imap.names import SEPARATOR
-from posthouse.imap.patterns import full, matches
+from posthouse.imap.patterns import full, matcher
 from posthouse.servers.imap.mailboxes import status_line
 from posthouse.servers.imap.watches import Watches
 from posthouse.store import mailboxes as stored
@@ -16,6 +20,8 @@ from posthouse.store.model import Mailbox
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
+
+SLICE = 20_000  # letters held against patterns in one go: some ms
 
 
 class _Tree(NamedTuple):
@@ -48,9 +54,22 @@ def _parents(names: Iterable[str]) -> set[str]:
     return found
 
 
-def _match(patterns: Iterable[str], name: str) -> bool:
+async def _matching(patterns: Sequence[str], names: Iterable[str]) -> set[str]:
+    """Those of the names that match one of the patterns."""
+    matchers = [matcher(pattern) for pattern in dict.fromkeys(patterns)]
+    found = set()
+    done = 0
+    for name in names:
+        done += (len(name) + 1) * len(matchers)
+        if done > SLICE:
+            done = 0
+            await asyncio.sleep(0)
+        if any(matches(name) for matches in matchers):
+            found.add(name)
     # INBOX in any case, so "inb%" finds it too.
-    return any(matches(p, name) or (name == "INBOX" and matches(p.upper(), name)) for p in patterns)
+    if any(matcher(pattern.upper())("INBOX") for pattern in patterns):
+        found.add("INBOX")
+    return found
 
 
 async def list_mailboxes(session: "ImapSession", event: ListMailboxes) -> None:
@@ -62,8 +81,14 @@ async def list_mailboxes(session: "ImapSession", event: ListMailboxes) -> None:
         return
     watches = session.service.watches if b"RECENT" in event.status else None
     tree = await session.service.database.read(_tree, session.account_id, watches)
+    patterns = [full(event.reference, pattern) for pattern in event.patterns]
+    parents = _parents(tree.mailboxes)
+    candidates = tree.mailboxes.keys() | parents
+    if b"SUBSCRIBED" in event.select:
+        candidates |= tree.subscribed | _parents(tree.subscribed)
+    matching = await _matching(patterns, candidates)
     out = []
-    for name, attributes, extended in _listed(event, tree, event.extended or engine.rev2):
+    for name, attributes, extended in _listed(event, tree, parents, matching, event.extended or engine.rev2):
         out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, engine.rev2, extended))
         mailbox = tree.mailboxes.get(name)
         if event.status and mailbox is not None:
@@ -73,10 +98,10 @@ async def list_mailboxes(session: "ImapSession", event: ListMailboxes) -> None:
     session.done("LIST completed")
 
 
-def _listed(event: ListMailboxes, tree: _Tree, extended: bool) -> Iterable[tuple[str, list[bytes], bytes]]:
+def _listed(
+    event: ListMailboxes, tree: _Tree, parents: set[str], matching: set[str], extended: bool
+) -> Iterable[tuple[str, list[bytes], bytes]]:
     """Name, attributes and extended data of each mailbox to be listed."""
-    patterns = [full(event.reference, pattern) for pattern in event.patterns]
-    parents = _parents(tree.mailboxes)
     by_subscription = b"SUBSCRIBED" in event.select
     recursive = b"RECURSIVEMATCH" in event.select
     names = set(tree.mailboxes) | parents
@@ -85,15 +110,13 @@ def _listed(event: ListMailboxes, tree: _Tree, extended: bool) -> Iterable[tuple
     if by_subscription:
         names |= tree.subscribed
         if recursive:
-            hidden = _parents(name for name in tree.subscribed if not _match(patterns, name))
+            hidden = _parents(tree.subscribed - matching)
             names |= hidden
-    for name in sorted(names, key=lambda name: (name != "INBOX", name)):
+    for name in sorted(names & matching, key=lambda name: (name != "INBOX", name)):
         mailbox = tree.mailboxes.get(name)
         if b"SPECIAL-USE" in event.select and (mailbox is None or not mailbox.special_use):
             continue
         if by_subscription and name not in tree.subscribed and name not in hidden:
-            continue
-        if not _match(patterns, name):
             continue
         attributes = []
         if mailbox is None:
@@ -117,9 +140,8 @@ async def lsub(session: "ImapSession", event: Lsub) -> None:
         for name in _parents(tree.subscribed):
             names.setdefault(name, True)
     out = []
-    for name in sorted(names):
-        if _match((pattern,), name):
-            attributes = [b"\\Noselect"] if names[name] else []
-            out.append(b"* %b\r\n" % replies.list_item(b"LSUB", attributes, name, engine.rev2))
+    for name in sorted(names.keys() & await _matching((pattern,), names)):
+        attributes = [b"\\Noselect"] if names[name] else []
+        out.append(b"* %b\r\n" % replies.list_item(b"LSUB", attributes, name, engine.rev2))
     engine.raw(b"".join(out))
     session.done("LSUB completed")

@@ -1,5 +1,10 @@
-"""SEARCH: resolve what only the session knows, let the store find, answer in the form that was asked for."""
+"""SEARCH: resolve what only the session knows, let the store find, answer in the form that was asked for.
 
+Searches that read messages take turns, slice by slice (`ImapService.searching`): there is always a reader left for
+everything else.
+"""
+
+import contextlib
 from array import array
 from typing import TYPE_CHECKING
 
@@ -70,10 +75,12 @@ async def _find(session: "ImapSession", key: Key) -> tuple["array[int]", int]:
     query = stored.prepare(key)
     found = array("I")
     following, modseq = first, 0
+    turn = session.service.searching if query.needs_content else contextlib.nullcontext()
     while following and following <= last:
-        part_found, following, modseq = await session.service.database.read(
-            stored.find, watch.mailbox_id, query, following, last
-        )
+        async with turn:
+            part_found, following, modseq = await session.service.database.read(
+                stored.find, watch.mailbox_id, query, following, last
+            )
         found.extend(part_found)
     return found, modseq
 

@@ -14,17 +14,19 @@ from posthouse.imap.server import Options
 from posthouse.net.connection import Connection
 from posthouse.servers.imap.session import ImapSession
 from posthouse.servers.imap.watches import Watches
+from posthouse.store.database import Database
 from posthouse.store.feed import ChangeFeed
-from posthouse.store.sqlite import SqliteDatabase
+
+SEARCHES = 2  # slices of searches that read messages, at a time: fewer than the database has readers
 
 
 class ImapService:
-    """Makes sessions. `watches` is shared by the services of all listeners of one store, if it is given."""
+    """Makes sessions. `watches` and `searching` are shared by the services of all listeners of one store, if given."""
 
     def __init__(
         self,
         settings: Settings,
-        database: SqliteDatabase,
+        database: Database,
         feed: ChangeFeed,
         logins: Logins,
         clock: Clock,
@@ -34,6 +36,7 @@ class ImapService:
         secure: bool = False,
         allow_plaintext_auth: bool = False,
         watches: Watches | None = None,
+        searching: asyncio.Semaphore | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -43,6 +46,7 @@ class ImapService:
         self.log = log
         self.secure = secure
         self.watches = watches or Watches(feed)
+        self.searching = searching or asyncio.Semaphore(SEARCHES)
         self.options = Options(
             starttls=not secure,
             plaintext_login=allow_plaintext_auth,

@@ -5,7 +5,7 @@ during IDLE. Expunges wait while FETCH, STORE and SEARCH by number are under way
 takes that as an argument. The feed fills the view at any time; numbers and UIDs only move in `tell`.
 
 Whatever goes wrong unexpectedly is answered NO [SERVERBUG] with the session's id and logged in one line; the
-connection goes on, unless a literal was cut short: then it closes, as nothing after it could be understood.
+connection goes on, unless a response was cut short: then it closes, as nothing after it could be understood.
 """
 
 from array import array
@@ -49,6 +49,7 @@ class ImapSession:
     """One connection."""
 
     __slots__ = (
+        "_log_off",
         "_new_keywords",
         "_torn",
         "append",
@@ -78,8 +79,9 @@ class ImapSession:
         self.saved = _NOTHING  # UIDs that "$" stands for
         self.append: append.Append | None = None
         self.intake: Intake | None = None
+        self._log_off: Callable[[], None] | None = None
         self._new_keywords = False
-        self._torn = False  # a literal was begun and is not at its end
+        self._torn = False  # a response was begun and is not at its end
 
     # The connection's side
 
@@ -114,9 +116,16 @@ class ImapSession:
     def closed(self) -> None:
         self.forget_append()
         self.leave()
+        if self._log_off is not None:
+            self._log_off()
         self.service.log.debug("imap.closed", session=self.id, ip=self.connection.peer[0], login=self.name)
 
     # For the commands
+
+    def logged_in(self, login: Login) -> None:
+        """The connection is an account's from now on."""
+        self.login = login
+        self._log_off = self.service.logins.enter(login, self.connection.drain_and_close)
 
     @property
     def name(self) -> str:
@@ -158,9 +167,11 @@ class ImapSession:
             self.done_with(replies.NO_SUCH_MESSAGE, expunges=False)
         return found
 
-    async def send(self, data: bytes, inside_literal: bool = False) -> None:
-        """Send a piece of a large answer, and wait until the client has taken most of what was sent."""
-        self._torn = inside_literal
+    async def send(self, data: bytes, unfinished: bool = False) -> None:
+        """Send a piece of a large answer, and wait until the client has taken most of what was sent.
+
+        `unfinished`: it ends within a response, so nothing but the rest of it may follow."""
+        self._torn = unfinished
         self.engine.raw(data)
         await self.connection.drain()
 

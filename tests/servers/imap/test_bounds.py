@@ -1,0 +1,132 @@
+"""Costly commands: what they hold of memory, and that others get their turn."""
+
+import asyncio
+import re
+from array import array
+
+import pytest
+
+from posthouse.imap.commands.fetch import FetchRequest, Section
+from posthouse.imap.fetch import SMALL, compile_fetch
+from posthouse.mime.scan import Scanner
+from posthouse.servers.imap import fetch
+from posthouse.servers.imap import list as listing
+from posthouse.store import search
+from tests.support.imap_site import ImapSite
+from tests.support.store import opened
+
+LINES = b"0123456789 abcdefghijklmnopqrstuvwxyz\r\n"
+MESSAGE = b"Subject: large\r\n\r\n" + LINES * (250 * 1024 // len(LINES))
+
+
+def test_many_partials_are_made_in_bounded_pieces_and_all_arrive() -> None:
+    wanted = [(at, 200_000) for at in range(0, 99 * 500, 500)]
+    items = " ".join(f"BODY.PEEK[]<{at}.{count}>" for at, count in wanted)
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            for _ in range(2):
+                await site.deliver(MESSAGE)
+            await client.command("SELECT INBOX")
+            answer = await client.command(f"FETCH 1:2 ({items})")
+            stored = re.search(rb"BODY\[\]<0> \{200000\}\r\n", answer)
+            assert stored is not None
+            assert answer.count(b" FETCH (") == 2
+            for at, count in wanted:
+                literal = b"BODY[]<%d> {%d}\r\n" % (at, count) + MESSAGE[at : at + count]
+                assert answer.count(literal) == 2, at
+            assert answer.endswith(b")\r\nT OK FETCH completed\r\n")
+
+            sections = tuple(Section(b"BODY[]", partial=partial, peek=True) for partial in wanted)
+            plan = compile_fetch(FetchRequest((), sections))
+            mailbox = await database.read(lambda tx: tx.one("SELECT mailbox_id FROM entry"))
+            assert mailbox is not None
+            part = await database.read(fetch.render, mailbox[0], plan, array("I", [1, 2]), 1, [], frozenset())
+            assert part.section
+            assert sum(len(piece) for piece in part.pieces if isinstance(piece, bytes)) <= fetch.BUDGET + SMALL
+
+    asyncio.run(main())
+
+
+def test_a_message_that_goes_in_the_middle_of_its_response_leaves_it_whole() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            await site.deliver(MESSAGE)
+            plan = compile_fetch(FetchRequest((b"UID",)))
+            sections = (Section(b"BODY[]", peek=True),) * 2
+            plan = plan._replace(sections=sections, columns=("uid", "flags", "keywords", "size"))
+            mailbox = await database.read(lambda tx: tx.one("SELECT mailbox_id FROM entry"))
+            assert mailbox is not None
+            await database.write(lambda tx: tx.run("UPDATE entry SET expunged = 1"))
+            part = await database.read(fetch.render, mailbox[0], plan, array("I", [1]), 1, [], frozenset(), 1)
+            assert part.pieces == [b")\r\n"]
+            assert (part.done, part.missing, part.section) == (1, 1, 0)
+            await database.write(lambda tx: tx.run("UPDATE entry SET expunged = 0"))
+
+    asyncio.run(main())
+
+
+def test_seen_is_told_for_every_message_that_fetch_marks() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            for _ in range(9):  # more than one go
+                await site.deliver(MESSAGE)
+            await client.command("SELECT INBOX")
+            answer = await client.command("FETCH 1:* BODY[]")
+            assert len(re.findall(rb"FLAGS \(\\Seen(?: \\Recent)?\)\)\r\n", answer)) == 9
+
+    asyncio.run(main())
+
+
+def test_many_texts_cost_one_look_at_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    class Counting(Scanner):
+        def __init__(self) -> None:
+            nonlocal looks
+            looks += 1
+            super().__init__()
+
+    monkeypatch.setattr(search, "Scanner", Counting)
+    body = b"Content-Transfer-Encoding: base64\r\n\r\nZ3LDvG4gYW5kIHJvdA==\r\n"  # grün and rot
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            await site.deliver(b"Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\n" + body)
+            await client.command("SELECT INBOX")
+            absent = " ".join(f"NOT BODY absent{n}" for n in range(90))
+            assert b"SEARCH 1\r\n" in await client.command(f"SEARCH {absent} BODY rot TEXT AND")
+            assert looks == 1
+            assert b"SEARCH\r\n" in await client.command(f"SEARCH {absent} OR BODY blau BODY gelb")
+            assert looks == 2
+            answer = await client.try_command("SEARCH " + "TEXT x " * 100 + "TEXT x")
+            assert answer.startswith(b"T BAD "), answer
+
+    asyncio.run(main())
+
+
+def test_list_lets_others_have_their_turn() -> None:
+    async def main() -> None:
+        names = [f"folder/{n}/" + "a" * 100 for n in range(1000)]
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.get_running_loop().create_task(other())
+        found = await listing._matching([f"%/{n}*a%a*" for n in range(100)], names)
+        task.cancel()
+        assert found == set(names)
+        assert turns > 400  # 11 million letters
+
+    asyncio.run(main())
