@@ -5,6 +5,7 @@ in each millisecond-window and count up. On the wire and on the screen it is 13 
 without I, L, O and U (Crockford's base 32), which survive being read out on the telephone.
 """
 
+import random
 import secrets
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -17,11 +18,12 @@ class IdSource:
 
     def __init__(self) -> None:
         self._last = 0
+        self._bits = random.Random(secrets.randbits(64)).getrandbits  # noqa: S311 - ids are no secrets
 
     def next(self, now: int) -> int:
         """A new id for the time `now` (microseconds), greater than any this source gave before."""
         base = (now // 1000) << 20
-        self._last = self._last + 1 if self._last >= base else base | secrets.randbits(19)
+        self._last = self._last + 1 if self._last >= base else base | self._bits(19)
         return self._last
 
 

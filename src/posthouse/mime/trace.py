@@ -6,6 +6,7 @@ here once more, as a line end in it would forge header fields. Reading is counti
 
 import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -18,7 +19,12 @@ _received = re.compile(rb"(?i)\nreceived[ \t]*+:").findall
 
 def date_time(at: int) -> str:
     """A time of day (microseconds) as RFC 5322 section 3.3 has it, in UTC."""
-    day = _EPOCH + timedelta(seconds=at // 1_000_000)
+    return _second(at // 1_000_000)
+
+
+@lru_cache(8)  # many messages come within one second
+def _second(at: int) -> str:
+    day = _EPOCH + timedelta(seconds=at)
     return (
         f"{_DAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year:04d} "
         f"{day.hour:02d}:{day.minute:02d}:{day.second:02d} +0000"
@@ -77,4 +83,6 @@ def count_received(header: bytes) -> int:
 
 
 def _one_line(address: str) -> str:
+    if address.isprintable():
+        return address
     return "".join([char for char in address if char >= " " and char != "\x7f"])
