@@ -1,5 +1,8 @@
 """The commands that change and show the store, and those about the configuration file."""
 
+import email
+import email.policy
+import io
 import json
 import re
 import subprocess
@@ -8,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from posthouse import config
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent, PosthouseError
 from posthouse.cli import config as config_command
-from posthouse.cli import opening
+from posthouse.cli import opening, output
+from posthouse.cli import send as send_command
 from posthouse.cli.main import app, leading
 from tests.support.program import environment, run
 
@@ -233,3 +238,43 @@ def test_a_broken_pipe_is_no_traceback() -> None:
     line = f"{sys.executable} -m posthouse config example | head -1"
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment())
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("addresses", [("not an address",), (ALICE, "bob@"), ("a b@example.org",)])
+def test_send_looks_at_the_addresses_before_it_asks_for_anything(server: Server, addresses: tuple[str, ...]) -> None:
+    with pytest.raises(Permanent, match="is not an address"):
+        server.text("send", "--from", ALICE, "--text", "x", *addresses)
+
+
+def test_send_attaches_files(tmp_path: Path) -> None:
+    picture, notes = tmp_path / "grün.png", tmp_path / "notes.txt.gz"
+    picture.write_bytes(bytes(range(256)) * 9)
+    notes.write_bytes(b"packed")
+    attachments = [send_command._attachment(path) for path in (picture, notes)]
+    raw = send_command._content(None, "See there.", ALICE, ["bob@example.org"], "two files", attachments)
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    assert isinstance(message, email.message.EmailMessage)
+    text, first, second = message.iter_parts()
+    assert text.get_content().strip() == "See there."
+    assert (first.get_content_type(), first.get_filename()) == ("image/png", "grün.png")
+    assert first.get_content() == picture.read_bytes()
+    assert (second.get_content_type(), second.get_filename()) == ("application/octet-stream", "notes.txt.gz")
+    assert second.get_content() == b"packed"
+    with pytest.raises(Permanent, match="cannot be attached"):
+        send_command._attachment(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("width", "terminal"), [(80, True), (40, True), (80, False)])
+def test_what_is_to_be_copied_stays_whole(width: int, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = io.StringIO()
+    screen = Console(file=drawn, width=width, force_terminal=terminal, no_color=True, highlight=False)
+    monkeypatch.setattr(output, "console", lambda _options: screen)
+    said = "450 4.2.0 " + "greylisted, come back later " * 8
+    row = ("0ABCDEFGHJKMN", "2026-01-02 03:04:05", "somebody.with.a.long.name@example.org", said)
+    output.show(output.Options(), False, ("Id", "Since", "Sender", "Last reply"), [row], "", folded=("Last reply",))
+    lines = drawn.getvalue().splitlines()
+    assert row[0] in lines[1]
+    assert row[1] in lines[1]
+    assert row[2] in lines[1]
+    assert (len(lines) > 2) == terminal, "texts are folded for people only"
+    assert "".join(" ".join(lines).split()).count("greylisted") == 8

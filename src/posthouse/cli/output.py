@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+WIDEST = 10_000  # characters of a table that nobody looks at
+
+
 class Options(NamedTuple):
     """The options before the command."""
 
@@ -26,8 +29,16 @@ def console(options: Options | None = None, *, stderr: bool = False) -> "Console
     return Console(stderr=stderr, no_color=(options.no_color if options else False) or None, highlight=False)
 
 
-def show(options: Options, as_json: bool, columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
-    """A table, or a JSON list of objects; `empty` is the sentence for an empty table."""
+def show(
+    options: Options,
+    as_json: bool,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    empty: str,
+    folded: Sequence[str] = (),
+) -> None:
+    """A table, or a JSON list of objects; `empty` is the sentence for an empty table, `folded` are the columns of texts
+    that may take several lines."""
     rows = list(rows)
     if as_json:
         names = [column.lower().replace(" ", "_") for column in columns]
@@ -37,14 +48,22 @@ def show(options: Options, as_json: bool, columns: Sequence[str], rows: Iterable
     if not rows:
         screen.print(empty)
         return
+    from rich.measure import Measurement
     from rich.table import Table
 
+    # Ids, addresses and times are there to be copied: they stay whole, and only texts are folded. Where that is
+    # not enough, or nobody looks, the table is as wide as it has to be.
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        if column in folded:
+            table.add_column(column, overflow="fold", min_width=20)
+        else:
+            table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*["" if value is None else str(value) for value in row])
-    screen.print(table)
+    natural, least = Measurement.get(screen, screen.options.update(max_width=WIDEST), table)[::-1]
+    screen.width = natural if not screen.is_terminal else min(natural, max(screen.width, least))
+    screen.print(table, crop=False, soft_wrap=False)
 
 
 def done(options: Options, as_json: bool, text: str, **facts: Any) -> None:

@@ -28,4 +28,4 @@ def list_(
             row = (ids.to_text(message.id), output.when(message.created), message.sender or "<>", message.size)
             rows.append((*row, one.address, one.attempts, next_, said))
     columns = ("Id", "Since", "Sender", "Size", "Recipient", "Attempts", "Next", "Last reply")
-    output.show(context.obj, as_json, columns, rows, "The queue is empty.")
+    output.show(context.obj, as_json, columns, rows, "The queue is empty.", folded=("Last reply",))

@@ -6,6 +6,7 @@ The exit code is 0 only if every recipient was taken; --verbose shows the whole 
 
 import asyncio
 import json
+import mimetypes
 import os
 import random
 import socket
@@ -21,6 +22,7 @@ from posthouse.cli import output
 
 if TYPE_CHECKING:
     from posthouse.base.settings import Settings
+    from posthouse.mime.compose import Attachment
     from posthouse.queue.results import Report
     from posthouse.queue.routes import Credentials, Host, TlsMode
 
@@ -47,6 +49,7 @@ def send(
         Path | None, typer.Option("--file", help="Send this message (.eml) as it is; - is standard input.")
     ] = None,
     server: Annotated[str, typer.Option(metavar="HOST[:PORT]", help="Default: the server of the configuration.")] = "",
+    attach: Annotated[list[Path] | None, typer.Option("--attach", help="Attach this file; may be repeated.")] = None,
     tls: Annotated[
         str, typer.Option(help="starttls, implicit, none, or auto: by the port (465: implicit, 25: none).")
     ] = "auto",
@@ -66,10 +69,15 @@ def send(
         raise typer.BadParameter("say who sends: --from you@example.org", param_hint="--from")
     if tls == "none" and not no_login and server:
         raise typer.BadParameter("a password is not sent without TLS; add --no-login", param_hint="--tls")
+    if attach and file is not None:
+        raise typer.BadParameter("--file is sent as it is: it takes no attachments", param_hint="--attach")
     sender = sender or user
+    for address in (sender, *recipients):
+        _look_at(address)
+    attachments = [_attachment(path) for path in attach or ()]
     password = "" if no_login else _password(password_stdin, user or sender)
     way = _way(context.obj, server, tls, ca, "" if no_login else user or sender, password)
-    content = _content(file, text, sender, recipients, subject)
+    content = _content(file, text, sender, recipients, subject, attachments)
     report = asyncio.run(_submit(way, sender, tuple(dict.fromkeys(recipients)), content))
     _show(context.obj, report, verbose, as_json)
     if any(verdict.state != "delivered" for verdict in report.verdicts.values()):
@@ -134,7 +142,33 @@ def _login(user: str, password: str) -> "Credentials | None":
     return Credentials(user, password) if user else None
 
 
-def _content(file: Path | None, text: str | None, sender: str, recipients: list[str], subject: str) -> bytes:
+def _look_at(address: str) -> None:
+    """Before anything is asked or connected: could this be an address at all?"""
+    from posthouse.wire.address import Address
+
+    if Address.parse(address) is None:
+        raise Permanent(f"{address!r} is not an address: it should look like name@example.org")
+
+
+def _attachment(path: Path) -> "Attachment":
+    from posthouse.mime.compose import Attachment
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Permanent(f"{path} cannot be attached: {error.strerror}") from error
+    kind, encoding = mimetypes.guess_type(path.name)
+    return Attachment(content, "application/octet-stream" if kind is None or encoding else kind, path.name)
+
+
+def _content(
+    file: Path | None,
+    text: str | None,
+    sender: str,
+    recipients: list[str],
+    subject: str,
+    attachments: "list[Attachment]",
+) -> bytes:
     """The message, from a file or composed."""
     if file is not None:
         try:
@@ -155,6 +189,7 @@ def _content(file: Path | None, text: str | None, sender: str, recipients: list[
         date=now,
         message_id=f"{to_text(IdSource().next(now))}@{sender.rpartition('@')[2] or 'localhost'}",
         text=text,
+        attachments=attachments,
     )
 
 
