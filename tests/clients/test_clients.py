@@ -4,9 +4,12 @@ A client that is not installed is skipped with the reason; where POSTHOUSE_TEST_
 """
 
 import asyncio
+import contextlib
 import imaplib
 import os
 import poplib
+import pty
+import select
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -144,7 +147,67 @@ def test_fetchmail_fetches_over_pop3_and_imap(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_mutt_reads_and_sends(tmp_path: Path) -> None:
+def on_terminal(*command: str, env: dict[str, str]) -> str:
+    """Run a program that wants a terminal; what it drew."""
+    leader, follower = pty.openpty()
+    drawn = b""
+    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=env, close_fds=True)
+    os.close(follower)
+    try:
+        with contextlib.suppress(OSError):  # EIO: the program has ended
+            while select.select([leader], [], [], 15)[0] and (piece := os.read(leader, 65536)):
+                drawn += piece
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        code = process.returncode
+    finally:
+        process.kill()
+        process.wait()
+        os.close(leader)
+    text = drawn.decode("utf-8", "replace")
+    assert code == 0, text
+    return text
+
+
+def test_mutt_reads_saves_and_deletes(tmp_path: Path) -> None:
+    mutt = client("mutt")
+
+    def test(house: House, ca: str) -> None:
+        fill(house, 3)
+        imap_url = f"imaps://localhost:{house.ports['imaps']}/"
+        pop3_url = f"pops://localhost:{house.ports['pop3s']}/"
+        common = (
+            f'set imap_user="{BOB}" imap_pass="{PASSWORD}" pop_user="{BOB}" pop_pass="{PASSWORD}"\n'
+            f'set certificate_file="{ca}" ssl_ca_certificates_file="{ca}" ssl_verify_host=yes folder="{imap_url}"\n'
+            "set confirmcreate=no confirmappend=no delete=yes move=no wait_key=no quit=yes sort=date sleep_time=0\n"
+            'set header_cache="" message_cachedir="" record="" pager="builtin" pop_delete=no mark_old=no\n'
+        )
+        read, popped = tmp_path / "read", tmp_path / "popped"
+        keys = {
+            # Read the first, pipe it into a file, save the second into a new folder, delete the third, synchronise.
+            imap_url + "INBOX": f"<first-entry><display-message><pipe-message>cat > {read}<enter><exit>"
+            "<next-entry><save-message><kill-line>=Kept<enter><last-entry><delete-message><sync-mailbox><quit>",
+            pop3_url: f"<first-entry><display-message><pipe-message>cat > {popped}<enter><exit><quit>",
+        }
+        env = {"HOME": str(tmp_path), "TERM": "xterm", "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        for number, (url, push) in enumerate(keys.items()):
+            rc = tmp_path / f"muttrc{number}"
+            rc.write_text(common + f'push "{push}"\n')
+            on_terminal(mutt, "-n", "-F", str(rc), "-f", url, env=env)
+        assert "number 0" in read.read_text()
+        assert "body 0" in read.read_text()
+        assert "body 0" in popped.read_text()
+        with imaplib.IMAP4("127.0.0.1", house.ports["imap"]) as imap:
+            imap.login(BOB, PASSWORD)
+            assert imap.select("INBOX")[1] == [b"1"]
+            assert b"\\Seen" in imap.fetch("1", "(FLAGS)")[1][0]  # type: ignore[operator]
+            assert imap.select("Kept")[1] == [b"1"]
+            assert imap.search(None, "SUBJECT", '"number 1"')[1][0] == b"1"
+
+    run(tmp_path, test)
+
+
+def test_mutt_sends(tmp_path: Path) -> None:
     mutt = client("mutt")
 
     def test(house: House, ca: str) -> None:

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import io
 import json
+import smtplib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,21 @@ def test_every_line_of_the_log_names_its_session(tmp_path: Path) -> None:
         assert PASSWORD.encode() not in written.getvalue()
 
     run(tmp_path, test, written=written)
+
+
+def test_a_login_before_starttls_is_forgotten_with_it(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        def submit() -> tuple[int, bytes]:
+            with smtplib.SMTP("localhost", house.ports["smtp"]) as client:
+                client.ehlo()
+                assert client.docmd("AUTH", "PLAIN " + plain(PASSWORD))[0] == 235
+                client.starttls(context=house.context)
+                client.ehlo()
+                assert client.mail("alice@posthouse.test")[0] == 250
+                return client.rcpt("somebody@elsewhere.example")
+
+        code, text = await asyncio.to_thread(submit)
+        assert (code, text[:6]) == (550, b"5.7.1 ")
+
+    listen = [{"service": "smtp", "address": "127.0.0.1", "port": 0, "allow_plaintext_auth": True}]
+    run(tmp_path, test, listen=listen)

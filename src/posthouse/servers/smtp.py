@@ -206,6 +206,11 @@ class SmtpSession:
         self.engine.reply(replies.READY_FOR_TLS)
         if await self._connection.start_tls():
             self.engine.tls_started()
+            # Whoever spoke before the handshake may have been somebody in the middle (RFC 3207 section 4.2).
+            self._login = None
+            if self._log_off is not None:
+                self._log_off()
+                self._log_off = None
             self._hello = ""
             self._begin(None, None)
 

@@ -342,8 +342,14 @@ def resolve(tx: Tx, local_part: str, domain: str, postmaster: str = "") -> Resol
             if account_id is not None:
                 accounts[account_id] = None
             else:
-                todo.append((_address(target), depth + 1))
+                todo.append((_stored(target), depth + 1))
     return Resolution(tuple(accounts), tuple(remote), ours)
+
+
+def _stored(target: str) -> Address:
+    """A target as it stands in the table; one of an older form must not keep the others from their mail."""
+    local_part, _, domain = target.rpartition("@")
+    return Address.parse(target) or Address(local_part, domain)
 
 
 def _plain(local_part: str) -> str:
