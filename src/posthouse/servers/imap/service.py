@@ -1,69 +1,54 @@
-"""What the connections of one IMAP listener share: the store, the logins, the watched mailboxes, the limits."""
+"""Makes the sessions of an IMAP listener, and says which function answers which event of the engine."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any
-
-from posthouse.auth.login import Logins
-from posthouse.base import ids
-from posthouse.base.clock import Clock
-from posthouse.base.log import Logger
-from posthouse.base.settings import Settings
-from posthouse.imap import replies
-from posthouse.imap.server import Options
+from posthouse.imap.commands import any as common
+from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store
+from posthouse.imap.commands import list as listing
 from posthouse.net.connection import Connection
-from posthouse.servers.imap.session import ImapSession
-from posthouse.servers.imap.watches import Watches
-from posthouse.store.database import Database
-from posthouse.store.feed import ChangeFeed
+from posthouse.servers.imap import append as on_append
+from posthouse.servers.imap import auth as on_auth
+from posthouse.servers.imap import copy as on_copy
+from posthouse.servers.imap import fetch as on_fetch
+from posthouse.servers.imap import list as on_list
+from posthouse.servers.imap import mailboxes as on_mailboxes
+from posthouse.servers.imap import search as on_search
+from posthouse.servers.imap import select as on_select
+from posthouse.servers.imap import store as on_store
+from posthouse.servers.imap.session import Handlers, ImapSession
+from posthouse.servers.imap.shared import Shared
 
-SEARCHES = 2  # slices of searches that read messages, at a time: fewer than the database has readers
+HANDLERS: Handlers = {
+    common.Noop: on_select.noop,
+    common.Id: on_auth.identify,
+    auth.StartTls: on_auth.starttls,
+    auth.Login: on_auth.login,
+    auth.Authenticate: on_auth.authenticate,
+    auth.AuthResponse: on_auth.response,
+    mailboxes.Select: on_select.select,
+    mailboxes.Close: on_select.close,
+    mailboxes.Expunge: on_select.expunge,
+    mailboxes.Idle: on_select.idle,
+    mailboxes.Done: on_select.done,
+    mailboxes.Create: on_mailboxes.create,
+    mailboxes.Delete: on_mailboxes.delete,
+    mailboxes.Rename: on_mailboxes.rename,
+    mailboxes.Subscribe: on_mailboxes.subscribe,
+    mailboxes.Status: on_mailboxes.status,
+    mailboxes.Namespace: on_mailboxes.namespace,
+    listing.ListMailboxes: on_list.list_mailboxes,
+    listing.Lsub: on_list.lsub,
+    append.Append: on_append.begin,
+    append.AppendData: on_append.data,
+    append.AppendEnd: on_append.end,
+    append.AppendAborted: on_append.aborted,
+    search.Search: on_search.search,
+    fetch.Fetch: on_fetch.fetch,
+    store.Store: on_store.store,
+    copy.Copy: on_copy.copy,
+}
 
 
-class ImapService:
-    """Makes sessions. `watches` and `searching` are shared by the services of all listeners of one store, if given."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        feed: ChangeFeed,
-        logins: Logins,
-        clock: Clock,
-        new_ids: ids.IdSource,
-        log: Logger,
-        *,
-        secure: bool = False,
-        allow_plaintext_auth: bool = False,
-        watches: Watches | None = None,
-        searching: asyncio.Semaphore | None = None,
-    ) -> None:
-        self.settings = settings
-        self.database = database
-        self.logins = logins
-        self.clock = clock
-        self.ids = new_ids
-        self.log = log
-        self.secure = secure
-        self.watches = watches or Watches(feed)
-        self.searching = searching or asyncio.Semaphore(SEARCHES)
-        self.options = Options(
-            starttls=not secure,
-            plaintext_login=allow_plaintext_auth,
-            max_message=settings.limits.message_size,
-            max_errors=settings.limits.errors,
-        )
-        self._background: set[asyncio.Task[None]] = set()
+class ImapService(Shared):
+    """One listener's: call it with a connection."""
 
     def __call__(self, connection: Connection) -> ImapSession:
-        return ImapSession(self, connection)
-
-    def refusal(self, why: str) -> bytes:
-        """What a connection that is not wanted is told."""
-        return b"* %b\r\n" % replies.bye(f"{self.settings.hostname} {why}", b"UNAVAILABLE").encode()
-
-    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do what nobody waits for."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        return ImapSession(self, connection, HANDLERS)

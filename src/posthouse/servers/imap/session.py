@@ -9,46 +9,36 @@ connection goes on, unless a response was cut short: then it closes, as nothing 
 """
 
 from array import array
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from posthouse.auth.login import Login
 from posthouse.base import ids
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent, StorageFull, Temporary
 from posthouse.imap import replies
-from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store
-from posthouse.imap.commands import list as listing
+from posthouse.imap.commands import append
 from posthouse.imap.numbers import Ranges, SequenceSet
 from posthouse.imap.replies import Status
 from posthouse.imap.server import ImapServer
 from posthouse.imap.view import View
 from posthouse.net.connection import Connection
-from posthouse.servers.imap import append as on_append
-from posthouse.servers.imap import auth as on_auth
-from posthouse.servers.imap import copy as on_copy
-from posthouse.servers.imap import fetch as on_fetch
-from posthouse.servers.imap import list as on_list
-from posthouse.servers.imap import mailboxes as on_mailboxes
-from posthouse.servers.imap import search as on_search
-from posthouse.servers.imap import select as on_select
-from posthouse.servers.imap import store as on_store
+from posthouse.servers.imap.shared import Shared
 from posthouse.servers.imap.watches import Watch
 from posthouse.store import mailboxes as stored_mailboxes
 from posthouse.store.intake import Intake
 from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged
 from posthouse.wire import sasl
 
-if TYPE_CHECKING:
-    from posthouse.servers.imap.service import ImapService
-
 _NOTHING = array("I")
+# For each event of the engine the function that answers it.
+Handlers = Mapping[type, Callable[["ImapSession", Any], Awaitable[None] | None]]
 
 
 class ImapSession:
     """One connection."""
 
     __slots__ = (
+        "_handlers",
         "_log_off",
         "_new_keywords",
         "_torn",
@@ -66,9 +56,10 @@ class ImapSession:
         "watch",
     )
 
-    def __init__(self, service: "ImapService", connection: Connection) -> None:
+    def __init__(self, service: Shared, connection: Connection, handlers: Handlers) -> None:
         self.service = service
         self.connection = connection
+        self._handlers = handlers
         self.engine = ImapServer(service.options, service.secure)
         self.id = ids.to_text(service.ids.next(service.clock.now()))
         self.login: Login | None = None
@@ -92,7 +83,7 @@ class ImapSession:
         self.engine.greet(self.service.settings.hostname)
 
     def handle(self, event: Any) -> Awaitable[None] | None:
-        return _HANDLERS[type(event)](self, event)
+        return self._handlers[type(event)](self, event)
 
     def failed(self, error: Exception) -> None:
         status = _status(error)
@@ -272,34 +263,3 @@ def _status(error: Exception) -> Status | None:
         case Permanent() if error.for_peer:
             return replies.no(error.for_peer, b"CANNOT")
     return None
-
-
-_HANDLERS: dict[type, Callable[[ImapSession, Any], Awaitable[None] | None]] = {
-    common.Noop: on_select.noop,
-    common.Id: on_auth.identify,
-    auth.StartTls: on_auth.starttls,
-    auth.Login: on_auth.login,
-    auth.Authenticate: on_auth.authenticate,
-    auth.AuthResponse: on_auth.response,
-    mailboxes.Select: on_select.select,
-    mailboxes.Close: on_select.close,
-    mailboxes.Expunge: on_select.expunge,
-    mailboxes.Idle: on_select.idle,
-    mailboxes.Done: on_select.done,
-    mailboxes.Create: on_mailboxes.create,
-    mailboxes.Delete: on_mailboxes.delete,
-    mailboxes.Rename: on_mailboxes.rename,
-    mailboxes.Subscribe: on_mailboxes.subscribe,
-    mailboxes.Status: on_mailboxes.status,
-    mailboxes.Namespace: on_mailboxes.namespace,
-    listing.ListMailboxes: on_list.list_mailboxes,
-    listing.Lsub: on_list.lsub,
-    append.Append: on_append.begin,
-    append.AppendData: on_append.data,
-    append.AppendEnd: on_append.end,
-    append.AppendAborted: on_append.aborted,
-    search.Search: on_search.search,
-    fetch.Fetch: on_fetch.fetch,
-    store.Store: on_store.store,
-    copy.Copy: on_copy.copy,
-}

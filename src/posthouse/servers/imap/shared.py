@@ -1,0 +1,64 @@
+"""What the connections of one IMAP listener share: the store, the logins, the watched mailboxes, the limits."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from posthouse.auth.login import Logins
+from posthouse.base import ids
+from posthouse.base.clock import Clock
+from posthouse.base.log import Logger
+from posthouse.base.settings import Settings
+from posthouse.imap import replies
+from posthouse.imap.server import Options
+from posthouse.servers.imap.watches import Watches
+from posthouse.store.database import Database
+from posthouse.store.feed import ChangeFeed
+
+SEARCHES = 2  # slices of searches that read messages, at a time: fewer than the database has readers
+
+
+class Shared:
+    """`watches` and `searching` are shared by the services of all listeners of one store, if they are given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        feed: ChangeFeed,
+        logins: Logins,
+        clock: Clock,
+        new_ids: ids.IdSource,
+        log: Logger,
+        *,
+        secure: bool = False,
+        allow_plaintext_auth: bool = False,
+        watches: Watches | None = None,
+        searching: asyncio.Semaphore | None = None,
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.logins = logins
+        self.clock = clock
+        self.ids = new_ids
+        self.log = log
+        self.secure = secure
+        self.watches = watches or Watches(feed)
+        self.searching = searching or asyncio.Semaphore(SEARCHES)
+        self.options = Options(
+            starttls=not secure,
+            plaintext_login=allow_plaintext_auth,
+            max_message=settings.limits.message_size,
+            max_errors=settings.limits.errors,
+        )
+        self._background: set[asyncio.Task[None]] = set()
+
+    def refusal(self, why: str) -> bytes:
+        """What a connection that is not wanted is told."""
+        return b"* %b\r\n" % replies.bye(f"{self.settings.hostname} {why}", b"UNAVAILABLE").encode()
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
