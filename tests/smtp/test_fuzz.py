@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from posthouse.smtp import client as c
 from posthouse.smtp import replies
 from posthouse.smtp.client import NeedContent, Ready, Sent, SmtpClient
-from posthouse.smtp.server import AUTH_LINE, ServerOptions
+from posthouse.smtp.options import EXTENSIONS
+from posthouse.smtp.server import ServerOptions
+from posthouse.smtp.states import AUTH_LINE
 from posthouse.wire.dots import has_bare
 from tests.support.smtp_site import SmtpSite
 
@@ -16,7 +18,10 @@ _WORDS = [
     b"EHLO c.example", b"HELO c", b"MAIL FROM:<a@example.com>", b"mail from:<> SIZE=5 BODY=8BITMIME",
     b"RCPT TO:<b@example.org>", b"RCPT TO:<nobody@example.org>", b"DATA", b"RSET", b"NOOP", b"QUIT", b"VRFY x",
     b"HELP", b"STARTTLS", b"AUTH PLAIN AGFsaWNlAHNlY3JldA==", b"AUTH LOGIN", b"YWxpY2U=", b"c2VjcmV0", b"*", b".",
-    b"Subject: x", b"", b"..", b"GET / HTTP/1.0", b"EXPN", b"BDAT 3 LAST", b"x" * 600, b"x" * 2100, b'"<>@,;:\\"',
+    b"Subject: x", b"", b"..", b"GET / HTTP/1.0", b"EXPN", b"BDAT 3 LAST",
+    b"BDAT 5", b"BDAT 0 LAST", b"BDAT 99999999999", b"BDAT x", b"LHLO c",
+    b"MAIL FROM:<\xc3\xa4@b.c> SMTPUTF8 BODY=BINARYMIME", b"XCLIENT ADDR=1.2.3.4", b"ETRN x",
+    b"RCPT TO:<b@example.org> NOTIFY=NEVER", b"x" * 600, b"x" * 2100, b'"<>@,;:\\"',
 ]  # fmt: skip
 _ENDS = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r", b"\r\r\n", b"\0\r\n", b" \r\n", b""])
 _lines = st.lists(st.tuples(st.sampled_from(_WORDS), _ENDS).map(b"".join), max_size=30)
@@ -31,8 +36,8 @@ _dialogue = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
-@given(_dialogue, st.booleans())
-def test_server(pieces: list[bytes], submission: bool) -> None:
+@given(_dialogue, st.booleans(), st.sets(st.sampled_from(EXTENSIONS)).map(frozenset), st.booleans())
+def test_server(pieces: list[bytes], submission: bool, extensions: frozenset[str], lmtp: bool) -> None:
     site = SmtpSite(
         ServerOptions(
             hostname="mx.example.org",
@@ -42,6 +47,8 @@ def test_server(pieces: list[bytes], submission: bool) -> None:
             mechanisms=("PLAIN", "LOGIN"),
             max_size=500,
             max_errors=10,
+            extensions=extensions,
+            lmtp=lmtp,
         )
     )
     engine = site.engine

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from posthouse.smtp import replies
-from posthouse.smtp.events import Auth, Content, ContentAborted, Hello, Mail, Rcpt, StartTls
+from posthouse.smtp.events import Auth, Content, ContentAborted, Hello, Mail, Rcpt, StartTls, Xclient
+from posthouse.smtp.options import EXTENSIONS
 from posthouse.smtp.params import MailParams
 from posthouse.smtp.replies import Reply
-from posthouse.smtp.server import VERBS, ServerOptions, SmtpServer
+from posthouse.smtp.server import ServerOptions, SmtpServer
+from posthouse.smtp.verbs import VERBS
 from posthouse.wire.address import Address
 from tests.support.play import CHUNKS, cut
 from tests.support.smtp_site import SmtpSite
@@ -20,30 +22,36 @@ STATES = {
     "ready": ["EHLO c.example"],
     "mail": ["EHLO c.example", "MAIL FROM:<a@example.com>"],
     "rcpt": ["EHLO c.example", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>"],
+    "chunk": ["EHLO c.example", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>", "BDAT 0"],
     "auth": ["EHLO c.example", "AUTH LOGIN"],
 }
 
 # What each command is answered in each state. In "auth" every line is a response: QUIT is base64, as it
 # happens, so it is taken as the name.
 TABLE = """
-command                     new  ready  mail  rcpt  auth
-EHLO c.example              250  250    250   250   501
-HELO c.example              250  250    250   250   501
-MAIL FROM:<a@example.com>   503  250    503   503   501
-RCPT TO:<b@example.org>     503  503    250   250   501
-DATA                        503  503    503   354   334
-RSET                        250  250    250   250   334
-NOOP                        250  250    250   250   334
-QUIT                        221  221    221   221   334
-VRFY b                      252  252    252   252   501
-EXPN b                      502  502    502   502   501
-HELP                        214  214    214   214   334
-STARTTLS                    503  220    503   503   334
-AUTH PLAIN                  503  334    503   503   501
-BDAT 5                      502  502    502   502   501
-XYZZY                       500  500    500   500   501
-GET / HTTP/1.1              421  421    421   421   501
-*                           500  500    500   500   501
+command                     new  ready  mail  rcpt  chunk  auth
+EHLO c.example              250  250    250   250   250    501
+HELO c.example              250  250    250   250   250    501
+LHLO c.example              500  500    500   500   500    501
+MAIL FROM:<a@example.com>   503  250    503   503   503    501
+RCPT TO:<b@example.org>     503  503    250   250   503    501
+DATA                        503  503    503   354   503    334
+BDAT 0                      503  503    503   250   250    501
+BDAT 0 LAST                 503  503    503   250   250    501
+RSET                        250  250    250   250   250    334
+NOOP                        250  250    250   250   250    334
+QUIT                        221  221    221   221   221    334
+VRFY b                      252  252    252   252   252    501
+EXPN b                      252  252    252   252   252    501
+ETRN example.org            503  459    503   503   503    501
+HELP                        214  214    214   214   214    334
+STARTTLS                    503  220    503   503   503    334
+AUTH PLAIN                  503  334    503   503   503    501
+XCLIENT NAME=x              220  220    503   503   503    501
+TURN                        502  502    502   502   502    334
+XYZZY                       500  500    500   500   500    501
+GET / HTTP/1.1              421  421    421   421   421    501
+*                           500  500    500   500   500    501
 """
 _HEAD, *_ROWS = TABLE.strip().splitlines()
 CASES = [
@@ -78,7 +86,7 @@ def raw(site: SmtpSite, data: bytes, chunk: int = 1 << 20) -> list[int]:
 
 @pytest.mark.parametrize(("command", "state", "code"), CASES)
 def test_every_command_in_every_state(command: str, state: str, code: int) -> None:
-    site = opened(starttls=True, plaintext_auth=True, mechanisms=("PLAIN", "LOGIN"))
+    site = opened(starttls=True, plaintext_auth=True, mechanisms=("PLAIN", "LOGIN"), extensions=frozenset(EXTENSIONS))
     for line in STATES[state]:
         assert say(site, line)[0] < 400
     assert say(site, command) == [code]
@@ -87,7 +95,7 @@ def test_every_command_in_every_state(command: str, state: str, code: int) -> No
 
 def test_the_table_has_all_verbs() -> None:
     tested = {command.split()[0].encode() for command, _, _ in CASES}
-    alike = {b"ETRN", b"TURN", b"SEND", b"SOML", b"SAML", b"POST", b"PUT", b"OPTIONS", b"CONNECT", b"PRI"}
+    alike = {b"SEND", b"SOML", b"SAML", b"POST", b"PUT", b"OPTIONS", b"CONNECT", b"PRI"}
     assert set(VERBS) <= tested | alike
 
 
@@ -277,7 +285,7 @@ def test_a_421_from_the_session_closes() -> None:
 
 
 def test_parameters_reach_the_session() -> None:
-    engine = opened(dsn=True).engine
+    engine = opened(extensions=frozenset({"DSN"})).engine
     engine.receive(b"EHLO c.example\r\n")
     engine.next_event()
     engine.reply(replies.OK)
@@ -329,3 +337,110 @@ def test_aborted_content_is_an_event_that_needs_no_answer() -> None:
     assert engine.next_event() == ContentAborted(replies.MESSAGE_TOO_BIG)
     assert engine.next_event() is None
     assert engine.take_output() == replies.MESSAGE_TOO_BIG.encode() + replies.OK.encode()
+
+
+def test_what_is_not_offered_does_not_exist() -> None:
+    site = opened()
+    assert say(site, *STATES["rcpt"]) == [250, 250, 250]
+    assert say(site, "BDAT 0 LAST") == [502]
+    assert say(site, "EXPN b", "RSET") == [502, 250]
+    assert say(site, "XCLIENT NAME=x") == [550]
+    for word in ("SMTPUTF8", "RET=HDRS", "BODY=BINARYMIME", "REQUIRETLS", "BY=100;R", "HOLDFOR=5", "MT-PRIORITY=1"):
+        (code,) = say(site, f"MAIL FROM:<a@example.com> {word}")
+        assert code == (501 if word.startswith("BODY") else 555)
+
+
+PARAMETERS = [  # what MAIL says, and what it is answered where everything is offered and TLS is on
+    ("SIZE=100", 250), ("SIZE=", 501), ("SIZE=999999999999", 552), ("SIZE=1 SIZE=1", 501), ("SIZE=1e3", 501),
+    ("BODY=7BIT", 250), ("BODY=8bitmime", 250), ("BODY=BINARYMIME", 250), ("BODY=X", 501), ("BODY", 501),
+    ("SMTPUTF8", 250), ("SMTPUTF8=1", 501), ("RET=FULL", 250), ("RET=NONE", 501), ("ENVID=a+2Bb", 250),
+    ("ENVID=" + "x" * 101, 501), ("ENVID=a+zz", 501), ("ENVID=a+0D+0A", 501), ("AUTH=<>", 250),
+    ("AUTH=a+40b.example", 250),
+    ("AUTH=", 501), ("REQUIRETLS", 250), ("REQUIRETLS=1", 501), ("BY=120;R", 250), ("BY=59;R", 501), ("BY=0;R", 501),
+    ("BY=-5;N", 250), ("BY=-5;R", 501), ("BY=5;NT", 250), ("BY=5;X", 501), ("BY=9999999999;R", 501),
+    ("HOLDFOR=60", 250),
+    ("HOLDFOR=86401", 501), ("HOLDFOR=0", 501), ("HOLDFOR=-1", 501), ("HOLDUNTIL=1970-01-01T00:10:00Z", 250),
+    ("HOLDUNTIL=1970-01-09T00:00:00Z", 501), ("HOLDUNTIL=1970-02-30T00:00:00Z", 501), ("HOLDUNTIL=tomorrow", 501),
+    ("HOLDFOR=5 HOLDUNTIL=1970-01-01T00:10:00Z", 501), ("MT-PRIORITY=-9", 250), ("MT-PRIORITY=9", 250),
+    ("MT-PRIORITY=10", 501), ("MT-PRIORITY=+1", 501), ("MT-PRIORITY=-0", 501), ("XYZZY=1", 555), ("TRANSID=<1@x>", 555),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "code"), PARAMETERS)
+def test_parameters_of_mail(words: str, code: int) -> None:
+    site = opened(
+        secure=True, extensions=frozenset(EXTENSIONS), hold_interval=86_400, by_minimum=60, mechanisms=("PLAIN",)
+    )
+    say(site, "EHLO c.example")
+    assert say(site, f"MAIL FROM:<a@example.com> {words}") == [code]
+    assert not site.engine.closed
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("NOTIFY=NEVER", 250), ("NOTIFY=success,delay,failure", 250), ("NOTIFY=NEVER,SUCCESS", 501), ("NOTIFY=", 501),
+        ("NOTIFY=SUCCESS,SUCCESS", 501), ("ORCPT=rfc822;b+40example.org", 250), ("ORCPT=b+40example.org", 501),
+        ("ORCPT=utf-8;gr\\x{FC}n@example.org", 250), ("ORCPT=utf-8;\\x{D800}@example.org", 501),
+        ("ORCPT=rfc822;" + "x" * 501, 501), ("SIZE=1", 555),
+    ],
+)  # fmt: skip
+def test_parameters_of_rcpt(words: str, code: int) -> None:
+    site = opened(extensions=frozenset(EXTENSIONS))
+    say(site, "EHLO c.example", "MAIL FROM:<a@example.com>")
+    assert say(site, f"RCPT TO:<b@example.org> {words}") == [code]
+
+
+def test_requiretls_is_offered_under_tls_only() -> None:
+    site = opened(extensions=frozenset({"REQUIRETLS"}), starttls=True)
+    assert say(site, "EHLO c.example", "MAIL FROM:<a@example.com> REQUIRETLS") == [250, 555]
+    assert say(site, "STARTTLS") == [220]
+    site.engine.tls_started()
+    assert say(site, "EHLO c.example", "MAIL FROM:<a@example.com> REQUIRETLS") == [250, 250]
+
+
+def test_xclient_begins_anew() -> None:
+    engine = opened(extensions=frozenset({"XCLIENT"})).engine
+    engine.receive(b"EHLO proxy.example\r\n")
+    engine.next_event()
+    engine.reply(replies.OK)
+    assert b"250-XCLIENT NAME ADDR" in engine.take_output()
+    engine.receive(b"XCLIENT NAME=[UNAVAILABLE] ADDR=IPv6:2001:db8::1 LOGIN=a+40b\r\n")
+    assert engine.next_event() == Xclient({"NAME": None, "ADDR": "IPv6:2001:db8::1", "LOGIN": "a@b"})
+    engine.reply(replies.greeting("mx.example.org"))
+    assert engine.take_output().startswith(b"220 mx.example.org")
+    engine.receive(b"MAIL FROM:<a@example.com>\r\n")
+    assert engine.next_event() is None
+    assert engine.take_output().startswith(b"503")
+
+
+@pytest.mark.parametrize("args", ["", "NAME", "NAME=", "=x", "NAME=a+0D+0Ab", "NAME=x FOO"])
+def test_xclient_that_makes_no_sense(args: str) -> None:
+    site = opened(extensions=frozenset({"XCLIENT"}))
+    say(site, "EHLO c.example")
+    assert say(site, f"XCLIENT {args}".rstrip()) == [501]
+
+
+def test_lmtp_answers_for_each_recipient() -> None:
+    site = opened(lmtp=True, extensions=frozenset({"CHUNKING"}))
+    assert say(site, "EHLO c.example", "HELO c.example", "LHLO c.example") == [500, 500, 250]
+    assert say(site, "MAIL FROM:<a@example.com>", "RCPT TO:<nobody@example.org>", "DATA") == [250, 550, 503]
+    assert say(site, "RCPT TO:<b@example.org>", "RCPT TO:<c@example.org>", "DATA") == [250, 250, 354]
+    assert say(site, "Subject: x", "", "x", ".") == [250, 250]
+    again = ("MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>", "RCPT TO:<c@example.org>")
+    assert say(site, *again, "DATA") == [250, 250, 250, 354]
+    assert say(site, "bare\nend", ".") == [550, 550]
+    assert raw(site, "\r\n".join([*again, "BDAT 3", "a\r\nBDAT 0 LAST", ""]).encode()) == [250] * 6
+
+
+def test_the_session_may_answer_each_recipient_of_lmtp_apart() -> None:
+    engine = opened(lmtp=True).engine
+    for line in ("LHLO c", "MAIL FROM:<a@b.c>", "RCPT TO:<b@example.org>", "RCPT TO:<c@example.org>", "DATA"):
+        engine.receive(line.encode() + b"\r\n")
+        while engine.next_event() is not None:
+            engine.reply(replies.OK)
+    engine.take_output()
+    engine.receive(b"x\r\n.\r\n")
+    assert isinstance(engine.next_event(), Content)
+    engine.reply_each([replies.OK, replies.MAILBOX_FULL])
+    assert engine.take_output() == replies.OK.encode() + replies.MAILBOX_FULL.encode()

@@ -17,6 +17,7 @@ def test_transcript(path: Path, chunk: int) -> None:
     settings = dict(transcript.settings)
     messages = settings.pop("messages", None)
     settings["mechanisms"] = tuple(settings.get("mechanisms", ()))
+    settings["extensions"] = frozenset(settings.get("extensions", ()))
     site = SmtpSite(ServerOptions(hostname="mx.example.org", **settings))
     actions = {
         "greet": lambda: site.engine.greet(replies.greeting("mx.example.org")),

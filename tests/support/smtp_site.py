@@ -14,6 +14,7 @@ from posthouse.smtp.events import (
     Reset,
     StartTls,
     Vrfy,
+    Xclient,
 )
 from posthouse.smtp.params import MailParams
 from posthouse.smtp.replies import Reply
@@ -91,6 +92,8 @@ class SmtpSite:
                 engine.reply(replies.OK)
             case Vrfy():
                 engine.reply(replies.CANNOT_VRFY)
+            case Xclient():
+                engine.reply(replies.greeting("mx.example.org"))
             case _:
                 raise AssertionError(event)
 

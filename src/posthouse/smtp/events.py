@@ -3,6 +3,7 @@
 "reply" means `engine.reply(Reply)`: an accepted reply (below 400) lets the engine take the next state.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from posthouse.smtp.params import MailParams, RcptParams
@@ -11,7 +12,7 @@ from posthouse.wire.address import Address
 
 
 class Hello(NamedTuple):
-    """EHLO or HELO (`verb`) with the client's name; it ends a transaction under way (RFC 5321 section 4.1.4).
+    """EHLO, HELO or LHLO (`verb`) with the client's name; it ends a transaction under way (RFC 5321 section 4.1.4).
 
     reply: any accepted reply makes the engine send its greeting and capabilities in its place.
     """
@@ -64,9 +65,10 @@ class Rcpt(NamedTuple):
 
 
 class Content(NamedTuple):
-    """Mail data, dots undone, in pieces as they came; 354 has been sent before the first.
+    """Mail data in pieces as they came: by DATA with dots undone, or the octets of BDAT chunks.
 
-    The last is answered by reply, which ends the transaction; the others by `engine.proceed()`.
+    The last is answered by reply, which ends the transaction (or by `reply_each`, for LMTP); the others by
+    `engine.proceed()`.
     """
 
     data: bytes
@@ -87,9 +89,19 @@ class Reset(NamedTuple):
 
 
 class Vrfy(NamedTuple):
-    """VRFY with its argument. reply, normally CANNOT_VRFY."""
+    """VRFY with its argument, or EXPN, which asks for the members behind it. reply, normally CANNOT_VRFY."""
 
     text: str
+    expand: bool = False
 
 
-Event = Hello | StartTls | Auth | AuthResponse | Mail | Rcpt | Content | ContentAborted | Reset | Vrfy
+class Xclient(NamedTuple):
+    """XCLIENT: a proxy says for whom it speaks. Attributes by name in upper case, None where it does not know.
+
+    reply(greeting), and the connection begins anew; or a refusal.
+    """
+
+    attributes: Mapping[str, str | None]
+
+
+Event = Hello | StartTls | Auth | AuthResponse | Mail | Rcpt | Content | ContentAborted | Reset | Vrfy | Xclient

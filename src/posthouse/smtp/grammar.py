@@ -15,9 +15,12 @@ from binascii import Error as Base64Error
 # In a path, < and > may stand within quotes. Every repeat begins with another character than the one
 # before it, so matching is linear.
 _PATH = rb"<[^<>\"\x00-\x1f\x7f]*(?:\"(?:[^\"\\\x00-\x1f\x7f]|\\[ -~])*\"[^<>\"\x00-\x1f\x7f]*)*>"
-_ARGS = rb": *(?:(" + _PATH + rb")|([^<>\" \x00-\x1f\x7f]+))((?: +[!-~]+)*) *"
+_ARGS = rb": *(?:(" + _PATH + rb")|([^<>\" \x00-\x1f\x7f]+))((?: +[!-~\x80-\xff]+)*) *"
 mail_args = re.compile(rb"(?i:FROM)" + _ARGS).fullmatch
 rcpt_args = re.compile(rb"(?i:TO)" + _ARGS).fullmatch
+# bdat-cmd ::= "BDAT" SP chunk-size [ SP end-marker ] CR LF ; chunk-size ::= 1*DIGIT
+bdat_args = re.compile(rb" *([0-9]{1,20})( +(?i:LAST))? *").fullmatch
+xclient_attribute = re.compile(rb"([A-Za-z]{1,16})=([!-~]+)").fullmatch
 word = re.compile(rb"[!-~\x80-\xff]+").fullmatch
 control = re.compile(rb"[\x00-\x1f\x7f]").search
 

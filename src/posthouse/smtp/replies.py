@@ -74,10 +74,16 @@ AUTH_SUCCEEDED = Reply(235, "2.7.0", "Authentication succeeded")
 HELP = Reply(
     214,
     "2.0.0",
-    "Commands: EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP STARTTLS AUTH\n"
+    "Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY EXPN HELP STARTTLS AUTH\n"
     "The rules are in RFC 5321: https://www.rfc-editor.org/rfc/rfc5321",
 )
 CANNOT_VRFY = Reply(252, "2.5.2", "Addresses are not verified here; send the message and see")
+
+
+# ETRN: we deliver as soon as a server can be reached, whoever asks (RFC 1985 section 5.3)
+NO_ETRN = Reply(459, "4.7.1", "Mail for you is sent as soon as your server can be reached; nothing to ask for")
+VRFY_UNKNOWN = Reply(550, "5.1.1", "No such address here")
+CANNOT_EXPAND = Reply(252, "2.5.2", "Lists are not expanded here; send the message and see")
 
 
 # Lines and commands
@@ -100,6 +106,10 @@ SENDER_NEEDS_DOMAIN = Reply(553, "5.1.7", "The sender address needs a domain: <n
 RECIPIENT_NEEDS_DOMAIN = Reply(553, "5.1.3", "The recipient address needs a domain: <name@example.org>")
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "The address is not ASCII: SMTPUTF8 is needed")
 VRFY_SYNTAX = Reply(501, "5.5.4", "Say which address: VRFY name@example.org")
+BDAT_SYNTAX = Reply(501, "5.5.4", "Syntax: BDAT octets [LAST]; closing the connection, as the data cannot be told")
+XCLIENT_SYNTAX = Reply(501, "5.5.4", "Syntax: XCLIENT name=value ...; values are xtext")
+XCLIENT_DENIED = Reply(550, "5.7.0", "XCLIENT is not for you")
+ETRN_SYNTAX = Reply(501, "5.5.4", "Say for which domain: ETRN example.org")
 AUTH_SYNTAX = Reply(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
 
 
@@ -120,8 +130,25 @@ NESTED_MAIL = Reply(503, "5.5.1", "A message is under way: finish it or send RSE
 NEED_MAIL = Reply(503, "5.5.1", "MAIL comes first")
 NEED_RCPT = Reply(503, "5.5.1", "RCPT comes first")
 NO_VALID_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
+BDAT_UNDER_WAY = Reply(503, "5.5.1", "Chunks have come already: end the message with BDAT ... LAST")
+BINARY_NEEDS_BDAT = Reply(503, "5.5.1", "BODY=BINARYMIME goes with BDAT only (RFC 3030)")
 BAD_SEQUENCE = Reply(503, "5.5.1", "Bad sequence of commands")
 SERVICE_REFUSED = Reply(503, "5.5.1", "Service refused; only QUIT is possible")
+
+# What a message may not ask for
+
+ENCRYPTION_NEEDED = Reply(530, "5.7.0", "REQUIRETLS needs TLS here as well: issue STARTTLS first")
+REQUIRETLS_NOT_OFFERED = Reply(550, "5.7.30", "The message must go by TLS only: REQUIRETLS is not offered")
+DELIVERBY_NOT_OFFERED = Reply(550, "5.4.7", "The message has a time limit, and the server does not offer DELIVERBY")
+BINARY_NOT_OFFERED = Reply(554, "5.6.1", "The message is binary, and the server does not offer BINARYMIME")
+HOLD_TOO_LONG = Reply(501, "5.5.4", "The message would be held for longer than is possible here")
+HOLD_PAST = Reply(501, "5.5.4", "The time until which the message should be held is not in the future")
+
+
+def by_too_soon(minimum: int) -> Reply:
+    """BY with mode R asks for more than we promise (RFC 2852 section 4)."""
+    return Reply(501, "5.5.4", f"At least {minimum} seconds are needed to deliver")
+
 
 # TLS and AUTH
 
@@ -160,6 +187,11 @@ BARE_CONTENT = Reply(
 STORAGE_FULL = Reply(452, "4.3.1", "Not enough storage; try again later")
 LOCAL_ERROR = Reply(451, "4.3.0", "Something went wrong here; try again later")
 MAIL_LOOP = Reply(554, "5.4.6", "The message goes in circles: too many Received fields")
+
+
+def chunk_taken(octets: int) -> Reply:
+    """A BDAT that is not the last."""
+    return Reply(250, "2.0.0", f"{octets} octets received")
 
 
 def too_big(max_size: int) -> Reply:
