@@ -44,6 +44,7 @@ PREFIX = b"Received: by here\r\n"
 class To(NamedTuple):
     address: str
     destination: str
+    options: str = ""
 
 
 class Site:

@@ -17,6 +17,7 @@ LEASE = START + 10 * MINUTE
 class To(NamedTuple):
     address: str
     destination: str
+    options: str = ""
 
 
 def queue(tx: Tx, id_: int, *addresses: str, created: int = START, sender: str = "alice@here.test") -> None:

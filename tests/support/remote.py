@@ -107,7 +107,7 @@ class Remote:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         secure = self.implicit
-        sender, begun = "", False
+        sender, begun, chunks = "", False, b""
         recipients: list[str] = []
         if not (await self._say(writer, "connect", "220 remote.test ESMTP")).startswith("2"):
             return
@@ -141,6 +141,15 @@ class Remote:
                         await self._say(writer, "DATA", "503 5.5.1 no recipients")
                     elif (await self._say(writer, "DATA", "354 go ahead")).startswith("354"):
                         await self._content(reader, writer, Taken(sender, tuple(recipients), b"", secure))
+                case "BDAT":
+                    words = line.split()
+                    chunks += await reader.readexactly(int(words[1]))
+                    reply = await self._say(writer, "BDAT", "250 2.0.0 taken")
+                    if words[-1].upper() == "LAST":
+                        if reply.startswith("2"):
+                            self.taken.append(Taken(sender, tuple(recipients), chunks, secure))
+                            self._changed.set()
+                        chunks = b""
                 case "QUIT":
                     await self._say(writer, "QUIT", "221 2.0.0 bye")
                     return

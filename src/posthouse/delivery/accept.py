@@ -17,10 +17,11 @@ from posthouse.store.model import Digest, QueueChanged
 
 
 class Remote(NamedTuple):
-    """A recipient elsewhere."""
+    """A recipient that the queue brings the message to."""
 
     address: str
-    destination: str  # the domain to route by
+    destination: str  # the domain to route by; HERE for a held message to one of ours
+    options: str = ""  # store/envelope.py
 
 
 class Delivery(NamedTuple):
@@ -38,6 +39,9 @@ class Delivery(NamedTuple):
     at: int
     expires: int
     event: dict[str, Any]
+    options: str = ""  # for the queue (store/envelope.py)
+    priority: int = 0
+    due: int = 0  # the queue holds it until then
 
 
 def commit(tx: Tx, delivery: Delivery) -> None:
@@ -62,6 +66,9 @@ def commit(tx: Tx, delivery: Delivery) -> None:
                 size=len(d.received) + d.content.size,
                 created=d.at,
                 expires=d.expires,
+                priority=d.priority,
+                options=d.options,
+                due=d.due,
             ),
             d.remote,
         )

@@ -3,7 +3,7 @@
 Unknown local recipients are left out; when nobody is left, nothing is kept and the answer is None.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from posthouse.base import ids
@@ -36,7 +36,7 @@ class Injector:
         self._lifetime = int(lifetime_days * 86_400_000_000)
 
     async def prepare(
-        self, sender: str, recipients: list[str], message: bytes, event: dict[str, Any]
+        self, sender: str, recipients: list[str], message: bytes | AsyncIterator[bytes], event: dict[str, Any]
     ) -> accept.Delivery | None:
         """A delivery ready for `accept.commit`, or None if nobody can get it. Its file, if large, is on disk."""
         local: dict[int, None] = {}
@@ -54,7 +54,11 @@ class Injector:
         if not local and not remote:
             return None
         intake = Intake(self._database.files)
-        await self._database.work(intake.write, message)
+        if isinstance(message, bytes):
+            await self._database.work(intake.write, message)
+        else:
+            async for piece in message:
+                await self._database.work(intake.write, piece)
         content, digest, _ = await self._database.work(intake.finish)
         now = self._clock.now()
         number = self._ids.next(now)
@@ -76,7 +80,7 @@ class Injector:
         )
 
     async def keeper(
-        self, sender: str, recipients: list[str], message: bytes, event: dict[str, Any]
+        self, sender: str, recipients: list[str], message: bytes | AsyncIterator[bytes], event: dict[str, Any]
     ) -> Callable[[Tx], None] | None:
         """What keeps the message when it is run in a transaction, or None if nobody can get it."""
         delivery = await self.prepare(sender, recipients, message, event)

@@ -1,41 +1,85 @@
-"""The bounce: what the sender of a message hears when a recipient cannot be reached (RFC 3464).
+"""What the sender of a message hears about its recipients (RFC 3464): failures, and what was asked for (RFC 3461).
 
-It goes to the reverse-path from the null sender, so it can never cause another one; a message that itself came
-from the null sender causes none.
+Reports go to the reverse-path from the null sender, so they can never cause another one; a message that itself came
+from the null sender causes none. Without NOTIFY a sender hears of failures; with it, of what it names.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from posthouse.queue.results import Judged, Verdict
+from posthouse.queue.results import DELIVERED, FAILED, Judged
 from posthouse.reports.dsn import FailedRecipient, Original, report
-from posthouse.store.outbox import Message
+from posthouse.store.envelope import unpack_mail, unpack_rcpt
+from posthouse.store.outbox import HERE, Message
+
+MAX_RETURNED = 1024 * 1024  # octets of a message that go back whole; of a larger one the header does
 
 
-def bounce(
-    message: Message, header: bytes, failed: Sequence[Judged], hostname: str, now: int, unique: str
-) -> bytes | None:
-    """The bounce for recipients of one message, or None if nobody may be told. `header` is the message's,
-    `unique` makes the Message-ID."""
+class Notice(NamedTuple):
+    """A report to write: what happened, to whom."""
+
+    action: str  # "failed", "delayed", "delivered" or "relayed" (RFC 3464 section 2.3.3)
+    judged: tuple[Judged, ...]
+
+
+def notices(message: Message, judged: Sequence[Judged], late: bool = False) -> list[Notice]:
+    """The reports that an attempt makes due. `late`: the time by which the sender wanted delivery is over."""
     if not message.sender:
-        return None
+        return []
+    groups: dict[str, list[Judged]] = {}
+    for one in judged:
+        action = _action(one, late)
+        if action:
+            groups.setdefault(action, []).append(one)
+    return [Notice(action, tuple(group)) for action, group in groups.items()]
+
+
+def _action(one: Judged, late: bool) -> str:
+    notify = unpack_rcpt(one.claim.options).notify
+    state = one.verdict.state
+    if state == FAILED:
+        return "failed" if not notify or "FAILURE" in notify else ""
+    if state == DELIVERED:
+        # A server that offered DSN got NOTIFY and reports by itself.
+        if "SUCCESS" not in notify or one.verdict.dsn:
+            return ""
+        return "delivered" if one.claim.destination == HERE else "relayed"
+    # RFC 2852 section 4.1.4: mode N asks to hear of the delay, unless NOTIFY forbids it
+    return "delayed" if late and (not notify or "DELAY" in notify) else ""
+
+
+def returns_whole(message: Message, notice: Notice) -> bool:
+    """Whether the message goes back, and not its header alone (RFC 3461 section 4.3)."""
+    asked = unpack_mail(message.options).ret == "FULL"
+    return asked and notice.action == "failed" and message.size <= MAX_RETURNED
+
+
+def bounce(message: Message, original: bytes, notice: Notice, hostname: str, now: int, unique: str) -> bytes:
+    """The text of a report. `original` is the message's header, or the message; `unique` makes the Message-ID."""
+    params = unpack_mail(message.options)
     return report(
         to=message.sender,
         hostname=hostname,
         now=now,
         message_id=f"{unique}@{hostname}",
-        original=Original(header, message.created),
-        recipients=[_recipient(one.claim.address, one.verdict, now) for one in failed],
+        original=Original(original, message.created, params.envid, returns_whole(message, notice)),
+        recipients=[_recipient(one, notice.action, message, now) for one in notice.judged],
     )
 
 
-def _recipient(address: str, verdict: Verdict, now: int) -> FailedRecipient:
+def _recipient(one: Judged, action: str, message: Message, now: int) -> FailedRecipient:
     # RFC 3464 section 2.3.4: the status of a failure begins with 5, whatever the last reply was.
+    verdict = one.verdict
     said = " ".join(word for word in (str(verdict.code), verdict.status, verdict.text) if word)
+    family = {"failed": "5", "delayed": "4"}.get(action, "2")
     return FailedRecipient(
-        address=address,
-        status=verdict.status if verdict.status.startswith("5.") else "5.0.0",
+        address=one.claim.address,
+        status=verdict.status if verdict.status.startswith(f"{family}.") else f"{family}.0.0",
         diagnostic=said if verdict.remote else "",
-        remote_host=verdict.host,
+        remote_host=verdict.host if verdict.remote else "",
         why="" if verdict.remote else verdict.text,
+        action=action,
         last_attempt=now,
+        retry_until=message.expires if action == "delayed" else 0,
+        original=unpack_rcpt(one.claim.options).orcpt,
     )

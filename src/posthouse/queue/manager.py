@@ -25,17 +25,19 @@ from posthouse.base.settings import Settings
 from posthouse.net.dial import Dial, dial
 from posthouse.net.dns import Resolver
 from posthouse.queue import capture
-from posthouse.queue.bounce import bounce
+from posthouse.queue.bounce import Notice, bounce, notices, returns_whole
 from posthouse.queue.remote import ATTEMPT_LIMIT, Outgoing, Sender
 from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Judged, Report, Verdict, judge
 from posthouse.queue.routes import Credentials, Host, Router
 from posthouse.smtp.client import TIMEOUTS
+from posthouse.smtp.params import MailParams
 from posthouse.store import events, outbox
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
+from posthouse.store.envelope import pack_mail, unpack_mail, unpack_rcpt
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import QueueChanged
-from posthouse.store.outbox import Claim, Message
+from posthouse.store.outbox import HERE, Claim, Message
 
 SECOND = 1_000_000
 LEASE = 7200 * SECOND  # a claim holds so long; a job that would not end within it is given back untried
@@ -45,9 +47,10 @@ MAX_RECIPIENTS = 100  # in one transaction: what every server takes (RFC 5321 se
 PIECE = 256 * 1024
 LOOK_FOR_8BIT = 256 * 1024  # a larger message is taken to be 8-bit
 CAPTURED = "captured"  # the next hop of everything, where nothing leaves
+DELIVER_HERE = "here"  # the next hop of held messages to our own people
 
 Keep = Callable[[Tx], None]
-Prepare = Callable[[str, list[str], bytes, dict[str, Any]], Awaitable[Keep | None]]
+Prepare = Callable[[str, list[str], bytes | AsyncIterator[bytes], dict[str, Any]], Awaitable[Keep | None]]
 
 _LOG = {DELIVERED: "queue.delivered", DEFERRED: "queue.deferred", FAILED: "queue.bounced"}
 
@@ -205,7 +208,7 @@ class QueueManager:
         for claim in claims:
             self._untried.add(claim.id)
             self._held[claim.destination] += 1
-            hop = CAPTURED if self._settings.relay.capture else self._router.next_hop(claim.destination)
+            hop = self._next_hop(claim.destination)
             groups.setdefault((claim.message.id, hop), []).append(claim)
         for (_, hop), group in groups.items():
             jobs = self._pending.setdefault(hop, deque())
@@ -213,6 +216,11 @@ class QueueManager:
                 jobs.append(Job(hop, group[0].message, group[at : at + MAX_RECIPIENTS], until))
             self._make_ready(hop)
         self._dispatch()
+
+    def _next_hop(self, destination: str) -> str:
+        if destination == HERE:
+            return DELIVER_HERE
+        return CAPTURED if self._settings.relay.capture else self._router.next_hop(destination)
 
     def _make_ready(self, hop: str) -> None:
         if self._pending.get(hop) and self._active[hop] < self._most_each:
@@ -274,28 +282,29 @@ class QueueManager:
             await self._database.write(outbox.release, self._node, mine)
             self._untried.difference_update(mine)
             return
+        keep = None
         try:
-            report = await self._attempt(job)
+            report, keep = await self._attempt(job)
         except Exception as error:
             self._log.error("queue.failed", what="attempt", message=ids.to_text(job.message.id), error=repr(error))
             verdict = Verdict(DEFERRED, 451, "4.3.0", "Something went wrong on our side", "", False)
             report = Report({claim.address: verdict for claim in job.claims})
         # From here on nothing may stop it: the other server may have the message.
         self._untried.difference_update(mine)
-        record = asyncio.get_running_loop().create_task(self._record(job, report))
+        record = asyncio.get_running_loop().create_task(self._record(job, report, keep))
         self._records.add(record)
         record.add_done_callback(self._records.discard)
         await asyncio.shield(record)
 
-    async def _attempt(self, job: Job) -> Report:
+    async def _attempt(self, job: Job) -> tuple[Report, Keep | None]:
+        """Try; what is to be kept here is kept by the transaction that writes the outcome down."""
         message = job.message
         addresses = tuple(dict.fromkeys(claim.address for claim in job.claims))
         content = message.size - len(message.prefix)
         whole = await self._read(message, 0, content) if content <= LOOK_FOR_8BIT else None
         if job.next_hop == CAPTURED:
-            return await self._capture(
-                job, addresses, await self._read(message, 0, content) if whole is None else whole
-            )
+            everything = await self._read(message, 0, content) if whole is None else whole
+            return await self._capture(job, addresses, everything), None
 
         async def pieces() -> AsyncIterator[bytes]:
             yield message.prefix
@@ -305,9 +314,40 @@ class QueueManager:
             for at in range(0, content, PIECE):
                 yield await self._read(message, at, min(at + PIECE, content))
 
-        eight_bit = whole is None or not whole.isascii()
-        outgoing = Outgoing(message.sender, addresses, message.size, eight_bit, pieces)
-        return await self._sender.attempt(job.claims[0].destination, outgoing)
+        if job.next_hop == DELIVER_HERE:
+            return await self._deliver_here(message, addresses, pieces())
+        params = unpack_mail(message.options)
+        outgoing = Outgoing(
+            message.sender,
+            addresses,
+            message.size,
+            whole is None or not whole.isascii(),
+            pieces,
+            self._remaining(message, params),
+            {claim.address: unpack_rcpt(claim.options) for claim in job.claims if claim.options},
+            # Who said SMTPUTF8 may have needed it for an address alone.
+            params.smtputf8 and (whole is None or not whole.partition(b"\r\n\r\n")[0].isascii()),
+        )
+        return await self._sender.attempt(job.claims[0].destination, outgoing), None
+
+    def _remaining(self, message: Message, params: MailParams) -> MailParams:
+        """What the next server is asked for: of the time to deliver in, what is left (RFC 2852 section 4.2)."""
+        if params.by is None:
+            return params
+        left = params.by.seconds - (self._clock.now() - message.created) // SECOND
+        return params._replace(by=params.by._replace(seconds=left if params.by.mode == "N" else max(left, 1)))
+
+    async def _deliver_here(
+        self, message: Message, addresses: tuple[str, ...], pieces: AsyncIterator[bytes]
+    ) -> tuple[Report, Keep | None]:
+        """A held message to people of ours, whose time has come."""
+        event = {"released": ids.to_text(message.id)}
+        keep = await self._prepare(message.sender, list(addresses), pieces, event)
+        if keep is None:
+            verdict = Verdict(FAILED, 550, "5.1.1", "There is no such mailbox any more", "", False)
+        else:
+            verdict = Verdict(DELIVERED, 250, "2.0.0", "Delivered", "", False)
+        return Report(dict.fromkeys(addresses, verdict)), keep
 
     async def _read(self, message: Message, start: int, end: int) -> bytes:
         return await self._database.read(blobs.read, message.blob_id, start, end)
@@ -331,12 +371,12 @@ class QueueManager:
 
     # What came of it
 
-    async def _record(self, job: Job, report: Report) -> None:
+    async def _record(self, job: Job, report: Report, keep: Keep | None) -> None:
         """Write down what an attempt found out; again and again while the store cannot."""
         wait = 1.0
         while True:
             try:
-                await self._settle(job, report)
+                await self._settle(job, report, keep)
             except Exception as error:
                 name = ids.to_text(job.message.id)
                 self._log.error("queue.failed", what="recording", message=name, error=repr(error))
@@ -345,34 +385,48 @@ class QueueManager:
             else:
                 return
 
-    async def _settle(self, job: Job, report: Report) -> None:
+    async def _settle(self, job: Job, report: Report, here: Keep | None) -> None:
         now = self._clock.now()
         message = job.message
         judged = judge(message, job.claims, report, now, self._settings.queue.retry, self._chance.random())
-        failed = [one for one in judged if one.verdict.state == FAILED]
-        keep = await self._bounce(message, failed, now) if failed else None
+        late = self._is_late(message, now)
+        due = notices(message, judged, late)
+        keeps = [keep for notice in due if (keep := await self._notify(message, notice, now)) is not None]
+        if here is not None:
+            keeps.append(here)
         seq = self._ids.next(now)
 
         def write(tx: Tx) -> None:
             outbox.record(tx, self._node, [one.outcome for one in judged])
+            if late:
+                outbox.set_options(tx, message.id, pack_mail(unpack_mail(message.options)._replace(by=None)))
             events.add(tx, message.id, seq, "attempt", report.event(job.claims[0].destination))
-            if keep is not None:
+            for keep in keeps:
                 keep(tx)
 
         await self._database.write(write)
+        told = (
+            {one.claim.id for notice in due if notice.action == "failed" for one in notice.judged} if keeps else set()
+        )
         for one in judged:
-            self._tell(message, one, now, "queue.dropped" if one in failed and keep is None else "")
+            unheard = one.verdict.state == FAILED and one.claim.id not in told
+            self._tell(message, one, now, "queue.dropped" if unheard else "")
         if any(one.retry is not None and one.retry < self._resting_until for one in judged):
             self.wake()
 
-    async def _bounce(self, message: Message, failed: list[Judged], now: int) -> Keep | None:
+    @staticmethod
+    def _is_late(message: Message, now: int) -> bool:
+        """Whether the time is over by which the sender wanted delivery, or to hear of the delay. Told once."""
+        by = unpack_mail(message.options).by
+        return by is not None and by.mode == "N" and now >= message.created + by.seconds * SECOND
+
+    async def _notify(self, message: Message, notice: Notice, now: int) -> Keep | None:
+        """What brings a report to the sender."""
         size = message.size - len(message.prefix)
-        header = await self._read(message, 0, min(size, PIECE))
+        text = await self._read(message, 0, size if returns_whole(message, notice) else min(size, PIECE))
         unique = ids.to_text(self._ids.next(now)).lower()
-        text = bounce(message, header, failed, self._settings.hostname, now, unique)
-        if text is None:
-            return None
-        return await self._prepare("", [message.sender], text, {"bounce_of": ids.to_text(message.id)})
+        report = bounce(message, text, notice, self._settings.hostname, now, unique)
+        return await self._prepare("", [message.sender], report, {"bounce_of": ids.to_text(message.id)})
 
     def _tell(self, message: Message, one: Judged, now: int, event: str) -> None:
         verdict = one.verdict

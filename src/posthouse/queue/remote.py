@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from ssl import SSLContext
+from types import MappingProxyType
 from typing import NamedTuple
 
 from posthouse.base.errors import Temporary
@@ -22,6 +23,7 @@ from posthouse.queue.results import DEFERRED, FAILED, Report, Verdict
 from posthouse.queue.routes import Host, Router
 from posthouse.smtp import client as smtp
 from posthouse.smtp.client import TIMEOUTS, SmtpClient
+from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, MailParams, RcptParams
 from posthouse.smtp.replies import Reply
 
 CONNECT_PATIENCE = 30.0  # seconds for each address
@@ -36,6 +38,9 @@ class Outgoing(NamedTuple):
     size: int
     eight_bit: bool
     pieces: Callable[[], AsyncIterator[bytes]]
+    mail: MailParams = NO_MAIL_PARAMS
+    rcpt: Mapping[str, RcptParams] = MappingProxyType({})  # by recipient
+    utf8_header: bool = False
 
 
 class _Unheard(Exception):
@@ -118,6 +123,11 @@ class _Attempt:
 
     async def host(self, host: Host) -> None:
         """Try one host; once more without TLS if opportunistic TLS fails."""
+        if self._outgoing.mail.requiretls and host.tls not in ("starttls", "implicit"):
+            # RFC 8689 section 4.2.1: the name of the host must have come in a way that nobody could forge.
+            text = f"The message must go by TLS to a server whose name is certain; that of {host.name} is not"
+            self.unheard(Verdict(FAILED, 550, "5.7.30", text, host.name, False))
+            return
         addresses = await self._shared._router.addresses(host)
         if isinstance(addresses, Reply):
             self._transcript.append(f"! {addresses.text}")
@@ -192,7 +202,17 @@ class _Attempt:
 
     async def _send(self, client: SmtpClient, stream: Stream, host: Host) -> None:
         """The mail transaction, for the recipients that are left."""
-        client.send(self._outgoing.sender, self.left, size=self._outgoing.size, eight_bit=self._outgoing.eight_bit)
+        outgoing, left = self._outgoing, self.left
+        client.send(
+            outgoing.sender,
+            left,
+            size=outgoing.size,
+            eight_bit=outgoing.eight_bit,
+            smtputf8=outgoing.utf8_header,
+            mail=outgoing.mail,
+            rcpt=[outgoing.rcpt.get(recipient, NO_RCPT_PARAMS) for recipient in left],
+        )
+        dsn = client.offers("DSN")
         event = await next_event(client, stream)
         complete = False
         if isinstance(event, smtp.NeedContent):
@@ -202,7 +222,7 @@ class _Attempt:
             raise _Unheard(_ours("4.5.0", f"The conversation with {host.name} broke off", host))
         lost: Verdict | None = None
         for result in event.results:
-            verdict = Verdict.of(result.reply, host.name, remote=result.remote)
+            verdict = Verdict.of(result.reply, host.name, remote=result.remote, dsn=dsn)
             # Without an answer from the server, and without the end of the content, it has not got the message.
             if client.closed and not result.remote and verdict.state == DEFERRED and not complete:
                 lost = verdict

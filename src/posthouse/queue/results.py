@@ -20,12 +20,13 @@ class Verdict(NamedTuple):
     text: str
     host: str
     remote: bool  # the other server said it
+    dsn: bool = False  # and was told to report by itself
 
     @classmethod
-    def of(cls, reply: Reply, host: str = "", *, remote: bool = False) -> "Verdict":
+    def of(cls, reply: Reply, host: str = "", *, remote: bool = False, dsn: bool = False) -> "Verdict":
         """The verdict that a reply means."""
         state = DELIVERED if reply.code < 300 else FAILED if reply.code >= 500 else DEFERRED
-        return cls(state, reply.code, reply.status, reply.text, host, remote)
+        return cls(state, reply.code, reply.status, reply.text, host, remote, dsn)
 
 
 class Report(NamedTuple):

@@ -39,9 +39,10 @@ class FailedRecipient(NamedTuple):
 class Original(NamedTuple):
     """The message that the report is about."""
 
-    header: bytes  # its header, as it is; with the body behind it no harm is done: it is cut off
+    header: bytes  # its header, as it is; a body behind it is cut off, unless all of it is to go back
     arrived: int = 0  # microseconds; 0: not said
     envid: str = ""
+    full: bool = False  # RET=FULL: the whole message is in `header` and goes back
 
 
 def report(
@@ -65,7 +66,7 @@ def report(
             "text/plain; charset=utf-8", _text(hostname, now, message_id, subject, recipients, original, action)
         ),
         compose.part("message/delivery-status", _status_fields(hostname, original, recipients)),
-        compose.part("text/rfc822-headers", head),
+        _returned(original, head),
     ]
     fields = [("Auto-Submitted", "auto-replied")]  # RFC 3834 section 5
     if replied := header.find(head, b"Message-ID"):
@@ -80,6 +81,15 @@ def report(
         message_id=message_id,
         fields=fields,
     )
+
+
+def _returned(original: Original, head: bytes) -> bytes:
+    """The message, or its header alone (RFC 3461 section 6.1; a header that is not ASCII: RFC 6533 section 4)."""
+    if original.full:
+        return compose.part(
+            "message/rfc822" if head.isascii() else "message/global", _bare.sub(b"\r\n", original.header)
+        )
+    return compose.part("text/rfc822-headers", head)
 
 
 _SUBJECTS = {
@@ -123,7 +133,7 @@ def _text(
     for recipient in recipients:
         lines += ["", f"<{_readable(recipient.address)}>", *_about(recipient)]
     lines += ["", *_wrap([f"If you ask your postmaster for help, say this: {message_id}, {trace.date_time(now)}."])]
-    lines += ["The header of your message is attached."]
+    lines += ["Your message is attached." if original.full else "The header of your message is attached."]
     return "\r\n".join([*lines, ""]).encode("utf-8", "replace")
 
 
@@ -134,6 +144,10 @@ def _about(recipient: FailedRecipient) -> list[str]:
         lines += _wrap([what, _readable(recipient.why)], "    ")
         if recipient.action == "failed":
             lines += _wrap([f"What to do: {cure}"], "    ")
+    elif recipient.action == "delivered":
+        lines += _wrap(["Delivered into the mailbox."], "    ")
+    elif recipient.action == "expanded":
+        lines += _wrap(["Passed on to the members of this list, who are not reported one by one."], "    ")
     elif recipient.action == "relayed":
         lines += _wrap(["Passed on to a server that does not report back."], "    ")
     if recipient.diagnostic:
@@ -210,6 +224,7 @@ _MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "7.4": ("No secure connection to the other server was possible, and one is required.", _POSTMASTER),
     "7.5": ("No secure connection to the other server was possible, and one is required.", _POSTMASTER),
+    "7.30": ("The message asked for TLS all the way, and the next server does not promise it.", _POSTMASTER),
     "7.23": ("The other server found that we may not send for this domain (SPF).", _POSTMASTER),
     "7.25": ("The other server wants a name for our address (reverse DNS).", _POSTMASTER),
     "7.26": ("The other server found the message not authentic (SPF, DKIM, DMARC).", _POSTMASTER),

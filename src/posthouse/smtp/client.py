@@ -15,13 +15,43 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from posthouse.smtp.client_events import (
+    Authenticated,
+    AuthRefused,
+    Closed,
+    Event,
+    Failed,
+    NeedContent,
+    Ready,
+    Result,
+    Sent,
+    StartTls,
+    TlsRefused,
+)
 from posthouse.smtp.grammar import from_base64
+from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, MailParams, RcptParams, write_mail, write_rcpt
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.reply_reader import BadReply, ReplyReader
 from posthouse.wire import sasl
 from posthouse.wire.address import Address, parse_path
 from posthouse.wire.buffer import ReceiveBuffer
 from posthouse.wire.dots import DotEncoder
+
+__all__ = [
+    "TIMEOUTS",
+    "AuthRefused",
+    "Authenticated",
+    "Closed",
+    "Event",
+    "Failed",
+    "NeedContent",
+    "Ready",
+    "Result",
+    "Sent",
+    "SmtpClient",
+    "StartTls",
+    "TlsRefused",
+]
 
 # Seconds to wait for the reply to each command (RFC 5321 section 4.5.3.2); "content" is for each piece
 # to be taken, "end" for the reply after it. What the RFC leaves open is ours.
@@ -34,6 +64,7 @@ TIMEOUTS: Mapping[str, float] = {
     "MAIL": 300.0,
     "RCPT": 300.0,
     "DATA": 120.0,
+    "BDAT": 600.0,
     "content": 180.0,
     "end": 600.0,
     "RSET": 120.0,
@@ -49,75 +80,8 @@ BAD_ADDRESS = Reply(553, "5.1.3", "This is not an address that SMTP can carry")
 UTF8_NOT_OFFERED = Reply(553, "5.6.7", "The address is not ASCII and the server does not offer SMTPUTF8")
 NO_MECHANISM = Reply(504, "5.7.4", "The server offers no authentication mechanism that we know")
 AUTH_NEEDS_TLS = Reply(538, "5.7.11", "Not sending the password without TLS")
+BINARY_NOT_OFFERED = Reply(554, "5.6.1", "The message is binary: BINARYMIME and CHUNKING are not offered")
 TLS_NOT_OFFERED = Reply(502, "5.7.4", "The server does not offer STARTTLS")
-
-
-class Ready(NamedTuple):
-    """Greeted; nothing under way. Next: start_tls, authenticate, send, quit."""
-
-    extensions: Mapping[str, str]  # "SIZE": "52428800"; empty after HELO
-
-
-class StartTls(NamedTuple):
-    """The server waits for the handshake. Next: `tls_started()` once it is done."""
-
-
-class TlsRefused(NamedTuple):
-    """No TLS; the connection is as it was. Next: as after Ready."""
-
-    reply: Reply
-
-
-class Authenticated(NamedTuple):
-    """Next: send, quit."""
-
-    reply: Reply
-
-
-class AuthRefused(NamedTuple):
-    """Next: as after Ready."""
-
-    reply: Reply
-    remote: bool
-
-
-class NeedContent(NamedTuple):
-    """Send the message: `content(chunk)` as often as needed, `end_content()`; `abort()` if it breaks off."""
-
-
-class Result(NamedTuple):
-    """What became of one recipient."""
-
-    recipient: str
-    reply: Reply
-    command: str  # what it answers: "RCPT", "end" (of the content), ... or "" for a lost connection
-    remote: bool  # whether the server said it; if not, it is ours
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the server took the message for this recipient."""
-        return self.reply.code < 300
-
-
-class Sent(NamedTuple):
-    """The transaction is over: one result for each recipient, in their order. Next: send, quit, unless closed."""
-
-    results: tuple[Result, ...]
-
-
-class Failed(NamedTuple):
-    """The connection is of no more use, and no transaction was under way. `closed` is set."""
-
-    reply: Reply
-    command: str
-    remote: bool
-
-
-class Closed(NamedTuple):
-    """QUIT is done."""
-
-
-Event = Ready | StartTls | TlsRefused | Authenticated | AuthRefused | NeedContent | Sent | Failed | Closed
 
 
 class _Command(NamedTuple):
@@ -169,6 +133,8 @@ class SmtpClient:
         self._transaction: _Transaction | None = None
         self._encoder: DotEncoder | None = None  # content is under way
         self._octets = 0
+        self._chunks = False  # content goes by BDAT
+        self._binary = False
         self._mail_open = False  # the server may hold a transaction that was not finished
         self._mechanism: sasl.ClientMechanism | None = None
         self.secure = secure
@@ -284,26 +250,35 @@ class SmtpClient:
         size: int | None = None,
         eight_bit: bool = False,
         smtputf8: bool = False,
+        mail: MailParams = NO_MAIL_PARAMS,
+        rcpt: Sequence[RcptParams] = (),
+        chunks: bool = False,
     ) -> None:
-        """Send a message to `recipients`. `smtputf8`: its header needs it; addresses speak for themselves.
+        """Send a message to `recipients`. `smtputf8`: its header needs it; addresses speak for themselves. `mail`
+        and `rcpt` (one for each recipient) are what else is asked; `chunks`: by BDAT where that is offered.
 
         Events: NeedContent and Sent, or Sent alone. Content with 8-bit octets goes to a server without
-        8BITMIME as it is, which is what everybody does and what works.
+        8BITMIME as it is, which is what everybody does and what works; binary content and what must not
+        be lost on the way (REQUIRETLS, DELIVERBY) never goes to a server that does not offer it.
         """
         self._idle()
         self._transaction = transaction = _Transaction(tuple(recipients))
         reverse_path = _path(sender)
-        if reverse_path is None or not recipients:
-            transaction.decide_rest(BAD_ADDRESS, "MAIL", False)
-            return self._finish()
-        limit = self.extensions.get("SIZE", "")
-        if size is not None and limit.isdecimal() and 0 < int(limit[:20]) < size:
-            text = f"The message has {size} octets; the server takes {limit} at most"
-            transaction.decide_rest(Reply(552, "5.3.4", text), "MAIL", False)
-            return self._finish()
         utf8 = self.offers("SMTPUTF8")
-        if (smtputf8 or not reverse_path.is_ascii) and not utf8:
-            transaction.decide_rest(UTF8_NOT_OFFERED, "MAIL", False)
+        binary = mail.body == "BINARYMIME"
+        asked = write_mail(mail, self.extensions)
+        refusal = asked.refusal
+        limit = self.extensions.get("SIZE", "")
+        if reverse_path is None or not recipients:
+            refusal = BAD_ADDRESS
+        elif size is not None and limit.isdecimal() and 0 < int(limit[:20]) < size:
+            refusal = Reply(552, "5.3.4", f"The message has {size} octets; the server takes {limit} at most")
+        elif (smtputf8 or not reverse_path.is_ascii) and not utf8:
+            refusal = UTF8_NOT_OFFERED
+        elif binary and not (self.offers("BINARYMIME") and self.offers("CHUNKING")):
+            refusal = BINARY_NOT_OFFERED
+        if refusal is not None or reverse_path is None:
+            transaction.decide_rest(refusal or BAD_ADDRESS, "MAIL", False)
             return self._finish()
         commands = []
         for index, recipient in enumerate(recipients):
@@ -314,38 +289,50 @@ class SmtpClient:
                 transaction.decide(index, UTF8_NOT_OFFERED, "RCPT", False)
             else:
                 smtputf8 = smtputf8 or not path.is_ascii
-                commands.append(_Command("RCPT", f"RCPT TO:<{path}>", index))
+                words = write_rcpt(rcpt[index] if rcpt else NO_RCPT_PARAMS, self.extensions)
+                commands.append(_Command("RCPT", f"RCPT TO:<{path}>{words.text}", index))
         if not commands:
             return self._finish()
-        mail = f"MAIL FROM:<{reverse_path}>"
+        line = f"MAIL FROM:<{reverse_path}>"
         if size is not None and self.offers("SIZE"):
-            mail += f" SIZE={size}"
-        if eight_bit and self.offers("8BITMIME"):
-            mail += " BODY=8BITMIME"
+            line += f" SIZE={size}"
+        if binary:
+            line += " BODY=BINARYMIME"
+        elif eight_bit and self.offers("8BITMIME"):
+            line += " BODY=8BITMIME"
         if smtputf8 or not reverse_path.is_ascii:
-            mail += " SMTPUTF8"
+            line += " SMTPUTF8"
         if self._mail_open:
             self._mail_open = False
             self._todo.append(_Command("RSET", "RSET"))
-        self._todo.append(_Command("MAIL", mail))
+        self._todo.append(_Command("MAIL", line + asked.text))
         self._todo.extend(commands)
-        self._todo.append(_Command("DATA", "DATA"))
+        self._chunks = binary or (chunks and self.offers("CHUNKING"))
+        self._binary = binary
+        if not self._chunks:
+            self._todo.append(_Command("DATA", "DATA"))
         return self._proceed()
 
     def content(self, chunk: bytes) -> None:
-        """A piece of the message: dots are added, a bare CR or LF becomes CRLF."""
+        """A piece of the message: dots are added, a bare CR or LF becomes CRLF (in binary content nothing changes)."""
         if self._encoder is not None:
-            encoded = self._encoder.encode(chunk)
+            encoded = chunk if self._binary else self._encoder.encode(chunk)
             self._octets += len(encoded)
+            if self._chunks and encoded:
+                self._output.append(b"BDAT %d\r\n" % len(encoded))
+                self._expected.append(_Command("BDAT", ""))
             self._output.append(encoded)
 
     def end_content(self) -> None:
         """The message is complete. Event: Sent."""
         if self._encoder is not None:
-            end = self._encoder.finish()
+            end = b"" if self._binary else self._encoder.finish()
+            self._octets += len(end)
+            if self._chunks:
+                self._output.append(b"BDAT %d LAST\r\n" % len(end))
             self._output.append(end)
             self._encoder = None
-            self._note("C:", f"({self._octets + len(end)} octets of content)")
+            self._note("C:", f"({self._octets} octets of content{', in chunks' * self._chunks})")
             self._expected.append(_Command("end", ""))
 
     def abort(self, why: str = "The message could not be read to its end") -> None:
@@ -392,7 +379,7 @@ class SmtpClient:
     # Replies
 
     def _take(self, reply: Reply) -> None:
-        if self._encoder is not None or not self._expected:
+        if (self._encoder is not None and not self._chunks) or not self._expected:
             # A reply out of turn, or in the midst of the content: only a goodbye makes sense there.
             self._fail(reply if reply.code >= 400 else OUT_OF_STEP, remote=reply.code >= 400)
             return
@@ -474,9 +461,7 @@ class SmtpClient:
         assert transaction is not None
         if reply.code == 354:
             if transaction.refusal is None and transaction.accepted:
-                self._encoder = DotEncoder()
-                self._octets = 0
-                self._events.append(NeedContent())
+                self._need_content()
             else:
                 # Pipelined, and nobody is left to get it (RFC 2920 section 3.1): an empty message, which
                 # a server without recipients refuses.
@@ -486,6 +471,19 @@ class SmtpClient:
             return
         transaction.decide_rest(_refusal(reply), command.name, reply.code >= 400)
         self._finish()
+
+    def _need_content(self) -> None:
+        self._encoder = DotEncoder(dots=not self._chunks)
+        self._octets = 0
+        self._events.append(NeedContent())
+
+    def _take_bdat(self, reply: Reply, _command: _Command) -> None:
+        # RFC 3030 section 2: after a refusal the server refuses what follows, too; the first says why.
+        transaction = self._transaction
+        assert transaction is not None
+        if reply.code // 100 != 2 and transaction.refusal is None:
+            transaction.refusal = _refusal(reply)
+            transaction.decide_rest(transaction.refusal, "BDAT", reply.code >= 400)
 
     def _take_end(self, reply: Reply, command: _Command) -> None:
         transaction = self._transaction
@@ -501,7 +499,12 @@ class SmtpClient:
 
     def _go_on(self) -> None:
         self._proceed()
-        if not self._expected:
+        if self._expected:
+            return
+        transaction = self._transaction
+        if self._chunks and transaction is not None and transaction.accepted and transaction.refusal is None:
+            self._need_content()
+        else:
             self._finish()
 
     def _finish(self) -> None:
@@ -534,6 +537,7 @@ _TAKERS = {
     "MAIL": SmtpClient._take_mail,
     "RCPT": SmtpClient._take_rcpt,
     "DATA": SmtpClient._take_data,
+    "BDAT": SmtpClient._take_bdat,
     "end": SmtpClient._take_end,
     "QUIT": SmtpClient._take_quit,
 }

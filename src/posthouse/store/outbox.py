@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from posthouse.store.database import Tx
 
+HERE = ""  # the destination of a recipient of ours whose message is held for later
 _SLICE = 500  # parameters in one IN (…)
 
 
@@ -28,7 +29,9 @@ class NewMessage(NamedTuple):
     size: int  # of prefix + blob
     created: int
     expires: int
-    priority: int = 0
+    priority: int = 0  # MT-PRIORITY, -9 to 9
+    options: str = ""  # store/envelope.py
+    due: int = 0  # not before this time; 0: at once
 
 
 class NewRecipient(Protocol):
@@ -39,6 +42,9 @@ class NewRecipient(Protocol):
 
     @property
     def destination(self) -> str: ...
+
+    @property
+    def options(self) -> str: ...
 
 
 class Message(NamedTuple):
@@ -53,6 +59,7 @@ class Message(NamedTuple):
     created: int
     expires: int
     priority: int
+    options: str
 
 
 class Claim(NamedTuple):
@@ -62,6 +69,7 @@ class Claim(NamedTuple):
     address: str
     destination: str
     attempts: int  # before this one
+    options: str
     message: Message
 
 
@@ -102,22 +110,30 @@ class Counts(NamedTuple):
     held: int
 
 
-_MESSAGE = "id, sender, account_id, blob_id, prefix, size, created, expires, priority"
+_MESSAGE = "id, sender, account_id, blob_id, prefix, size, created, expires, priority, options"
 _RECIPIENT = (
     "id, queue_id, address, destination, state, attempts, next_attempt, last_code, last_status, last_text, last_host"
 )
 
 
 def add(tx: Tx, message: NewMessage, recipients: Iterable[NewRecipient]) -> None:
-    """Queue a message; its recipients are due at once."""
+    """Queue a message; its recipients are due at once, or when it may be let go."""
     tx.run(
-        f"INSERT INTO queue ({_MESSAGE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        *message,
+        f"INSERT INTO queue ({_MESSAGE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        *message[:10],
     )
+    due = message.due or message.created - _ahead(message.priority)
     tx.many(
-        "INSERT INTO recipient (queue_id, address, destination, state, next_attempt) VALUES (?, ?, ?, 'due', ?)",
-        [(message.id, r.address, r.destination, message.created) for r in recipients],
+        "INSERT INTO recipient (queue_id, address, destination, state, next_attempt, options) "
+        "VALUES (?, ?, ?, 'due', ?, ?)",
+        [(message.id, r.address, r.destination, due, r.options) for r in recipients],
     )
+
+
+def _ahead(priority: int) -> int:
+    """How much earlier than it came a message counts as due, in microseconds. The queue takes what has waited
+    longest: urgent messages overtake those of the last minutes, patient ones let a few seconds of others pass."""
+    return priority * (600_000_000 if priority > 0 else 1_000_000)
 
 
 def claim(tx: Tx, node: str, now: int, until: int, most: int, busy: Collection[str] = (), each: int = 0) -> list[Claim]:
@@ -130,7 +146,7 @@ def claim(tx: Tx, node: str, now: int, until: int, most: int, busy: Collection[s
         "UPDATE recipient SET state = 'claimed', claimed_until = ?, claimed_by = ? WHERE id IN "  # noqa: S608
         "(SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY destination ORDER BY next_attempt, id) "
         f"AS place FROM ({_due(busy)})) WHERE place <= ?) "
-        "RETURNING id, queue_id, address, destination, attempts, next_attempt",
+        "RETURNING id, queue_id, address, destination, attempts, next_attempt, options",
         until,
         node,
         now,
@@ -141,8 +157,8 @@ def claim(tx: Tx, node: str, now: int, until: int, most: int, busy: Collection[s
     messages = _messages(tx, {row[1] for row in rows})
     rows.sort(key=lambda row: (row[5], row[0]))
     return [
-        Claim(id_, address, destination, attempts, messages[queue_id])
-        for id_, queue_id, address, destination, attempts, _ in rows
+        Claim(id_, address, destination, attempts, options, messages[queue_id])
+        for id_, queue_id, address, destination, attempts, _, options in rows
     ]
 
 
@@ -229,6 +245,11 @@ def record(tx: Tx, node: str, outcomes: Iterable[Outcome]) -> None:
         )
     if finished:
         _remove(tx, finished)
+
+
+def set_options(tx: Tx, queue_id: int, options: str) -> None:
+    """Replace what is known of a message's envelope."""
+    tx.run("UPDATE queue SET options = ? WHERE id = ?", options, queue_id)
 
 
 def _remove(tx: Tx, ids: Sequence[tuple[int]]) -> None:

@@ -63,11 +63,12 @@ class DotDecoder:
 
 
 class DotEncoder:
-    """Apply dot transparency; bare CR and bare LF become CRLF."""
+    """Apply dot transparency; bare CR and bare LF become CRLF. Without `dots` that is all, and no end is marked."""
 
-    __slots__ = ("_cr", "_line_start")
+    __slots__ = ("_cr", "_dots", "_line_start")
 
-    def __init__(self) -> None:
+    def __init__(self, dots: bool = True) -> None:
+        self._dots = dots
         self._line_start = True
         self._cr = False  # the last chunk ended with a CR: its LF may come with the next
 
@@ -83,8 +84,8 @@ class DotEncoder:
             return b""
         if has_bare(chunk):
             chunk = _any_line_end.sub(b"\r\n", chunk)
-        encoded = chunk.replace(b"\r\n.", b"\r\n..")
-        if self._line_start and encoded.startswith(b"."):
+        encoded = chunk.replace(b"\r\n.", b"\r\n..") if self._dots else chunk
+        if self._dots and self._line_start and encoded.startswith(b"."):
             encoded = b"." + encoded
         self._line_start = encoded.endswith(b"\n")
         return encoded
@@ -93,7 +94,7 @@ class DotEncoder:
         """The end of the data: completes an unfinished last line first."""
         unfinished = self._cr or not self._line_start
         self._cr, self._line_start = False, True
-        return b"\r\n.\r\n" if unfinished else b".\r\n"
+        return b"\r\n" * unfinished + b".\r\n" * self._dots
 
 
 def dot_encode(data: bytes) -> bytes:
