@@ -27,7 +27,7 @@ from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
 from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver, zone_of_text
 from posthouse.net.listener import Admission, Listener
-from posthouse.net.tls import ServerTls
+from posthouse.net.tls import Pair, ServerTls
 from posthouse.queue.manager import QueueManager
 from posthouse.servers.admin import AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
@@ -124,7 +124,7 @@ class App:
             secure = listen.implicit_tls
             plaintext = listen.allow_plaintext_auth
             service: SmtpService | ImapService | Pop3Service
-            if listen.service in ("smtp", "submission", "submissions"):
+            if listen.service in ("smtp", "submission", "submissions", "lmtp"):
                 service = SmtpService(
                     *common,
                     directory,
@@ -164,10 +164,28 @@ class App:
     def _server_tls(self) -> ServerTls:
         tls = self.settings.tls
         if tls.certificate is not None and tls.key is not None:
-            return ServerTls(
-                tls.certificate, tls.key, report=lambda text: self.log.error("server.failed", what="TLS", error=text)
-            )
-        return ServerTls.self_made(self.settings.data / "tls", self.settings.hostname)
+            return ServerTls(tls.certificate, tls.key, report=self._tls_failed, others=self._named())
+        return ServerTls.self_made(self.settings.data / "tls", self.settings.hostname, self._named())
+
+    def _tls_of(self, listen: Listen, usual: ServerTls) -> ServerTls:
+        """A port may have a certificate, a profile or a CA for clients of its own."""
+        own = listen.certificate is not None or listen.tls_profile != "modern" or listen.client_ca is not None
+        if not own:
+            return usual
+        return ServerTls(
+            listen.certificate or usual.certificate,
+            listen.key or usual.key,
+            report=self._tls_failed,
+            others={} if listen.certificate is not None else self._named(),
+            profile=listen.tls_profile,
+            client_ca=listen.client_ca,
+        )
+
+    def _named(self) -> dict[str, Pair]:
+        return {name: Pair(one.certificate, one.key) for one in self.settings.tls.named for name in one.names}
+
+    def _tls_failed(self, text: str) -> None:
+        self.log.error("server.failed", what="TLS", error=text)
 
     async def _listen(
         self, listen: Listen, service: SmtpService | ImapService | Pop3Service, admission: Admission, tls: ServerTls
@@ -176,24 +194,21 @@ class App:
             service,
             service.refusal,
             admission,
-            tls.context,
+            self._tls_of(listen, tls).context,
             listen.implicit_tls,
             lambda message, error: self.log.error("server.failed", what=message, error=repr(error)),
+            proxies=self.settings.proxies if listen.proxy_protocol else (),
+            networks=listen.networks,
         )
-        address = "::" if listen.address == EVERY_ADDRESS else listen.address
+        self._listeners.append(listener)
+        where = str(listen.path) if listen.path is not None else f"{listen.address} port {listen.port}"
         try:
-            try:
-                port = await listener.open(address, listen.port)
-            except OSError:
-                if address != "::":
-                    raise
-                port = await listener.open("0.0.0.0", listen.port)  # noqa: S104 - asked for; no IPv6 here
+            port = await _open(listener, listen)
         except OSError as error:
             raise Permanent(
-                f"cannot listen on {listen.address} port {listen.port} for {listen.service}: {error.strerror}. "
+                f"cannot listen on {where} for {listen.service}: {error.strerror or error}. "
                 "Is another server running there? Ports below 1024 need root or CAP_NET_BIND_SERVICE."
             ) from error
-        self._listeners.append(listener)
         self.ports.setdefault(listen.service, port)
 
     def has_room(self) -> bool:
@@ -222,6 +237,19 @@ class App:
             except Exception as error:
                 self.log.error("server.failed", what="stopping", error=repr(error))
         self.log.info("server.stopped")
+
+
+async def _open(listener: Listener, listen: Listen) -> int:
+    if listen.path is not None:
+        await listener.open_path(listen.path)
+        return 0
+    address = "::" if listen.address == EVERY_ADDRESS else listen.address
+    try:
+        return await listener.open(address, listen.port)
+    except OSError:
+        if address != "::":
+            raise
+        return await listener.open("0.0.0.0", listen.port)  # noqa: S104 - asked for; no IPv6 here
 
 
 def _resolver(settings: Settings, clock: Clock) -> Resolver:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -192,8 +192,9 @@ _WANTED = {
 
 
 def _wanted(kind: str, location: tuple[int | str, ...]) -> str:
-    if kind.startswith("model") and location and location[0] == "listen":
-        return "each one as a table under [[listen]]"
+    path = tuple(str(part) for part in location if isinstance(part, str))
+    if kind.startswith("model") and title(path).startswith("[["):
+        return f"each one as a table under {title(path)}"
     if kind.startswith("model"):
         return f"it as a table: [{'.'.join(str(part) for part in location)}]"
     return _WANTED.get(kind.split("_")[0], "another value")
@@ -205,15 +206,8 @@ def sections(
     """Every table of the file, by path: () is the top, ("relay", "smarthost") is [relay.smarthost]."""
     yield path, model
     for name, field in model.model_fields.items():
-        for inner in _models(field.annotation):
+        for inner in _models_in(field.annotation):
             yield from sections(inner, (*path, name))
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
 
 
 def _suggest(location: tuple[int | str, ...]) -> str:
@@ -231,10 +225,27 @@ def _suggest(location: tuple[int | str, ...]) -> str:
     return f"Known here: {', '.join(here)}." if here else "Remove it."
 
 
+def title(path: tuple[str, ...]) -> str:
+    """The line that begins a table: [tls], or [[listen]] for one of several."""
+    model: Any = Settings
+    repeated = False
+    for name in path:
+        annotation = model.model_fields[name].annotation
+        repeated = get_origin(annotation) is tuple
+        (model, *_) = _models_in(annotation)
+    name = ".".join(path)
+    return f"[[{name}]]" if repeated else f"[{name}]"
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
 def _header(path: tuple[str, ...]) -> str:
-    if not path:
-        return "the first lines, before any [table]"
-    return "[[listen]]" if path == ("listen",) else f"[{'.'.join(path)}]"
+    return title(path) if path else "the first lines, before any [table]"
 
 
 def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> list[Problem]:
@@ -264,6 +275,8 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
     readable = all(problem.warning for problem in problems)
     if readable and (says := _wrong_with(settings)):
         add("tls.certificate", says, "Posthouse needs a valid certificate of `hostname` and its key.")
+    if any(listen.proxy_protocol for listen in settings.listen) and not settings.proxies:
+        add("proxies", "a port expects PROXY headers, and no proxy is named", "Name the addresses of your proxies.")
     for network in settings.relay.networks:
         if network.prefixlen == 0:
             add(
@@ -289,6 +302,15 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
         yield "tls.certificate", settings.tls.certificate, False
     if settings.tls.key is not None:
         yield "tls.key", settings.tls.key, True
+    for named in settings.tls.named:
+        yield "tls.named", named.certificate, False
+        yield "tls.named", named.key, True
+    for listen in settings.listen:
+        if listen.certificate is not None and listen.key is not None:
+            yield "listen", listen.certificate, False
+            yield "listen", listen.key, True
+        if listen.client_ca is not None:
+            yield "listen", listen.client_ca, False
     if settings.storage.key_file is not None:
         yield "storage.key_file", settings.storage.key_file, True
     if settings.relay.smarthost is not None and settings.relay.smarthost.password_file is not None:

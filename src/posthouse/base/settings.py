@@ -14,7 +14,7 @@ import re
 import socket
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -31,7 +31,7 @@ from posthouse.base.errors import Permanent
 from posthouse.base.networks import Network
 from posthouse.base.units import parse_size, parse_span
 
-Service = Literal["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"]
+Service = Literal["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]
 
 # The ports of RFC 8314 section 7 and of each protocol: what a service listens on unless told otherwise.
 STANDARD_PORTS: dict[Service, int] = {
@@ -43,6 +43,7 @@ STANDARD_PORTS: dict[Service, int] = {
     "pop3": 110,
     "pop3s": 995,
 }
+SERVICES: tuple[Service, ...] = get_args(Service)
 IMPLICIT_TLS: frozenset[Service] = frozenset({"submissions", "imaps", "pop3s"})
 
 EVERY_ADDRESS = "*"
@@ -95,12 +96,27 @@ class Section(BaseModel):
 class Listen(Section):
     """One port to serve. Without any [[listen]] every service is served on its standard port."""
 
-    service: Service = Field(description="What to serve: " + ", ".join(STANDARD_PORTS) + ".")
+    service: Service = Field(description="What to serve: " + ", ".join(SERVICES) + ".")
     address: str = Field(
         default=EVERY_ADDRESS,
         description='The IP address to listen on; "*" is every IPv4 and IPv6 address of this machine.',
     )
-    port: int = Field(ge=0, le=65535, description="The port; by default the service's standard port.")
+    port: int = Field(ge=0, le=65535, description="The port; by default the service's standard port (lmtp has none).")
+    path: FilePath | None = Field(default=None, description="A UNIX socket to listen on instead, without TLS.")
+    networks: Networks = Field(default=(), description="Only these may connect; default: everyone.")
+    proxy_protocol: bool = Field(
+        default=False, description="Every connection begins with a PROXY header (v1 or v2); see `proxies`."
+    )
+    require_tls: bool = Field(default=False, description="Take no login and no mail without TLS.")
+    tls_profile: Literal["modern", "legacy"] = Field(
+        default="modern",
+        description="modern is TLS 1.2 and 1.3; legacy allows TLS 1.0 as well, for old devices on a port of their own.",
+    )
+    certificate: FilePath | None = Field(default=None, description="Another certificate for this port: a PEM file.")
+    key: FilePath | None = Field(default=None, description="Its private key: a PEM file.")
+    client_ca: FilePath | None = Field(
+        default=None, description="PEM file of the CA whose client certificates log in (AUTH EXTERNAL)."
+    )
     allow_plaintext_auth: bool = Field(
         default=False,
         description="Take passwords on this port without TLS. Only for loopback and closed networks.",
@@ -109,9 +125,23 @@ class Listen(Section):
     @model_validator(mode="before")
     @classmethod
     def _standard_port(cls, values: object) -> object:
-        if isinstance(values, dict) and "port" not in values and values.get("service") in STANDARD_PORTS:
-            return values | {"port": STANDARD_PORTS[values["service"]]}
+        if isinstance(values, dict) and "port" not in values:
+            if "path" in values:
+                return values | {"port": 0}
+            if values.get("service") in STANDARD_PORTS:
+                return values | {"port": STANDARD_PORTS[values["service"]]}
         return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            missing = "key" if self.key is None else "certificate"
+            raise ValueError(f"certificate and key belong together; add `{missing}` or leave both out")
+        if self.path is not None and self.implicit_tls:
+            raise ValueError(f"{self.service} needs TLS, which a UNIX socket has not; write address and port")
+        if self.tls_profile == "legacy" and not self.networks:
+            raise ValueError("old TLS can be broken by others; name the `networks` of the devices that need it")
+        return self
 
     @field_validator("address")
     @classmethod
@@ -131,6 +161,16 @@ class Listen(Section):
         return self.service in IMPLICIT_TLS
 
 
+class NamedCertificate(Section):
+    """A certificate for clients that ask for these names (SNI)."""
+
+    names: tuple[str, ...] = Field(
+        min_length=1, description='Host names; "*.example.org" is every name just below example.org.'
+    )
+    certificate: FilePath = Field(description="PEM file with the certificate, then the chain of its CA.")
+    key: FilePath = Field(description="PEM file with the certificate's private key.")
+
+
 class Tls(Section):
     """The certificate. Without one a CA and a certificate are made in the data folder."""
 
@@ -138,6 +178,10 @@ class Tls(Section):
         default=None, description="PEM file with the certificate of `hostname`, then the chain of its CA."
     )
     key: FilePath | None = Field(default=None, description="PEM file with the certificate's private key.")
+
+    named: tuple[NamedCertificate, ...] = Field(
+        default=(), description="Certificates for other host names of this server, one [[tls.named]] each."
+    )
 
     @model_validator(mode="after")
     def _both(self) -> Self:
@@ -172,6 +216,26 @@ class Storage(Section):
         if self.key_file is not None and self.key_env is not None:
             raise ValueError("there is one encryption key; remove `key_file` or `key_env`")
         return self
+
+
+class Smtp(Section):
+    """What SMTP offers beyond the plain exchange of mail."""
+
+    verify: Literal["nobody", "users", "everyone"] = Field(
+        default="users", description="Who gets real answers to VRFY and EXPN; others hear 252."
+    )
+    hold: Span = Field(
+        default=7 * 86_400.0,
+        le=365 * 86_400,
+        description="Longest time a user may have a message held before it is sent (FUTURERELEASE); 0: not at all.",
+    )
+    deliver_by: Span = Field(
+        default=60.0, ge=1, description="Shortest time that may be asked for to deliver in (DELIVERBY)."
+    )
+    chunking: bool = Field(default=True, description="Offer CHUNKING and BINARYMIME.")
+    any_sender: bool = Field(
+        default=False, description="Let users send in the name of anybody, not only with addresses of their own."
+    )
 
 
 class Limits(Section):
@@ -359,6 +423,10 @@ class Settings(Section):
     storage: Storage = Field(default=Storage(), description="The database and the contents.")
     limits: Limits = Field(default=Limits(), description="What a client may use.")
     relay: Relay = Field(default=Relay(), description="Mail to other servers.")
+    smtp: Smtp = Field(default=Smtp(), description="What SMTP offers.")
+    proxies: Networks = Field(
+        default=(), description="Load balancers and proxies whose PROXY headers and XCLIENT commands are believed."
+    )
     dns: Dns = Field(default=Dns(), description="Where names are looked up.")
     log: Log = Field(default=Log(), description="The log.")
     queue: Queue = Field(default=Queue(), description="Mail that waits.")
@@ -368,6 +436,8 @@ class Settings(Section):
     def _distinct(cls, listen: tuple[Listen, ...]) -> tuple[Listen, ...]:
         seen: dict[tuple[str, int], Service] = {}
         for one in listen:
+            if one.path is not None:
+                continue
             other = seen.setdefault((one.address, one.port), one.service)
             if one.port and other is not one.service and other != one.service:
                 raise ValueError(f"port {one.port} is given to {other} and to {one.service}; change one")

@@ -25,6 +25,13 @@ FIRST = {"hostname": '"mail.example.org"', "data": '"/var/lib/posthouse"', "post
 SAMPLES = {
     "listen.service": '"submissions"',
     "listen.port": "465",
+    "listen.path": '"/run/posthouse/lmtp.sock"',
+    "listen.certificate": '"/etc/ssl/mail.example.org.pem"',
+    "listen.key": '"/etc/ssl/mail.example.org.key"',
+    "listen.client_ca": '"/etc/posthouse/clients-ca.pem"',
+    "tls.named.names": '["mail.example.net"]',
+    "tls.named.certificate": '"/etc/ssl/mail.example.net.pem"',
+    "tls.named.key": '"/etc/ssl/mail.example.net.key"',
     "tls.certificate": '"/etc/ssl/mail.example.org.pem"',
     "tls.key": '"/etc/ssl/mail.example.org.key"',
     "storage.key_file": '"/etc/posthouse/storage.key"',
@@ -103,8 +110,7 @@ def example_text() -> str:
     lines, rows = [HEAD], list(settings_of_the_file())
     for path, model in config.sections():
         if path:
-            title = "[[listen]]" if path == ("listen",) else f"[{'.'.join(path)}]"
-            lines.append(f"\n# {' '.join((model.__doc__ or '').split())}\n#{title}")
+            lines.append(f"\n# {' '.join((model.__doc__ or '').split())}\n#{config.title(path)}")
         for row in rows:
             key = tuple(row["key"].split("."))
             if key[:-1] != path:

@@ -17,6 +17,10 @@ import ssl
 from collections.abc import Awaitable
 from typing import Any, NamedTuple, Protocol, cast
 
+from posthouse.net.proxyproto import Peer
+from posthouse.net.tls import ServerContext
+
+LOCAL = "127.0.0.1"  # whoever comes by a UNIX socket is on this machine
 HELD_MAX = 64 * 1024  # bytes an engine may hold while an event waits for its answer
 WRITE_HIGH = 256 * 1024  # bytes in the transport from which on writers wait
 
@@ -120,6 +124,7 @@ class Connection(asyncio.Protocol):
         "_task",
         "_timeout",
         "_transport",
+        "counted",
         "deadline",
         "limit",
         "local",
@@ -127,7 +132,7 @@ class Connection(asyncio.Protocol):
         "tls",
     )
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, client: Peer | None = None) -> None:
         self._owner = owner
         self._loop = owner.loop
         self._session: Session | None = None
@@ -141,8 +146,9 @@ class Connection(asyncio.Protocol):
         self._timeout = 300.0
         self.deadline = 0.0
         self.limit = 0.0
-        self.peer: tuple[str, int] = ("", 0)
+        self.peer: tuple[str, int] = client or ("", 0)
         self.local: tuple[str, int] = ("", 0)
+        self.counted = ""  # the address that the listener counted, whatever a proxy says later
         self.tls: TlsInfo | None = None
 
     # For the session
@@ -205,6 +211,23 @@ class Connection(asyncio.Protocol):
         """The TLS connection, for channel binding and client certificates."""
         return cast(ssl.SSLObject | None, self._transport.get_extra_info("ssl_object"))
 
+    @property
+    def bindings(self) -> dict[str, bytes]:
+        """Channel bindings by type. Python's ssl cannot export keying material, so there is no tls-exporter."""
+        context = getattr(self.tls_object, "context", None)
+        end_point = context.end_point if isinstance(context, ServerContext) else b""
+        return {"tls-server-end-point": end_point} if end_point else {}
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The client's certificate (DER), if it showed one and the listener's CA made it."""
+        tls = self.tls_object
+        return tls.getpeercert(binary_form=True) if tls is not None else None
+
+    def speaks_for(self, ip: str, port: int = 0) -> None:
+        """A trusted proxy says who the client is."""
+        self.peer = (ip, port)
+
     def set_timeout(self, seconds: float) -> None:
         """From now on, close the connection when the peer brings no event for so long."""
         self._timeout = seconds
@@ -265,12 +288,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         local = transport.get_extra_info("sockname")
-        if isinstance(peer, tuple):
-            ip = peer[0].removeprefix("::ffff:")
-            self.peer = (ip, peer[1])
+        if not self.peer[0]:  # a proxy has not said who is behind it
+            self.peer = (peer[0].removeprefix("::ffff:"), peer[1]) if isinstance(peer, tuple) and peer else (LOCAL, 0)
         if isinstance(local, tuple):
             self.local = (local[0], local[1])
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self.counted = self.peer[0]
         self.deadline = self._loop.time() + self._timeout
         why = self._owner.admit(self)
         if why is not None:

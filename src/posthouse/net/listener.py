@@ -1,5 +1,6 @@
 """A listening socket and its connections: limits in all and per address, time-outs, drain.
 
+Sockets are TCP (IPv4, IPv6) or UNIX ones; behind a proxy the client's address comes by the PROXY protocol.
 It knows no protocol: `new_session` makes the session, `refusal` says in the words of the protocol why
 a connection is not wanted. One timer a listener looks for connections that are overdue.
 """
@@ -10,10 +11,13 @@ import socket
 import ssl
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from posthouse.base.networks import site
-from posthouse.net.connection import Connection, SessionFactory
+from posthouse.base.errors import ProtocolError
+from posthouse.base.networks import Network, site, trusted
+from posthouse.net.connection import LOCAL, Connection, SessionFactory
+from posthouse.net.proxyproto import Peer, source
 
 BACKLOG = 2048
 HANDSHAKE = 30.0  # seconds for the TLS handshake
@@ -30,12 +34,12 @@ class Admission:
         self._open = 0
         self._by_ip: Counter[str] = Counter()
 
-    def enter(self, ip: str) -> str | None:
-        """Count a connection in; a text says why it is not wanted."""
+    def enter(self, ip: str, exempt: bool = False) -> str | None:
+        """Count a connection in; a text says why it is not wanted. `exempt`: whatever its address."""
         if self._open >= self._most:
             return "too many connections, try again later"
         client = site(ip)
-        if self._by_ip[client] >= self._most_per_ip and not self._is_exempt(ip):
+        if self._by_ip[client] >= self._most_per_ip and not (exempt or self._is_exempt(ip)):
             return "too many connections from your address, try again later"
         self._open += 1
         self._by_ip[client] += 1
@@ -61,6 +65,9 @@ class Listener:
         tls_context: Callable[[], ssl.SSLContext | None] = lambda: None,
         implicit_tls: bool = False,
         report: Callable[[str, BaseException], None] = lambda _message, _error: None,
+        *,
+        proxies: Sequence[Network] = (),
+        networks: Sequence[Network] = (),
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.new_session = new_session
@@ -68,6 +75,11 @@ class Listener:
         self.tls_context = tls_context
         self.implicit_tls = implicit_tls
         self.report = report
+        self._proxies = proxies  # if there are any, every connection is from one of them
+        self._networks = networks  # if there are any, nobody else is served
+        # Whoever must be looked at before the first event: see `_accept`.
+        self._by_hand = implicit_tls or bool(proxies)
+        self._path: Path | None = None
         self._admission = admission
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
@@ -80,17 +92,29 @@ class Listener:
 
     async def open(self, address: str, port: int) -> int:
         """Listen; return the port (port 0: a free one). Raises OSError if it is taken."""
-        listening = _socket(address, port)
+        return await self._open(_socket(address, port))
+
+    async def open_path(self, path: Path) -> None:
+        """Listen on a UNIX socket, for the owner and the group. Raises OSError if that cannot be."""
+        listening = _unix_socket(path)
+        self._path = path
+        await self._open(listening)
+
+    async def _open(self, listening: socket.socket) -> int:
         self._sweeper = self.loop.call_later(SWEEP, self._sweep)
-        if self.implicit_tls:
+        local = listening.family == socket.AF_UNIX
+        port = 0 if local else int(listening.getsockname()[1])
+        if self._by_hand:
             listening.listen(BACKLOG)
             self._accepting = self.loop.create_task(self._accept(listening))
-            return int(listening.getsockname()[1])
-        self._server = await self.loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
-        return int(listening.getsockname()[1])
+        elif local:
+            self._server = await self.loop.create_unix_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
+        else:
+            self._server = await self.loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
+        return port
 
     # With implicit TLS a connection is counted before its handshake, so that handshakes are bounded too and the
-    # certificate may change between two of them.
+    # certificate may change between two of them. Behind a proxy it is counted for the client.
 
     async def _accept(self, listening: socket.socket) -> None:
         with listening:
@@ -101,49 +125,74 @@ class Listener:
                     self.report("a connection could not be accepted", error)
                     await asyncio.sleep(1.0)
                     continue
-                ip = peer[0].removeprefix("::ffff:")
-                if self._admission.enter(ip) is not None:
+                ip = peer[0].removeprefix("::ffff:") if isinstance(peer, tuple) else LOCAL
+                proxied = bool(self._proxies)
+                if self._admission.enter(ip, exempt=proxied) is not None:
                     accepted.close()
                     continue
-                task = self.loop.create_task(self._handshake(accepted, ip))
+                if proxied and not trusted(ip, self._proxies):
+                    self._admission.leave(ip)
+                    accepted.close()
+                    continue
+                task = self.loop.create_task(self._begin(accepted, ip))
                 self._handshakes.add(task)
                 task.add_done_callback(self._handshakes.discard)
 
-    async def _handshake(self, accepted: socket.socket, ip: str) -> None:
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    async def _begin(self, accepted: socket.socket, ip: str) -> None:
+        """PROXY header and TLS handshake, where there are any; then a connection."""
+        if accepted.family != socket.AF_UNIX:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made: list[Connection] = []
+        client: Peer | None = None
 
         def new_connection() -> Connection:
-            made.append(Connection(self))
+            made.append(Connection(self, client))
             return made[0]
 
         try:
+            if self._proxies:
+                async with asyncio.timeout(HANDSHAKE):
+                    client = await source(lambda size: self.loop.sock_recv(accepted, size))
+                if client is not None:
+                    why = self._admission.enter(client.ip)
+                    if why is not None:
+                        accepted.close()
+                        return
+                    self._admission.leave(ip)
+                    ip = client.ip
+            context = self.tls_context() if self.implicit_tls else None
             await self.loop.connect_accepted_socket(
                 new_connection,
                 accepted,
-                ssl=self.tls_context(),
-                ssl_handshake_timeout=HANDSHAKE,
-                ssl_shutdown_timeout=5.0,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE if context else None,
+                ssl_shutdown_timeout=5.0 if context else None,
             )
+        except ProtocolError as error:
+            self.report(f"the proxy {ip} sent no PROXY header", error)
+            accepted.close()
         except OSError:  # no TLS, or the peer went away: TimeoutError and ssl.SSLError are OSErrors too
-            pass
+            accepted.close()
         finally:
             if not made or made[0] not in self._seen:
                 self._admission.leave(ip)
 
     def admit(self, connection: Connection) -> str | None:
-        if self.implicit_tls:
+        why = None
+        if self._by_hand:
             self._seen.add(connection)
-            why = None
         else:
-            why = self._admission.enter(connection.peer[0])
+            why = self._admission.enter(connection.counted)
+        if why is None and self._networks and not trusted(connection.peer[0], self._networks):
+            self._admission.leave(connection.counted)
+            why = "this port is not for your network"
         if why is None:
             self._connections.add(connection)
             self._empty.clear()
         return why
 
     def leave(self, connection: Connection) -> None:
-        self._admission.leave(connection.peer[0])
+        self._admission.leave(connection.counted)
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
@@ -169,6 +218,9 @@ class Listener:
         if self._accepting is not None:
             self._accepting.cancel()
             self._accepting = None
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
 
     async def close(self, grace: float = 10.0) -> None:
         """Take no new connections, let each finish the event at hand, drop what is left after `grace`."""
@@ -199,6 +251,21 @@ def _socket(address: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address == "::" else 1)
         listening.bind((address, port))
+    except OSError:
+        listening.close()
+        raise
+    listening.setblocking(False)
+    return listening
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_socket():
+        path.unlink()  # left by a crash
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(str(path))
+        path.chmod(0o660)
     except OSError:
         listening.close()
         raise

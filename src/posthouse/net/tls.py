@@ -11,8 +11,11 @@ import ipaddress
 import os
 import ssl
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,25 +28,55 @@ CA_DAYS, CERTIFICATE_DAYS, RENEW_DAYS = 3650, 397, 30
 LOOK_EVERY = 5.0  # seconds between two looks at the certificate's files
 
 
+# modern: RFC 9325. legacy: what printers and sensors of the last decade can do; never for people.
+Profile = Literal["modern", "legacy"]
+_MODERN = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!MD5"
+_LEGACY = "ALL:!aNULL:!eNULL:!EXPORT:@SECLEVEL=0"
+
+
+class Pair(NamedTuple):
+    """A certificate with its chain, and its key: PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+class ServerContext(ssl.SSLContext):
+    """A context that knows what its certificate means for channel binding."""
+
+    end_point: bytes = b""  # tls-server-end-point (RFC 5929 section 4)
+
+
 class ServerTls:
-    """The certificate of a server, kept fresh."""
+    """The certificates of a server, kept fresh: one by default, others for clients that ask for their names (SNI)."""
 
     def __init__(
-        self, certificate: Path, key: Path, ca: Path | None = None, report: Callable[[str], None] = lambda _text: None
+        self,
+        certificate: Path,
+        key: Path,
+        ca: Path | None = None,
+        report: Callable[[str], None] = lambda _text: None,
+        *,
+        others: Mapping[str, Pair] = MappingProxyType({}),
+        profile: Profile = "modern",
+        client_ca: Path | None = None,
     ) -> None:
         self.certificate = certificate
         self.key = key
         self.ca = ca  # of a self-made certificate: what clients have to trust
+        self._others = others  # by host name; "*.example.org" is every name just below
         self._report = report
+        self._profile: Profile = profile
+        self._client_ca = client_ca
         self._stamp = self._read_stamp()
-        self._context = server_context(certificate, key)
+        self._context = self._load()
         self._looked = time.monotonic()
 
     @classmethod
-    def self_made(cls, folder: Path, hostname: str) -> "ServerTls":
+    def self_made(cls, folder: Path, hostname: str, others: Mapping[str, Pair] = MappingProxyType({})) -> "ServerTls":
         """A certificate from our own CA for the host name, localhost, 127.0.0.1 and ::1."""
         ca, certificate, key = self_made(folder, [hostname, "localhost", "127.0.0.1", "::1"])
-        return cls(certificate, key, ca)
+        return cls(certificate, key, ca, others=others)
 
     def context(self) -> ssl.SSLContext:
         """The context for the next handshake."""
@@ -54,32 +87,71 @@ class ServerTls:
             if stamp != self._stamp:
                 self._stamp = stamp
                 try:
-                    self._context = server_context(self.certificate, self.key)
+                    self._context = self._load()
                 except Permanent as error:
                     self._report(str(error))
         return self._context
 
+    def _load(self) -> ssl.SSLContext:
+        context = self._one(Pair(self.certificate, self.key))
+        by_name = {name.lower(): self._one(pair) for name, pair in self._others.items()}
+        if by_name:
+
+            def choose(tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _default: ssl.SSLContext) -> None:
+                wanted = (name or "").lower()
+                found = by_name.get(wanted) or by_name.get("*." + wanted.partition(".")[2])
+                if found is not None:
+                    tls.context = found
+
+            context.sni_callback = choose
+        return context
+
+    def _one(self, pair: Pair) -> ssl.SSLContext:
+        return server_context(pair.certificate, pair.key, self._profile, self._client_ca)
+
     def _read_stamp(self) -> tuple[float, ...]:
+        pairs = [Pair(self.certificate, self.key), *self._others.values()]
         try:
-            return (os.stat(self.certificate).st_mtime, os.stat(self.key).st_mtime)
+            return tuple(os.stat(path).st_mtime for pair in pairs for path in pair)
         except OSError:
             return ()
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 and 1.3 with forward secrecy, session tickets on (RFC 9325)."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!MD5")
+def server_context(
+    certificate: Path, key: Path, profile: Profile = "modern", client_ca: Path | None = None
+) -> ServerContext:
+    """TLS 1.2 and 1.3 with forward secrecy, session tickets on (RFC 9325); or all that OpenSSL still knows.
+
+    With `client_ca` a client may show a certificate from that CA; one from elsewhere fails the handshake.
+    """
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    legacy = profile == "legacy"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.0 is what the profile is for
+        context.minimum_version = ssl.TLSVersion.TLSv1 if legacy else ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_LEGACY if legacy else _MODERN)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
     try:
         context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
+        context.end_point = _end_point(certificate)
+        if client_ca is not None:
+            context.verify_mode = ssl.CERT_OPTIONAL
+            context.load_verify_locations(client_ca)
+    except (OSError, ssl.SSLError, ValueError) as error:
         raise Permanent(
             f"the certificate {certificate} and key {key} cannot be used: {error}. "
             "They must be PEM files that belong together and be readable by the server."
         ) from error
     return context
+
+
+def _end_point(certificate: Path) -> bytes:
+    """The hash of the certificate, by the algorithm of its signature, SHA-256 for those that are too old."""
+    own = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    algorithm = own.signature_hash_algorithm
+    if algorithm is None or isinstance(algorithm, hashes.MD5 | hashes.SHA1):
+        algorithm = hashes.SHA256()
+    return own.fingerprint(algorithm)
 
 
 def client_context(*, verify: bool, ca: Path | None = None) -> ssl.SSLContext:
