@@ -17,12 +17,13 @@ from collections.abc import Awaitable, Callable
 from typing import Self
 
 from posthouse.auth.login import Logins
+from posthouse.auth.tokens import Verifier
 from posthouse.base import ids
 from posthouse.base.clock import Clock, SystemClock
 from posthouse.base.errors import Permanent
 from posthouse.base.log import Logger, get_logger
 from posthouse.base.networks import trusted
-from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings, storage_key
+from posthouse.base.settings import EVERY_ADDRESS, Auth, Listen, Settings, storage_key
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
 from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver, zone_of_text
@@ -36,6 +37,7 @@ from posthouse.servers.pop3 import MailboxLocks, Pop3Service
 from posthouse.servers.smtp import SmtpService
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.sqlite import SqliteDatabase
+from posthouse.wire.sasl import MECHANISMS
 
 TRACES_KEPT = 30 * 86_400  # seconds that the trace of a message outlives its delivery
 
@@ -94,8 +96,18 @@ class App:
         database.on_commit(feed.publish)
         new_ids = ids.IdSource()
         directory = Directory(database, feed, settings.hostname, settings.postmaster)
-        logins = Logins(database, clock, feed, log, lambda ip: trusted(ip, settings.limits.trusted))
-        self._closers.append(_closing(logins.close))
+        logins = Logins(
+            database,
+            clock,
+            feed,
+            log,
+            lambda ip: trusted(ip, settings.limits.trusted),
+            new_ids,
+            mechanisms=_mechanisms(settings.auth),
+            verifier=Verifier(settings.auth.oauth, clock, log),
+            hostname=settings.hostname,
+        )
+        self._closers.append(logins.close)
         tls = self.tls = await asyncio.to_thread(self._server_tls)
 
         injector = Injector(database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days)
@@ -122,29 +134,35 @@ class App:
         common = (settings, database)
         for listen in settings.listen:
             secure = listen.implicit_tls
-            plaintext = listen.allow_plaintext_auth
+            plaintext, require_tls = listen.allow_plaintext_auth, listen.require_tls
             service: SmtpService | ImapService | Pop3Service
             if listen.service in ("smtp", "submission", "submissions", "lmtp"):
                 service = SmtpService(
+                    *common, directory, logins, clock, new_ids, log, self.has_room, injector.keeper, listen
+                )
+            elif listen.service in ("imap", "imaps"):
+                service = ImapService(
                     *common,
-                    directory,
+                    feed,
                     logins,
                     clock,
                     new_ids,
                     log,
-                    self.has_room,
-                    submission=listen.service != "smtp",
                     secure=secure,
-                    starttls=not secure,
                     allow_plaintext_auth=plaintext,
-                )
-            elif listen.service in ("imap", "imaps"):
-                service = ImapService(
-                    *common, feed, logins, clock, new_ids, log, secure=secure, allow_plaintext_auth=plaintext
+                    require_tls=require_tls,
                 )
             else:
                 service = Pop3Service(
-                    *common, logins, clock, new_ids, log, pop3_locks, secure=secure, allow_plaintext_auth=plaintext
+                    *common,
+                    logins,
+                    clock,
+                    new_ids,
+                    log,
+                    pop3_locks,
+                    secure=secure,
+                    allow_plaintext_auth=plaintext,
+                    require_tls=require_tls,
                 )
             await self._listen(listen, service, admission, tls)
         self._closers.append(self._close_listeners)
@@ -239,6 +257,14 @@ class App:
         self.log.info("server.stopped")
 
 
+def _mechanisms(auth: Auth) -> tuple[str, ...]:
+    """What may be offered at all: CRAM-MD5 and the -PLUS forms if they are asked for."""
+    hidden = {name for name in MECHANISMS if name.endswith("-PLUS") and not auth.channel_binding}
+    if not auth.cram_md5:
+        hidden.add("CRAM-MD5")
+    return tuple(name for name in MECHANISMS if name not in hidden)
+
+
 async def _open(listener: Listener, listen: Listen) -> int:
     if listen.path is not None:
         await listener.open_path(listen.path)
@@ -258,10 +284,3 @@ def _resolver(settings: Settings, clock: Clock) -> Resolver:
     if system is not None and not dns.zone:
         return system
     return ZoneResolver(zone_of_text(dns.zone), system)
-
-
-def _closing(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:
-    async def closer() -> None:
-        close()
-
-    return closer

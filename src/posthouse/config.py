@@ -313,6 +313,9 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
             yield "listen", listen.client_ca, False
     if settings.storage.key_file is not None:
         yield "storage.key_file", settings.storage.key_file, True
+    oauth = settings.auth.oauth
+    if oauth is not None and oauth.client_secret_file is not None:
+        yield "auth.oauth.client_secret_file", oauth.client_secret_file, True
     if settings.relay.smarthost is not None and settings.relay.smarthost.password_file is not None:
         yield "relay.smarthost.password_file", settings.relay.smarthost.password_file, True
 

@@ -6,10 +6,11 @@ import io
 import pytest
 
 from posthouse.auth import passwords
-from posthouse.auth.login import FREE_TRIES, Login, Logins, Refused
+from posthouse.auth.login import Login, Logins, Refused
+from posthouse.auth.throttle import FREE_TRIES
 from posthouse.base import log
 from posthouse.base.errors import Permanent
-from posthouse.store import accounts
+from posthouse.store import accounts, credentials
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.sqlite import SqliteDatabase
 from tests.support.clock import FakeClock
@@ -41,7 +42,7 @@ def test_right_wrong_and_unknown() -> None:
                 assert await logins.verify(name, password, "192.0.2.1", "imap") is Refused.WRONG
             assert PASSWORD.encode() not in written.getvalue()
             assert b'"event":"login.refused"' in written.getvalue()
-            logins.close()
+            await logins.close()
 
     asyncio.run(main())
 
@@ -55,7 +56,7 @@ def test_a_new_password_ends_what_was_remembered() -> None:
             await database.write(accounts.set_password, alice, new)
             assert await logins.verify("alice", PASSWORD, "192.0.2.1", "imap") is Refused.WRONG
             assert await logins.verify("alice", "another password", "192.0.2.1", "imap")
-            logins.close()
+            await logins.close()
 
     asyncio.run(main())
 
@@ -75,7 +76,7 @@ def test_wrong_passwords_make_the_next_try_wait_and_the_wait_ends() -> None:
             logins.forget()
             await clock.advance(61)
             assert await logins.verify("alice", PASSWORD, "192.0.2.1", "smtp"), "the wait ended"
-            logins.close()
+            await logins.close()
 
     asyncio.run(main())
 
@@ -89,11 +90,13 @@ def test_an_old_hash_is_replaced_at_login() -> None:
             old = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
             await database.write(accounts.set_password, alice, old)
             assert await logins.verify("alice", PASSWORD, "192.0.2.1", "imap")
-            login = await database.read(accounts.find_login, "alice")
-            assert login is not None
-            assert login.secret != old
-            assert not passwords.needs_rehash(login.secret)
-            logins.close()
+            found = await database.read(credentials.find, "alice")
+            assert found is not None
+            (own,) = found.credentials
+            assert own.secret != old
+            assert not passwords.needs_rehash(own.secret)
+            assert own.scram.startswith("SCRAM-SHA-256$")
+            await logins.close()
 
     asyncio.run(main())
 
@@ -120,7 +123,7 @@ def test_all_names_of_an_account_and_all_addresses_of_a_network_wait_together() 
             for name in names:
                 assert await logins.verify(name, PASSWORD, "2001:db8::ff", "imap") is Refused.LATER
             assert isinstance(await logins.verify("alice", PASSWORD, "2001:db8:0:1::1", "imap"), Login)
-            logins.close()
+            await logins.close()
 
     asyncio.run(main())
 
@@ -143,6 +146,6 @@ def test_connections_end_with_their_account_and_only_then() -> None:
             await database.write(accounts.remove_account, "alice@example.org")
             await asyncio.wait_for(ended.wait(), 30)
             assert not gone.is_set(), "it had closed by itself"
-            logins.close()
+            await logins.close()
 
     asyncio.run(main())

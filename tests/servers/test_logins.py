@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from posthouse.auth.login import FREE_TRIES
+from posthouse.auth.throttle import FREE_TRIES
 from posthouse.store import accounts
 from tests.support.house import PASSWORD, House, opened
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent, Temporary
-from posthouse.store import accounts
+from posthouse.store import accounts, credentials
 from posthouse.store.accounts import Resolution
 from posthouse.store.database import Tx
 from tests.store.test_sqlite import NOW
@@ -81,10 +81,10 @@ def test_logins_are_found_by_name_address_and_bare_local_part() -> None:
                 ("nobody@example.org", None),
                 ("alice@" + "x" * 300, None),
             ]:
-                login = await database.read(accounts.find_login, name)
+                login = await database.read(credentials.find, name)
                 assert (login.account_id if login else None) == wanted, name
             await database.write(accounts.add_account, "alice@xn--bcher-kva.example", "hash", NOW)
-            assert await database.read(accounts.find_login, "alice") is None, "two have that local part"
+            assert await database.read(credentials.find, "alice") is None, "two have that local part"
 
     asyncio.run(main())
 

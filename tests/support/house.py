@@ -19,7 +19,7 @@ from posthouse.store.database import Tx
 
 PASSWORD = "a-password-for-tests"
 SERVICES = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
-_secret = ""
+_made: passwords.Made | None = None
 
 
 class House:
@@ -95,9 +95,9 @@ def settings(folder: Path, **changes: Any) -> Settings:
 @contextlib.asynccontextmanager
 async def opened(folder: Path, written: io.BytesIO | None = None, **changes: Any) -> AsyncIterator[House]:
     """Open a house in `folder`; `written` gets its log as JSON lines."""
-    global _secret
+    global _made
     log.configure("json", "warning" if written is None else "info", io.BytesIO() if written is None else written)
-    _secret = _secret or passwords.hash_password(PASSWORD)
+    made = _made = _made or passwords.make(PASSWORD)
     async with App(settings(folder, **changes)) as app:
 
         def people(tx: Tx) -> None:
@@ -105,7 +105,7 @@ async def opened(folder: Path, written: io.BytesIO | None = None, **changes: Any
                 return
             accounts.add_domain(tx, "posthouse.test", 1_000_000)
             for name in ("alice", "bob"):
-                accounts.add_account(tx, f"{name}@posthouse.test", _secret, 1_000_000)
+                accounts.add_account(tx, f"{name}@posthouse.test", made.hash, 1_000_000, "", made.scram)
 
         await app.database.write(people)
         yield House(app)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any, cast
 
-from posthouse.auth.login import Login, Logins, Refused
+from posthouse.auth.login import Login, Logins, Refused, Visitor
 from posthouse.base import ids
 from posthouse.base.log import get_logger
 from posthouse.base.settings import Settings
@@ -98,15 +98,23 @@ class _Owner:
 class _Logins:
     """Everybody's password is "secret"."""
 
+    mechanisms = ("PLAIN", "LOGIN")
+    hostname = "mail.example.org"
+
     def __init__(self, logins: dict[str, Login]) -> None:
         self._logins = logins
 
-    async def verify(self, name: str, password: str, ip: str, service: str, session: str) -> Login | Refused:
+    async def verify(
+        self, name: str, password: str, ip: str, service: str, session: str, mechanism: str
+    ) -> Login | Refused:
         await asyncio.sleep(0)
         login = self._logins.get(name)
         if password == "later":
             return Refused.LATER
         return login if login is not None and password == "secret" else Refused.WRONG
+
+    def refuse(self, name: str, visitor: Visitor, why: str) -> Refused:
+        return Refused.WRONG
 
     def enter(self, login: Login, end: Callable[[], None]) -> Callable[[], None]:
         return lambda: None

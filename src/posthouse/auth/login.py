@@ -1,40 +1,46 @@
-"""Logins: is this name and password right, and is it this client's turn to ask?
+"""Logins: is this the account it says it is? For all protocols and all SASL mechanisms.
 
-Hashing runs on few threads of its own, so that a flood of logins cannot eat memory or stop the mail. A
-right password is remembered for minutes as a keyed hash, so that the tenth connection of a mail client costs
-nothing; a change of any credential drops all that is remembered. An unknown name costs the same time as a
-wrong password. Wrong ones make the next try from that network for that account wait, twice as long each time, up
-to a bound, and it is forgotten after a while; trusted networks never wait.
+Slow hashes run on threads of their own; right passwords are remembered for a few minutes, so that clients that log in
+again and again cost nothing. Names that are nobody's take as long as wrong passwords. After wrong passwords an
+account must wait from that network (`throttle.py`); trusted networks never wait. An account with a second factor takes
+its own password on the web alone: mail programs need app passwords.
 
-Who has to wait is told so and not that the password is wrong: mail programs throw a wrong password away.
-Connections that are logged in end when their account is removed or disabled (`enter`).
+Answers are `Login` or `Refused`; what each connection is told is for its protocol. Every attempt is logged and
+recorded (`recorder.py`), never with a password.
 """
 
 import asyncio
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from posthouse.auth import passwords
+from posthouse.auth.recorder import Recorder
+from posthouse.auth.throttle import Place, Throttle
+from posthouse.auth.tokens import Verifier
+from posthouse.base import ids
 from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
-from posthouse.base.networks import site
-from posthouse.store import accounts
+from posthouse.base.networks import parse_networks, trusted
+from posthouse.store import accounts, credentials
+from posthouse.store.attempts import Attempt
+from posthouse.store.credentials import Candidate, Credential
 from posthouse.store.database import Database
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import Change, DirectoryChanged
+from posthouse.wire.sasl import MECHANISMS, ScramKeys
 
+T = TypeVar("T")
 THREADS = 2
 WAITING = 200  # logins that may wait for a thread; more are told to come back
 REMEMBERED, REMEMBERED_FOR = 10_000, 300.0
-FAILURES, FAILURES_KEPT = 10_000, 900.0
-FREE_TRIES = 5  # wrong passwords before waiting begins
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+# What the port of a connection is to the scope of an app password
+SCOPES = {"smtp": "smtp", "submission": "smtp", "submissions": "smtp", "imap": "imap", "pop3": "pop3"}
 
 
 class Login(NamedTuple):
@@ -47,34 +53,61 @@ class Login(NamedTuple):
 class Refused(Enum):
     """Why a login is not one."""
 
-    WRONG = "wrong"  # name or password
+    WRONG = "wrong"  # name, password, token, proof
     LATER = "later"  # not looked at: too many tries, or too busy
+    MALFORMED = "malformed"  # what came does not fit the mechanism
 
 
-Site = tuple[int | str, str]  # account or unknown name, network
+class Visitor(NamedTuple):
+    """From where somebody logs in, and how."""
+
+    ip: str
+    service: str  # "smtp", "imap", "pop3"
+    session: str = ""
+    mechanism: str = "PLAIN"
 
 
-class _Failures(NamedTuple):
-    tries: int
-    until: float
-    last: float
+class Wanted(NamedTuple):
+    """What is needed to check a proof (SCRAM, CRAM-MD5): secrets, real or made up, and whose they are."""
+
+    secrets: Sequence[object]
+    credentials: Sequence[Credential]
+    candidate: Candidate | None
+    place: Place
+    generation: int = 0
 
 
 class Logins:
     """Verifies logins for all protocols."""
 
     def __init__(
-        self, database: Database, clock: Clock, feed: ChangeFeed, log: Logger, is_trusted: Callable[[str], bool]
+        self,
+        database: Database,
+        clock: Clock,
+        feed: ChangeFeed,
+        log: Logger,
+        is_trusted: Callable[[str], bool],
+        new_ids: ids.IdSource | None = None,
+        *,
+        mechanisms: tuple[str, ...] = MECHANISMS,
+        verifier: Verifier | None = None,
+        hostname: str = "localhost",
     ) -> None:
+        self.mechanisms = mechanisms  # what may be offered at all
+        self.verifier = verifier or Verifier(None, clock, log)
+        self.hostname = hostname
         self._database = database
         self._clock = clock
         self._log = log
         self._is_trusted = is_trusted
+        self._ids = new_ids or ids.IdSource()
+        self._recorder = Recorder(database, clock, log)
+        self._throttle = Throttle()
         self._threads = ThreadPoolExecutor(THREADS, "login")
         self._waiting = 0
         self._key = secrets.token_bytes(32)
-        self._remembered: OrderedDict[bytes, tuple[float, Login]] = OrderedDict()
-        self._failures: OrderedDict[Site, _Failures] = OrderedDict()
+        self._pepper = b""  # makes salts for names that are nobody's
+        self._remembered: OrderedDict[bytes, tuple[float, Login, int]] = OrderedDict()
         self._open: dict[int, dict[object, Callable[[], None]]] = {}  # account: how to end its connections
         self._looking: asyncio.Task[None] | None = None  # for accounts that are gone
         self._generation = 0
@@ -120,67 +153,224 @@ class Logins:
         finally:
             self._looking = None
 
-    async def verify(self, name: str, password: str, ip: str, service: str, session: str = "") -> Login | Refused:
-        """The login, or why it is none. `service` and `session` are for the log."""
+    # Passwords
+
+    async def verify(
+        self, name: str, password: str, ip: str, service: str, session: str = "", mechanism: str = "PLAIN"
+    ) -> Login | Refused:
+        """Who shows a password."""
+        visitor = Visitor(ip, service, session, mechanism)
         now = self._clock.monotonic()
         mark = hmac.digest(self._key, f"{name}\0{password}".encode("utf-8", "surrogatepass"), "sha256")
         known = self._remembered.get(mark)
         if known is not None and known[0] > now:
+            self._record(visitor, known[1].account_id, "accepted", credential_id=known[2])
             return known[1]
         generation = self._generation
-        shown = name.strip().lower()[:255]
         if self._waiting >= WAITING:
-            login: Login | Refused = Refused.LATER
-        else:
-            self._waiting += 1
-            try:
-                found = await self._database.read(accounts.find_login, name)
-                at = (shown if found is None else found.account_id, site(ip))
-                login = Refused.LATER if self._must_wait(at, ip, now) else await self._check(found, password)
-            finally:
-                self._waiting -= 1
-            if login is Refused.WRONG:
-                self._count_failure(at, now)
-            elif isinstance(login, Login):
-                self._failures.pop(at, None)
-        if isinstance(login, Refused):
-            self._log.warning("login.refused", session=session, service=service, name=shown, ip=ip, why=login.value)
-            return login
-        if generation != self._generation and login.account_id not in await self._database.read(accounts.active):
-            return Refused.WRONG  # removed while we looked
-        if generation == self._generation:
+            return self._refuse(visitor, name, None, Refused.LATER, "too busy")
+        self._waiting += 1
+        try:
+            found = await self._database.read(credentials.find, name)
+            place = self._place(found, name, ip)
+            if self._must_wait(place, ip, now):
+                return self._refuse(visitor, name, found, Refused.LATER, "too many tries")
+            fitting, why = await self._check(found, password, visitor)
+        finally:
+            self._waiting -= 1
+        if found is None or fitting is None:
+            self._throttle.failed(place, now)
+            return self._refuse(visitor, name, found, Refused.WRONG, why)
+        login = await self._let_in(visitor, found, fitting, place, generation)
+        if isinstance(login, Login) and fitting.kind == "password" and generation == self._generation:
             while len(self._remembered) >= REMEMBERED:
                 self._remembered.popitem(last=False)
-            self._remembered[mark] = (now + REMEMBERED_FOR, login)
-        self._log.info("login.accepted", session=session, service=service, name=login.name, ip=ip)
+            self._remembered[mark] = (now + REMEMBERED_FOR, login, fitting.id)
         return login
 
-    async def _check(self, found: accounts.Login | None, password: str) -> Login | Refused:
-        loop = asyncio.get_running_loop()
-        if found is None and not self._dummy:
-            self._dummy = await loop.run_in_executor(self._threads, passwords.hash_password, secrets.token_urlsafe(16))
-        secret = found.secret if found is not None else self._dummy
-        fits = await loop.run_in_executor(self._threads, passwords.verify, secret, password)
-        if found is None or not fits or found.disabled:
+    async def _check(self, found: Candidate | None, password: str, visitor: Visitor) -> tuple[Credential | None, str]:
+        """The credential that fits, or why none does."""
+        usable = self._usable(found, visitor)
+        plain = passwords.fast_hash(passwords.plain_app_password(password))
+        for credential in usable:
+            if credential.kind == "app" and hmac.compare_digest(credential.secret, plain):
+                return credential, ""
+        own = next(iter(found.of_kind("password")), None) if found is not None else None
+        if own is None and not self._dummy:
+            self._dummy = await self._on_thread(partial(passwords.hash_password, secrets.token_urlsafe(16)))
+        secret = own.secret if own is not None else self._dummy
+        fits = await self._on_thread(partial(passwords.verify, secret, password))
+        if found is None or own is None or not fits:
+            return None, "wrong"
+        if found.disabled:
+            return None, "disabled"
+        if own not in usable:
+            return None, "an app password is needed: the second factor is on"
+        await self._renew(found, own, password)
+        return own, ""
+
+    def _usable(self, found: Candidate | None, visitor: Visitor) -> list[Credential]:
+        """The credentials that are good for this visitor."""
+        if found is None or found.disabled:
+            return []
+        second_factor = bool(found.of_kind("totp"))
+        now = self._clock.now()
+        scope = SCOPES.get(visitor.service, visitor.service)
+        return [
+            one
+            for one in found.credentials
+            if not (second_factor and one.kind in ("password", "cram"))
+            and not (one.expires and one.expires <= now)
+            and (not one.scopes or scope in one.scopes.split())
+            and (not one.networks or trusted(visitor.ip, parse_networks(one.networks)))
+        ]
+
+    async def _renew(self, found: Candidate, own: Credential, password: str) -> None:
+        """The password is in our hands: hash it anew if parameters have changed, make keys that are missing."""
+        if passwords.needs_rehash(own.secret):
+            fresh = await self._on_thread(partial(passwords.hash_password, password, shortest=0))  # it was taken once
+            await self._database.write(credentials.rehash, own.id, fresh)
+        if not own.scram:
+            salt = salt_of(found) or secrets.token_bytes(passwords.SALT)
+            scram = await self._on_thread(partial(passwords.scram_keys, password, salt))
+            if scram:
+                await self._database.write(credentials.set_scram, own.id, scram)
+
+    # Proofs: the password is not shown
+
+    async def wanted(self, name: str, kind: str, visitor: Visitor) -> Wanted | Refused:
+        """What a proof of that kind is checked against."""
+        generation = self._generation
+        found = await self._database.read(credentials.find, name)
+        place = self._place(found, name, visitor.ip)
+        if self._must_wait(place, visitor.ip, self._clock.monotonic()):
+            return self._refuse(visitor, name, found, Refused.LATER, "too many tries")
+        usable = self._usable(found, visitor)
+        if kind == "CRAM-MD5":
+            fitting = [one for one in usable if one.kind == "cram"]
+            values: list[object] = [one.secret for one in fitting] or [secrets.token_urlsafe(32)]
+            return Wanted(values, fitting, found, place, generation)
+        keyed = [(one, key) for one in usable if (key := _key_of(one, kind)) is not None]
+        if keyed:  # one salt must be named before anybody knows which password the client has
+            keyed = [(one, key) for one, key in keyed if key.salt == keyed[0][1].salt]
+        else:
+            return Wanted([await self._made_up(name, kind, found)], (), found, place)
+        return Wanted([key for _, key in keyed], [one for one, _ in keyed], found, place, generation)
+
+    async def _made_up(self, name: str, kind: str, found: Candidate | None) -> ScramKeys:
+        """Keys that nothing fits, with a salt that is always the same for a name: nobody can tell who exists."""
+        if not self._pepper:
+            self._pepper = await self._database.write(credentials.server_secret, "scram")
+        salt = (salt_of(found) if found is not None else b"") or hmac.digest(
+            self._pepper, name.strip().lower().encode(), "sha256"
+        )[: passwords.SALT]
+        return ScramKeys(kind, passwords.ITERATIONS, salt, secrets.token_bytes(32), secrets.token_bytes(32))
+
+    async def proved(self, wanted: Wanted, which: int, visitor: Visitor) -> Login | Refused:
+        """The proof was right, for that one of the secrets."""
+        if wanted.candidate is None or which >= len(wanted.credentials):
             return Refused.WRONG
-        if passwords.needs_rehash(found.secret):
-            rehash = partial(passwords.hash_password, password, shortest=0)  # it was taken once
-            fresh = await loop.run_in_executor(self._threads, rehash)
-            await self._database.write(accounts.set_password, found.account_id, fresh, self._clock.now())
+        fitting = wanted.credentials[which]
+        return await self._let_in(visitor, wanted.candidate, fitting, wanted.place, wanted.generation)
+
+    def disproved(self, wanted: Wanted, name: str, visitor: Visitor, why: str) -> Refused:
+        """The proof was wrong."""
+        self._throttle.failed(wanted.place, self._clock.monotonic())
+        return self._refuse(visitor, name, wanted.candidate, Refused.WRONG, why)
+
+    # Tokens and certificates
+
+    async def by_secret(self, kind: str, secret: str, visitor: Visitor) -> Login | Refused:
+        """Whose token of ours, or certificate, this is: `secret` is its hash."""
+        found = await self._database.read(credentials.find_by_secret, kind, secret)
+        usable = self._usable(found, visitor)
+        if found is None or not usable:
+            return self._refuse(visitor, found.name if found else "", found, Refused.WRONG, f"unknown {kind}")
+        place = self._place(found, found.name, visitor.ip)
+        return await self._let_in(visitor, found, usable[0], place, self._generation)
+
+    async def by_name(self, name: str, visitor: Visitor) -> Login | Refused:
+        """An account that somebody else vouches for: an OAuth issuer, a trusted proxy."""
+        found = await self._database.read(credentials.find, name)
+        if found is None or found.disabled:
+            return self._refuse(visitor, name, found, Refused.WRONG, "there is no such account here")
+        return await self._let_in(visitor, found, None, self._place(found, name, visitor.ip), self._generation)
+
+    def refuse(self, name: str, visitor: Visitor, why: str) -> Refused:
+        """It was not good, and nobody knows whose it was."""
+        return self._refuse(visitor, name, None, Refused.WRONG, why)
+
+    # What all have in common
+
+    async def _let_in(
+        self, visitor: Visitor, found: Candidate, credential: Credential | None, place: Place, generation: int
+    ) -> Login | Refused:
+        if found.disabled or (
+            generation != self._generation and found.account_id not in await self._database.read(accounts.active)
+        ):
+            return self._refuse(visitor, found.name, found, Refused.WRONG, "removed or disabled")
+        self._throttle.succeeded(place)
+        label = credential.label if credential is not None else ""
+        self._log.info(
+            "login.accepted",
+            session=visitor.session,
+            service=visitor.service,
+            name=found.name,
+            ip=visitor.ip,
+            mechanism=visitor.mechanism,
+            **({"credential": label} if label else {}),
+        )
+        self._record(visitor, found.account_id, "accepted", label, credential.id if credential is not None else 0)
         return Login(found.account_id, found.name)
 
-    def _must_wait(self, at: Site, ip: str, now: float) -> bool:
-        failures = self._failures.get(at)
-        return failures is not None and failures.until > now and not self._is_trusted(ip)
+    def _refuse(self, visitor: Visitor, name: str, found: Candidate | None, refused: Refused, why: str) -> Refused:
+        self._log.warning(
+            "login.refused",
+            session=visitor.session,
+            service=visitor.service,
+            name=name.strip().lower()[:255],
+            ip=visitor.ip,
+            mechanism=visitor.mechanism,
+            why=why,
+        )
+        if found is not None:
+            self._record(visitor, found.account_id, why)
+        return refused
 
-    def _count_failure(self, at: Site, now: float) -> None:
-        old = self._failures.pop(at, None)
-        count = old.tries + 1 if old is not None and now - old.last < FAILURES_KEPT else 1
-        wait = min(FIRST_WAIT * 2 ** min(count - FREE_TRIES, 20), LONGEST_WAIT) if count >= FREE_TRIES else 0.0
-        self._failures[at] = _Failures(count, now + wait, now)
-        while len(self._failures) > FAILURES:
-            self._failures.popitem(last=False)
+    def _record(self, visitor: Visitor, account_id: int, result: str, label: str = "", credential_id: int = 0) -> None:
+        now = self._clock.now()
+        attempt = Attempt(
+            self._ids.next(now), account_id, now, visitor.service, visitor.mechanism, visitor.ip, result, label
+        )
+        self._recorder.note(attempt, credential_id)
 
-    def close(self) -> None:
-        """Let the threads go."""
+    def _place(self, found: Candidate | None, name: str, ip: str) -> Place:
+        return self._throttle.place(found.account_id if found is not None else name.strip().lower()[:255], ip)
+
+    def _must_wait(self, place: Place, ip: str, now: float) -> bool:
+        return self._throttle.must_wait(place, now) and not self._is_trusted(ip)
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def close(self) -> None:
+        """Write down what waits, let the threads go."""
+        await self._recorder.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def salt_of(found: Candidate) -> bytes:
+    """The one salt of an account's SCRAM keys; b"" if it has none yet."""
+    for credential in found.credentials:
+        key = _key_of(credential, "SCRAM-SHA-256")
+        if key is not None:
+            return key.salt
+    return b""
+
+
+def _key_of(credential: Credential, kind: str) -> ScramKeys | None:
+    for text in credential.scram.split():
+        key = ScramKeys.parse(text)
+        if key is not None and key.kind == kind:
+            return key
+    return None

@@ -30,6 +30,7 @@ EVENTS = {  # event: what it means; a test holds the code against this list
     "pop3.closed": "a connection ended",
     "login.accepted": "a name and password were right",
     "login.refused": "a name or password was wrong, or the client must wait",
+    "login.token": "a bearer token could not be verified",
     "queue.delivered": "another server took a message for a recipient",
     "queue.deferred": "another server, or the way to it, asks to try later",
     "queue.bounced": "a recipient cannot be reached; the sender was told",

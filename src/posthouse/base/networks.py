@@ -1,9 +1,14 @@
 """IP addresses as text, and the networks they belong to. Text that is no address belongs to none."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
+
+
+def parse_networks(text: str) -> list[Network]:
+    """Networks in a text, parted by blanks; raises ValueError."""
+    return [ip_network(word, strict=False) for word in text.split()]
 
 
 def trusted(address: str, networks: Iterable[Network]) -> bool:

@@ -218,6 +218,41 @@ class Storage(Section):
         return self
 
 
+class OAuth(Section):
+    """Somebody else who says who is who: OAUTHBEARER and XOAUTH2 with tokens of this issuer."""
+
+    issuer: str = Field(min_length=1, description="The issuer as it names itself in tokens (claim iss).")
+    audience: str = Field(default="", description="The audience that tokens must be for (claim aud); empty: any.")
+    jwks: str | None = Field(default=None, description="The issuer's keys: an https:// address, or the path of a file.")
+    introspection: str | None = Field(default=None, description="Address that says whether a token is good (RFC 7662).")
+    client_id: str = Field(default="", description="Our name at the introspection address.")
+    client_secret_file: FilePath | None = Field(default=None, description="File with our secret there.")
+    claim: str = Field(default="email", description="The claim that holds the account's name.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.jwks is None and self.introspection is None:
+            raise ValueError("tokens could not be verified; add `jwks` or `introspection`")
+        return self
+
+
+class Auth(Section):
+    """How people and programs log in."""
+
+    cram_md5: bool = Field(
+        default=False,
+        description="Offer CRAM-MD5 to accounts that opted in; their password must be kept readable for it.",
+    )
+    channel_binding: bool = Field(
+        default=False,
+        description="Offer the -PLUS forms of SCRAM. Off, as some programs (mutt) choose them and then cannot do them.",
+    )
+    password_strength: int = Field(
+        default=2, ge=0, le=4, description="How hard a new password must be to guess: 0 (anything) to 4."
+    )
+    oauth: OAuth | None = Field(default=None, description="Take tokens of an OAuth issuer.")
+
+
 class Smtp(Section):
     """What SMTP offers beyond the plain exchange of mail."""
 
@@ -423,6 +458,7 @@ class Settings(Section):
     storage: Storage = Field(default=Storage(), description="The database and the contents.")
     limits: Limits = Field(default=Limits(), description="What a client may use.")
     relay: Relay = Field(default=Relay(), description="Mail to other servers.")
+    auth: Auth = Field(default=Auth(), description="How people log in.")
     smtp: Smtp = Field(default=Smtp(), description="What SMTP offers.")
     proxies: Networks = Field(
         default=(), description="Load balancers and proxies whose PROXY headers and XCLIENT commands are believed."

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from posthouse.base.errors import Permanent
-from posthouse.cli import opening, output
+from posthouse.cli import account_login, opening, output
 
 app = typer.Typer(help="Accounts: who has mailboxes and a password.", no_args_is_help=True)
+account_login.register(app)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 Generate = Annotated[bool, typer.Option("--generate", help="Make up a password and print it.")]
@@ -40,9 +41,11 @@ def add(
     from posthouse.store import accounts
 
     address = "@".join(accounts.split_address(address))
+    least = opening.settings(context.obj).auth.password_strength
     password, made_up = _password(password_stdin, generate)
-    secret = passwords.hash_password(password)
-    opening.write(context.obj, accounts.add_account, address, secret, SystemClock().now(), name)
+    passwords.check_password(password, least, (address, name))
+    made = passwords.make(password)
+    opening.write(context.obj, accounts.add_account, address, made.hash, SystemClock().now(), name, made.scram)
     shown = {"password": password} if made_up else {}
     text = f"Account {address} is ready." + (f" Its password is {password}" if made_up else "")
     output.done(context.obj, as_json, text, account=address, **shown)
@@ -84,15 +87,21 @@ def password(
 ) -> None:
     """Give an account a new password."""
     from posthouse.auth import passwords
+    from posthouse.auth.login import salt_of
     from posthouse.base.clock import SystemClock
-    from posthouse.store import accounts
+    from posthouse.store import accounts, credentials
     from posthouse.store.database import Tx
 
+    def look(tx: Tx) -> credentials.Candidate:
+        return credentials.of_account(tx, accounts.find_account(tx, address).id)
+
+    account = opening.read(context.obj, look)
     new, made_up = _password(password_stdin, generate)
-    secret = passwords.hash_password(new)
+    passwords.check_password(new, opening.settings(context.obj).auth.password_strength, (account.name,))
+    made = passwords.make(new, salt=salt_of(account))
 
     def change(tx: Tx) -> None:
-        accounts.set_password(tx, accounts.find_account(tx, address).id, secret, SystemClock().now())
+        accounts.set_password(tx, account.account_id, made.hash, SystemClock().now(), made.scram)
 
     opening.write(context.obj, change)
     shown = {"password": new} if made_up else {}

@@ -23,6 +23,10 @@ HEAD = """\
 FIRST = {"hostname": '"mail.example.org"', "data": '"/var/lib/posthouse"', "postmaster": '"you@example.org"'}
 # Values for settings that have no default, so that their line shows how one looks.
 SAMPLES = {
+    "auth.oauth.issuer": '"https://login.example.org"',
+    "auth.oauth.jwks": '"https://login.example.org/keys"',
+    "auth.oauth.introspection": '"https://login.example.org/introspect"',
+    "auth.oauth.client_secret_file": '"/etc/posthouse/oauth.secret"',
     "listen.service": '"submissions"',
     "listen.port": "465",
     "listen.path": '"/run/posthouse/lmtp.sock"',

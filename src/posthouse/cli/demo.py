@@ -325,19 +325,20 @@ async def _make_accounts(app: "App", people: "Sequence[Person]") -> None:
 
     # A demo's password may be short: it is printed on the screen anyway.
     hashes = await asyncio.gather(
-        *(asyncio.to_thread(passwords.hash_password, person.password, shortest=1) for person in people)
+        *(asyncio.to_thread(passwords.make, person.password, shortest=1) for person in people)
     )
 
     def make(tx: Tx) -> None:
         now = app.clock.now()
         if not any(name == DOMAIN for name, _, _ in accounts.list_domains(tx)):
             accounts.add_domain(tx, DOMAIN, now)
-        for person, secret in zip(people, hashes, strict=True):
+        for person, made in zip(people, hashes, strict=True):
             try:
-                accounts.set_password(tx, accounts.find_account(tx, person.address).id, secret, now)
+                account_id = accounts.find_account(tx, person.address).id
+                accounts.set_password(tx, account_id, made.hash, now, made.scram)
             except NotFound:
                 name = person.address.partition("@")[0].capitalize()
-                accounts.add_account(tx, person.address, secret, now, name)
+                accounts.add_account(tx, person.address, made.hash, now, name, made.scram)
 
     await app.database.write(make)
 

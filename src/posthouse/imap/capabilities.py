@@ -23,8 +23,8 @@ ENABLED_BY_NAME = frozenset((b"IMAP4REV2",))  # what ENABLE knows
 
 
 @lru_cache(64)
-def line(inside: bool, starttls: bool, mechanisms: tuple[str, ...]) -> bytes:
-    """The list of capabilities; without mechanisms before login, logging in is disabled."""
+def line(inside: bool, starttls: bool, mechanisms: tuple[str, ...], login: bool) -> bytes:
+    """The list of capabilities; `login`: the command LOGIN is allowed."""
     words = list(_ALWAYS)
     if inside:
         words += _INSIDE
@@ -32,6 +32,6 @@ def line(inside: bool, starttls: bool, mechanisms: tuple[str, ...]) -> bytes:
         if starttls:
             words.append("STARTTLS")
         words += ["AUTH=" + name for name in mechanisms]
-        if not mechanisms:
+        if not login:
             words.append("LOGINDISABLED")
     return " ".join(words).encode()

@@ -21,6 +21,7 @@ from posthouse.imap.framer import Announced, Command, Discarded, Framer, Piece
 from posthouse.imap.replies import Status
 from posthouse.imap.tokens import BadSyntax, Cursor
 from posthouse.imap.tokens import tag as match_tag
+from posthouse.wire import sasl
 
 MAX_TAG = 200
 MAX_LITERALS = 500  # in one command
@@ -33,6 +34,7 @@ class Options:
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
     starttls: bool = True  # offered, as long as the connection is plain
     plaintext_login: bool = False  # logging in without TLS is allowed
+    require_tls: bool = False
     max_line: int = 64 * 1024  # octets of a command without its literals
     max_literal_before_login: int = 8 * 1024  # octets of all literals of a command
     max_literal: int = 256 * 1024
@@ -59,6 +61,7 @@ class ImapServer:
         "_streaming",
         "_tag",
         "_waiting",
+        "certified",
         "closed",
         "options",
         "rev2",
@@ -69,6 +72,7 @@ class ImapServer:
     def __init__(self, options: Options, secure: bool = False) -> None:
         self.options = options
         self.secure = secure
+        self.certified = False  # the client showed a certificate: the session says so
         self.state = State.NOT_AUTHENTICATED
         self.rev2 = False  # ENABLE IMAP4rev2 was said
         self.closed = False
@@ -197,11 +201,12 @@ class ImapServer:
                 self._framer.forget()
                 return None
         elif isinstance(event, (auth.Login, auth.Authenticate)):
-            if not self._mechanisms():
+            if isinstance(event, auth.Login) and not self._shows_passwords:
                 self.no(replies.NEEDS_TLS)
                 return None
-            if isinstance(event, auth.Authenticate) and event.mechanism not in self._mechanisms():
-                self.no(replies.NO_MECHANISM)
+            if isinstance(event, auth.Authenticate) and event.mechanism not in self.mechanisms:
+                hidden = not self.secure and event.mechanism in self.options.mechanisms
+                self.no(replies.NEEDS_TLS if hidden else replies.NO_MECHANISM)
                 return None
         self._waiting = _ANSWER
         return event
@@ -433,14 +438,27 @@ class ImapServer:
             self.untagged(status.encode())
             self.state, self.closed = State.LOGOUT, True
 
-    def _mechanisms(self) -> tuple[str, ...]:
-        if self.secure or self.options.plaintext_login:
-            return self.options.mechanisms
-        return ()
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """What the client may log in with now."""
+        options = self.options
+        return sasl.usable(
+            options.mechanisms,
+            secure=self.secure,
+            certified=self.certified,
+            plaintext=options.plaintext_login,
+            require_tls=options.require_tls,
+        )
+
+    @property
+    def _shows_passwords(self) -> bool:
+        return self.secure or self.options.plaintext_login
 
     def _capabilities(self) -> bytes:
         inside = self.state is not State.NOT_AUTHENTICATED
-        return capabilities.line(inside, self.options.starttls and not self.secure, self._mechanisms())
+        return capabilities.line(
+            inside, self.options.starttls and not self.secure, self.mechanisms, self._shows_passwords
+        )
 
     def _complete(self, status: Status) -> None:
         """The tagged status response that ends a command."""

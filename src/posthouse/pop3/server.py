@@ -20,9 +20,9 @@ from posthouse.pop3.events import Auth, AuthResponse, Event, Login, Pause, Retri
 from posthouse.pop3.maildrop import Maildrop
 from posthouse.pop3.replies import Reply
 from posthouse.pop3.top import Top
+from posthouse.wire import sasl
 from posthouse.wire.buffer import LineTooLong, ReceiveBuffer
 from posthouse.wire.dots import DotEncoder
-from posthouse.wire.sasl import PLAINTEXT
 
 # RFC 2449 section 4 limits commands to 255 octets; clients with long passwords pass that.
 _MAX_LINE = 2048
@@ -48,6 +48,7 @@ class Options(NamedTuple):
     starttls: bool = False  # STLS is possible
     secure: bool = False  # TLS is active already
     plaintext_auth: bool = False  # passwords are taken without TLS
+    require_tls: bool = False
     max_errors: int = 20
 
 
@@ -70,6 +71,7 @@ class Pop3Server:
         self._state = State.AUTHORIZATION
         self._unanswered: Event | None = None
         self._user: str | None = None
+        self.certified = False  # the client showed a certificate: the session says so
         self._in_sasl = False
         self._errors = 0
         self._maildrop: Maildrop | None = None
@@ -242,9 +244,16 @@ class Pop3Server:
     # Authorization
 
     @property
-    def _mechanisms(self) -> list[str]:
-        open_ = self._secure or self._options.plaintext_auth
-        return [m for m in self._options.mechanisms if open_ or m not in PLAINTEXT]
+    def mechanisms(self) -> tuple[str, ...]:
+        """What the client may log in with now."""
+        options = self._options
+        return sasl.usable(
+            options.mechanisms,
+            secure=self._secure,
+            certified=self.certified,
+            plaintext=options.plaintext_auth,
+            require_tls=options.require_tls,
+        )
 
     def _capa(self, _args: bytes) -> None:
         lines = [
@@ -258,8 +267,8 @@ class Pop3Server:
         ]
         if self._secure or self._options.plaintext_auth:
             lines.append("USER")
-        if self._mechanisms:
-            lines.append(f"SASL {' '.join(self._mechanisms)}")
+        if self.mechanisms:
+            lines.append(f"SASL {' '.join(self.mechanisms)}")
         if self._options.starttls and not self._secure:
             lines.append("STLS")
         self._answer(replies.CAPABILITIES)
@@ -299,13 +308,13 @@ class Pop3Server:
         if not args.strip(b" "):
             # Outlook asks for the list in this way, older than CAPA.
             self._answer(replies.MECHANISMS)
-            self._send("".join(f"{m}\r\n" for m in self._mechanisms).encode() + b".\r\n")
+            self._send("".join(f"{m}\r\n" for m in self.mechanisms).encode() + b".\r\n")
             return None
         name, _, response = args.strip(b" ").partition(b" ")
         mechanism = (_text(name) or "").upper()
         if mechanism not in self._options.mechanisms:
             return self._refuse(replies.BAD_MECHANISM)
-        if mechanism not in self._mechanisms:
+        if mechanism not in self.mechanisms:
             return self._refuse(replies.TLS_REQUIRED)
         if not response:
             return Auth(mechanism, None)

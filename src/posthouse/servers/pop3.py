@@ -12,6 +12,8 @@ Whatever goes wrong unexpectedly is answered [SYS/TEMP] with the session's id an
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from posthouse.auth.exchange import Exchange
+from posthouse.auth.login import Login as Who
 from posthouse.auth.login import Logins, Refused
 from posthouse.base import ids
 from posthouse.base.clock import Clock
@@ -30,7 +32,6 @@ from posthouse.wire import sasl
 PIECE = 256 * 1024  # a large message is read and sent in pieces of this size
 # Clients fetch message after message: small ones are read ahead, one thread hop for many.
 AHEAD_BYTES, AHEAD_MESSAGES = 256 * 1024, 50
-MECHANISMS = ("PLAIN", "LOGIN")
 
 
 class MailboxLocks:
@@ -66,6 +67,7 @@ class Pop3Service:
         *,
         secure: bool,
         allow_plaintext_auth: bool = False,
+        require_tls: bool = False,
     ) -> None:
         self.database = database
         self.logins = logins
@@ -77,7 +79,8 @@ class Pop3Service:
         self.login_timeout = settings.limits.login_timeout
         self.timeout = settings.limits.pop3_timeout
         self.options = Options(
-            mechanisms=MECHANISMS,
+            mechanisms=logins.mechanisms,
+            require_tls=require_tls,
             starttls=not secure,
             secure=secure,
             plaintext_auth=allow_plaintext_auth,
@@ -100,10 +103,10 @@ class Pop3Session:
         "_ahead",
         "_connection",
         "_contents",
+        "_exchange",
         "_gone",
         "_id",
         "_log_off",
-        "_mechanism",
         "_name",
         "_seen",
         "_service",
@@ -115,7 +118,7 @@ class Pop3Session:
         self._connection = connection
         self.engine = Pop3Server(service.options)
         self._id = ids.to_text(service.ids.next(service.clock.now()))
-        self._mechanism: sasl.Mechanism | None = None
+        self._exchange: Exchange | None = None
         self._account_id: int | None = None  # whose lock we hold
         self._name = ""
         self._contents: maildrop.Contents | None = None
@@ -129,6 +132,7 @@ class Pop3Session:
     def start(self) -> None:
         self._connection.set_timeout(self._service.login_timeout)
         self._connection.set_limit(self._service.login_timeout)
+        self.engine.certified = self._connection.certificate is not None
         self.engine.greet(replies.greeting(self._service.hostname))
 
     def handle(self, event: Any) -> Awaitable[None] | None:
@@ -163,43 +167,37 @@ class Pop3Session:
     async def _start_tls(self) -> None:
         self.engine.reply(replies.BEGIN_TLS)
         if await self._connection.start_tls():
+            self.engine.certified = self._connection.certificate is not None
             self.engine.tls_started()
 
-    def _on_login(self, event: Login) -> Awaitable[None]:
-        return self._verify(event.name, event.password)
+    async def _on_login(self, event: Login) -> None:
+        ip = self._connection.peer[0]
+        login = await self._service.logins.verify(event.name, event.password, ip, "pop3", self._id, "USER command")
+        await self._conclude(login)
 
-    def _on_auth(self, event: Auth) -> Awaitable[None] | None:
-        self._mechanism = sasl.server(event.mechanism)
-        if self._mechanism is None:
-            self.engine.reply(replies.BAD_MECHANISM)
-            return None
-        return self._step(self._mechanism.step(event.initial))
+    def _on_auth(self, event: Auth) -> Awaitable[None]:
+        self._exchange = Exchange.begin(
+            self._service.logins, self._connection, "pop3", self._id, event.mechanism, self.engine.mechanisms
+        )
+        return self._step(event.initial)
 
-    def _on_auth_response(self, event: AuthResponse) -> Awaitable[None] | None:
-        if self._mechanism is None:
+    def _on_auth_response(self, event: AuthResponse) -> Awaitable[None]:
+        return self._step(event.data)
+
+    async def _step(self, data: bytes | None) -> None:
+        if self._exchange is None:
             self.engine.reply(replies.AUTH_FAILED)
-            return None
-        return self._step(self._mechanism.step(event.data))
-
-    def _step(self, step: sasl.Step) -> Awaitable[None] | None:
-        match step:
-            case sasl.Challenge(data):
-                self.engine.challenge(data)
-                return None
-            case sasl.Credentials(authcid, authzid, password):
-                return self._verify(authcid, password, authzid)
-            case _:
-                self.engine.reply(replies.AUTH_MALFORMED)
-                return None
-
-    async def _verify(self, name: str, password: str, authzid: str = "") -> None:
-        self._mechanism = None
-        login = await self._service.logins.verify(name, password, self._connection.peer[0], "pop3", self._id)
-        if login is Refused.LATER:
-            self.engine.reply(replies.LOGIN_LATER)
             return
-        if login is Refused.WRONG or authzid.lower() not in ("", login.name, name.lower()):
-            self.engine.reply(replies.AUTH_FAILED)  # acting for somebody else is not offered
+        result = await self._exchange.step(data)
+        if isinstance(result, sasl.Challenge):
+            self.engine.challenge(result.data)
+            return
+        await self._conclude(result)
+
+    async def _conclude(self, login: Who | Refused) -> None:
+        self._exchange = None
+        if not isinstance(login, Who):
+            self.engine.reply(_REFUSALS[login])
             return
         if self._gone:
             return  # nobody would release the lock
@@ -321,6 +319,12 @@ class Pop3Session:
         self._unlock()
         self.engine.reply(reply)
 
+
+_REFUSALS = {
+    Refused.WRONG: replies.AUTH_FAILED,
+    Refused.LATER: replies.LOGIN_LATER,
+    Refused.MALFORMED: replies.AUTH_MALFORMED,
+}
 
 _HANDLERS: dict[type, Callable[[Pop3Session, Any], Awaitable[None] | None]] = {
     StartTls: Pop3Session._on_starttls,

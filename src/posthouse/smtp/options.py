@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from posthouse.smtp.params import Accepted, Limits, accepted
-from posthouse.wire.sasl import PLAINTEXT
+from posthouse.wire import sasl
 
 # What may be switched on besides PIPELINING, SIZE, 8BITMIME and ENHANCEDSTATUSCODES, in the order of EHLO.
 EXTENSIONS = (
@@ -68,7 +68,13 @@ def offer(options: ServerOptions, secure: bool, authenticated: bool, certified: 
     lines = ["PIPELINING", f"SIZE {options.max_size}", "8BITMIME", "ENHANCEDSTATUSCODES"]
     if options.starttls and not secure:
         lines.append("STARTTLS")
-    mechanisms = [m for m in options.mechanisms if _usable(m, options, secure, certified)]
+    mechanisms = sasl.usable(
+        options.mechanisms,
+        secure=secure,
+        certified=certified,
+        plaintext=options.plaintext_auth,
+        require_tls=options.require_tls,
+    )
     if mechanisms and not authenticated:
         lines.append("AUTH " + " ".join(mechanisms))
     until = day * 86_400 + options.hold_interval
@@ -95,14 +101,6 @@ def offer(options: ServerOptions, secure: bool, authenticated: bool, certified: 
         hold_until=until,
     )
     return Offer(tuple(lines), names, frozenset(mechanisms), accepted(names, limits))
-
-
-def _usable(mechanism: str, options: ServerOptions, secure: bool, certified: bool) -> bool:
-    if mechanism == "EXTERNAL":
-        return certified
-    if mechanism.endswith("-PLUS"):
-        return secure
-    return secure or options.plaintext_auth or mechanism not in PLAINTEXT
 
 
 def _date_time(at: int) -> str:

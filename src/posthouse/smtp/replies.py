@@ -189,6 +189,11 @@ LOCAL_ERROR = Reply(451, "4.3.0", "Something went wrong here; try again later")
 MAIL_LOOP = Reply(554, "5.4.6", "The message goes in circles: too many Received fields")
 
 
+def from_not_yours(address: str) -> Reply:
+    """The From field names somebody else."""
+    return Reply(550, "5.7.1", f"You may not send as {address[:100]}: ask for the right to, or correct From")
+
+
 def chunk_taken(octets: int) -> Reply:
     """A BDAT that is not the last."""
     return Reply(250, "2.0.0", f"{octets} octets received")

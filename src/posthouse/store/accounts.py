@@ -6,6 +6,7 @@ expects Bob@ and bob@ to differ). Raises `NotFound`, `AlreadyExists`, and `Perma
 can't be.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import idna
@@ -17,6 +18,7 @@ from posthouse.store.model import SPECIAL_USE, Account, AddressRow, DirectoryCha
 from posthouse.wire.address import Address
 
 CATCH_ALL = ""
+ANYBODY = "*"
 MAX_EXPANSION = 1000  # accounts and addresses one alias may lead to
 MAX_DEPTH = 10  # aliases behind aliases
 
@@ -27,15 +29,6 @@ class Resolution(NamedTuple):
     accounts: tuple[int, ...] = ()
     remote: tuple[str, ...] = ()
     local: bool = True  # the domain is one of ours
-
-
-class Login(NamedTuple):
-    """What a login is checked against."""
-
-    account_id: int
-    name: str
-    secret: str
-    disabled: bool
 
 
 def canonical_domain(text: str) -> str:
@@ -115,7 +108,7 @@ def _domain_id(tx: Tx, name: str) -> int:
 # Accounts
 
 
-def add_account(tx: Tx, address: str, secret: str, now: int, display_name: str = "") -> int:
+def add_account(tx: Tx, address: str, secret: str, now: int, display_name: str = "", scram: str = "") -> int:
     """Make an account with its address, its password hash and the usual mailboxes; return its id."""
     local_part, domain = split_address(address)
     name = f"{local_part}@{domain}"
@@ -137,7 +130,7 @@ def add_account(tx: Tx, address: str, secret: str, now: int, display_name: str =
         local_part,
         account_id,
     )
-    set_password(tx, account_id, secret, now)
+    set_password(tx, account_id, secret, now, scram)
     mailboxes.create(tx, account_id, "INBOX")
     mailboxes.subscribe(tx, account_id, "INBOX", True)
     for mailbox_name, use in SPECIAL_USE.items():
@@ -170,53 +163,35 @@ def active(tx: Tx) -> set[int]:
     return {account_id for (account_id,) in tx.all("SELECT id FROM account WHERE disabled = 0")}
 
 
+def names(tx: Tx, account_ids: Sequence[int]) -> list[str]:
+    """The names of accounts, in order."""
+    rows = [tx.one("SELECT name FROM account WHERE id = ?", account_id) for account_id in account_ids]
+    return sorted(row[0] for row in rows if row is not None)
+
+
 def remove_account(tx: Tx, name: str) -> None:
     """Remove an account with all its mail and addresses."""
     account_id = find_account(tx, name).id
     for mailbox in mailboxes.list_all(tx, account_id):
         messages.remove_all(tx, mailbox.id)
-    for table in ("mailbox", "subscription", "credential", "address"):
+    for table in ("mailbox", "subscription", "credential", "address", "send_as", "login_attempt"):
         tx.run(f"DELETE FROM {table} WHERE account_id = ?", account_id)  # noqa: S608
     tx.run("DELETE FROM account WHERE id = ?", account_id)
     tx.publish(DirectoryChanged())
 
 
-def set_password(tx: Tx, account_id: int, secret: str, now: int = 0) -> None:
-    """Replace the password hash of an account."""
-    tx.run("DELETE FROM credential WHERE account_id = ? AND kind = 'password'", account_id)
+def set_password(tx: Tx, account_id: int, secret: str, now: int = 0, scram: str = "") -> None:
+    """Replace the password hash of an account; `scram` are the keys made of the same password. What was kept for
+    CRAM-MD5 goes: it was the old password."""
+    tx.run("DELETE FROM credential WHERE account_id = ? AND kind IN ('password', 'cram')", account_id)
     tx.run(
-        "INSERT INTO credential (account_id, kind, secret, created) VALUES (?, 'password', ?, ?)",
+        "INSERT INTO credential (account_id, kind, secret, created, scram) VALUES (?, 'password', ?, ?, ?)",
         account_id,
         secret,
         now,
+        scram,
     )
     tx.publish(DirectoryChanged())
-
-
-def find_login(tx: Tx, name: str) -> Login | None:
-    """What to check a login against. `name` is the account's name, any of its addresses, or its local
-    part alone where only one account has it."""
-    select = (
-        "SELECT account.id, account.name, credential.secret, account.disabled FROM account "
-        "JOIN credential ON credential.account_id = account.id AND credential.kind = 'password' "
-    )
-    local_part, at, domain = name.strip().lower().rpartition("@")
-    if at:
-        try:
-            domain = canonical_domain(domain)
-        except Permanent:
-            return None
-        rows = tx.all(select + "WHERE account.name = ?", f"{local_part}@{domain}") or tx.all(
-            select + "JOIN address ON address.account_id = account.id "
-            "JOIN domain ON domain.id = address.domain_id WHERE address.local_part = ? AND domain.name = ?",
-            local_part,
-            domain,
-        )
-    else:
-        rows = tx.all(select + "WHERE substr(account.name, 1, ?) = ? LIMIT 2", len(domain) + 1, domain + "@")
-    if len(rows) != 1 or not domain:
-        return None
-    return Login(rows[0][0], rows[0][1], rows[0][2], bool(rows[0][3]))
 
 
 # Addresses
@@ -384,3 +359,34 @@ def _leads(tx: Tx, domain_id: int, name: str) -> list[Row]:
         if rows:
             return rows
     return []
+
+
+# In whose name an account may send
+
+
+def addresses_of(tx: Tx, account_id: int) -> set[str]:
+    """What an account may send as: its addresses ("@example.org" for a catch-all) and what was granted to it."""
+    rows = tx.all(
+        "SELECT local_part || '@' || domain.name FROM address JOIN domain ON domain.id = address.domain_id "
+        "WHERE account_id = ? UNION SELECT address FROM send_as WHERE account_id = ?",
+        account_id,
+        account_id,
+    )
+    return {address for (address,) in rows}
+
+
+def grant(tx: Tx, name: str, address: str, now: bool = True) -> None:
+    """Let an account send as an address, as "@example.org" (every address of a domain) or as "*" (anybody); with
+    `now` False take that back."""
+    account_id = find_account(tx, name).id
+    wanted = address if address == ANYBODY else "@".join(_alias(address))
+    tx.run("DELETE FROM send_as WHERE account_id = ? AND address = ?", account_id, wanted)
+    if now:
+        tx.run("INSERT INTO send_as (account_id, address) VALUES (?, ?)", account_id, wanted)
+    tx.publish(DirectoryChanged())
+
+
+def grants(tx: Tx, name: str) -> list[str]:
+    """What was granted to an account."""
+    account_id = find_account(tx, name).id
+    return [row[0] for row in tx.all("SELECT address FROM send_as WHERE account_id = ? ORDER BY address", account_id)]

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from posthouse.auth.login import Refused
+from posthouse.auth.exchange import Exchange
+from posthouse.auth.login import Login, Refused
 from posthouse.imap import replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import auth
@@ -18,52 +19,45 @@ SERVER_ID = b'ID ("name" "Posthouse")'
 async def starttls(session: "ImapSession", _: auth.StartTls) -> None:
     session.engine.start_tls()
     if await session.connection.start_tls():
+        session.engine.certified = session.connection.certificate is not None
         session.engine.tls_started()
 
 
-def login(session: "ImapSession", event: auth.Login) -> Awaitable[None]:
-    return _verify(session, sasl.Credentials(event.name, "", event.password))
-
-
-def authenticate(session: "ImapSession", event: auth.Authenticate) -> Awaitable[None] | None:
-    session.mechanism = sasl.server(event.mechanism)
-    if session.mechanism is None:
-        session.engine.no(replies.NO_MECHANISM)
-        return None
-    return _step(session, session.mechanism.step(event.initial))
-
-
-def response(session: "ImapSession", event: auth.AuthResponse) -> Awaitable[None] | None:
-    if session.mechanism is None:
-        session.engine.not_authenticated()
-        return None
-    return _step(session, session.mechanism.step(event.data))
-
-
-def _step(session: "ImapSession", step: sasl.Step) -> Awaitable[None] | None:
-    match step:
-        case sasl.Challenge(data):
-            session.engine.challenge(data)
-            return None
-        case sasl.Credentials():
-            return _verify(session, step)
-    session.mechanism = None
-    session.engine.not_authenticated()
-    return None
-
-
-async def _verify(session: "ImapSession", credentials: sasl.Credentials) -> None:
-    session.mechanism = None
+async def login(session: "ImapSession", event: auth.Login) -> None:
     ip = session.connection.peer[0]
-    found = await session.service.logins.verify(credentials.authcid, credentials.password, ip, "imap", session.id)
-    if found is Refused.LATER:
-        session.engine.not_authenticated(replies.LOGIN_LATER)
-        return
-    # Acting for somebody else is not offered.
-    if found is Refused.WRONG or credentials.authzid.lower() not in ("", found.name, credentials.authcid.lower()):
+    found = await session.service.logins.verify(event.name, event.password, ip, "imap", session.id, "LOGIN command")
+    _conclude(session, found)
+
+
+def authenticate(session: "ImapSession", event: auth.Authenticate) -> Awaitable[None]:
+    session.exchange = Exchange.begin(
+        session.service.logins, session.connection, "imap", session.id, event.mechanism, session.engine.mechanisms
+    )
+    return _step(session, event.initial)
+
+
+def response(session: "ImapSession", event: auth.AuthResponse) -> Awaitable[None]:
+    return _step(session, event.data)
+
+
+async def _step(session: "ImapSession", data: bytes | None) -> None:
+    if session.exchange is None:
         session.engine.not_authenticated()
         return
-    session.logged_in(found)
+    result = await session.exchange.step(data)
+    if isinstance(result, sasl.Challenge):
+        session.engine.challenge(result.data)
+        return
+    _conclude(session, result)
+
+
+def _conclude(session: "ImapSession", result: Login | Refused) -> None:
+    session.exchange = None
+    if not isinstance(result, Login):
+        later = (replies.LOGIN_LATER,) if result is Refused.LATER else ()
+        session.engine.not_authenticated(*later)
+        return
+    session.logged_in(result)
     session.connection.set_limit(0)
     session.connection.set_timeout(session.service.settings.limits.imap_timeout)
     session.engine.authenticated()

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from posthouse.auth.exchange import Exchange
 from posthouse.auth.login import Login
 from posthouse.base import ids
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent, StorageFull, Temporary
@@ -27,7 +28,6 @@ from posthouse.servers.imap.watches import Watch
 from posthouse.store import mailboxes as stored_mailboxes
 from posthouse.store.intake import Intake
 from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged
-from posthouse.wire import sasl
 
 _NOTHING = array("I")
 # For each event of the engine the function that answers it.
@@ -45,10 +45,10 @@ class ImapSession:
         "append",
         "connection",
         "engine",
+        "exchange",
         "id",
         "intake",
         "login",
-        "mechanism",
         "read_only",
         "saved",
         "service",
@@ -63,7 +63,7 @@ class ImapSession:
         self.engine = ImapServer(service.options, service.secure)
         self.id = ids.to_text(service.ids.next(service.clock.now()))
         self.login: Login | None = None
-        self.mechanism: sasl.Mechanism | None = None
+        self.exchange: Exchange | None = None
         self.view: View | None = None
         self.watch: Watch | None = None
         self.read_only = False
@@ -79,6 +79,7 @@ class ImapSession:
     def start(self) -> None:
         patience = self.service.settings.limits.login_timeout
         self.connection.set_timeout(patience)
+        self.engine.certified = self.connection.certificate is not None
         self.connection.set_limit(3 * patience)  # whatever is said in between
         self.engine.greet(self.service.settings.hostname)
 

@@ -33,6 +33,7 @@ class Shared:
         *,
         secure: bool = False,
         allow_plaintext_auth: bool = False,
+        require_tls: bool = False,
         watches: Watches | None = None,
         searching: asyncio.Semaphore | None = None,
     ) -> None:
@@ -47,7 +48,9 @@ class Shared:
         self.searching = searching or asyncio.Semaphore(SEARCHES)
         self.options = Options(
             starttls=not secure,
+            mechanisms=logins.mechanisms,
             plaintext_login=allow_plaintext_auth,
+            require_tls=require_tls,
             max_message=settings.limits.message_size,
             max_errors=settings.limits.errors,
         )

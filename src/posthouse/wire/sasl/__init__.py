@@ -9,7 +9,7 @@ a peer sent.
 
 from posthouse.wire.sasl.client import ClientMechanism, choose, client
 from posthouse.wire.sasl.scram import ScramKeys, scram_keys
-from posthouse.wire.sasl.server import MECHANISMS, NEEDS_TLS, PLAINTEXT, server
+from posthouse.wire.sasl.server import MECHANISMS, NEEDS_TLS, PLAINTEXT, server, usable
 from posthouse.wire.sasl.steps import (
     Bearer,
     Certificate,
@@ -41,4 +41,5 @@ __all__ = [
     "client",
     "scram_keys",
     "server",
+    "usable",
 ]

@@ -157,6 +157,20 @@ class OAuth(Base):
         return Challenge(json.dumps({"status": status, "schemes": "bearer", "scope": "mail"}).encode())
 
 
+def usable(
+    mechanisms: Collection[str], *, secure: bool, certified: bool, plaintext: bool, require_tls: bool = False
+) -> tuple[str, ...]:
+    """Those that a connection may be offered: `secure` under TLS, `certified` with a client certificate; `plaintext`
+    allows showing passwords without TLS, `require_tls` allows nothing without it."""
+    if require_tls and not secure:
+        return ()
+    return tuple(
+        name
+        for name in mechanisms
+        if (certified or name != "EXTERNAL") and (secure or name not in NEEDS_TLS or (plaintext and name in PLAINTEXT))
+    )
+
+
 Make = Callable[[Mapping[str, bytes], Collection[str], str], Mechanism]
 
 

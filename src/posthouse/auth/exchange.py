@@ -1,0 +1,113 @@
+"""One SASL exchange of a connection, driven to its end: the machine of `wire.sasl` on one side, `Logins` on the other.
+
+The three protocols use it alike: `step` with each response; a Challenge is sent on, a Login or a Refused is the end.
+Acting for somebody else (an authorization identity that is another account's) is not offered.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from posthouse.auth import passwords
+from posthouse.auth.login import Login, Logins, Refused, Visitor, Wanted
+from posthouse.net.connection import Connection
+from posthouse.wire import sasl
+
+
+class Surroundings(NamedTuple):
+    """What the connection brings along."""
+
+    bindings: Mapping[str, bytes]  # channel bindings by type
+    certificate: bytes | None  # the client's, DER, verified by the listener's CA
+    offered: Collection[str]  # mechanisms that the client was told of
+
+
+class Exchange:
+    """One exchange."""
+
+    def __init__(self, logins: Logins, visitor: Visitor, surroundings: Surroundings) -> None:
+        self._logins = logins
+        self._visitor = visitor
+        self._surroundings = surroundings
+        self._wanted: Wanted | None = None
+        self._refused: Refused | None = None
+        # CRAM-MD5 wants something that looks like a message id (RFC 2195 section 2).
+        nonce = secrets.token_urlsafe(18)
+        nonce = f"{nonce}@{logins.hostname}" if visitor.mechanism == "CRAM-MD5" else nonce
+        self._machine = sasl.server(visitor.mechanism, nonce, surroundings.bindings, surroundings.offered)
+
+    @classmethod
+    def begin(
+        cls,
+        logins: Logins,
+        connection: Connection,
+        service: str,
+        session: str,
+        mechanism: str,
+        offered: Collection[str],
+    ) -> "Exchange":
+        """An exchange of this connection."""
+        visitor = Visitor(connection.peer[0], service, session, mechanism)
+        return cls(logins, visitor, Surroundings(connection.bindings, connection.certificate, offered))
+
+    async def step(self, data: bytes | None) -> sasl.Challenge | Login | Refused:
+        """Take the initial response (None: there was none) or the answer to a challenge."""
+        machine = self._machine
+        if machine is None:
+            return Refused.MALFORMED
+        step = machine.step(data)
+        while True:
+            match step:
+                case sasl.Challenge():
+                    return step
+                case sasl.Credentials(authcid, authzid, password):
+                    v = self._visitor
+                    login = await self._logins.verify(authcid, password, v.ip, v.service, v.session, v.mechanism)
+                    return self._acting(login, authcid, authzid)
+                case sasl.WantSecret(authcid, _, kind):
+                    wanted = await self._logins.wanted(authcid, kind, self._visitor)
+                    if isinstance(wanted, Refused):
+                        return wanted
+                    self._wanted = wanted
+                    step = machine.secret(wanted.secrets)
+                case sasl.Proved(authcid, authzid, which):
+                    assert self._wanted is not None
+                    login = await self._logins.proved(self._wanted, which, self._visitor)
+                    return self._acting(login, authcid, authzid)
+                case sasl.Bearer(authzid, token):
+                    login = await self._bearer(token)
+                    if not isinstance(login, Login):
+                        self._refused = login
+                        return machine.refuse()
+                    return self._acting(login, login.name, authzid)
+                case sasl.Certificate(authzid):
+                    login = await self._certificate()
+                    return self._acting(login, "", authzid)
+                case sasl.Failure(reason, authcid, malformed):
+                    if self._refused is not None:
+                        return self._refused
+                    if malformed:
+                        return Refused.MALFORMED
+                    if self._wanted is None:
+                        return self._logins.refuse(authcid, self._visitor, reason)
+                    return self._logins.disproved(self._wanted, authcid, self._visitor, reason)
+
+    async def _bearer(self, token: str) -> Login | Refused:
+        if token.startswith(passwords.TOKEN):
+            return await self._logins.by_secret("token", passwords.fast_hash(token), self._visitor)
+        name = await self._logins.verifier.name_of(token)
+        if name is None:
+            return self._logins.refuse("", self._visitor, "the token is not good")
+        return await self._logins.by_name(name, self._visitor)
+
+    async def _certificate(self) -> Login | Refused:
+        der = self._surroundings.certificate
+        if der is None:
+            return self._logins.refuse("", self._visitor, "there is no client certificate")
+        return await self._logins.by_secret("certificate", hashlib.sha256(der).hexdigest(), self._visitor)
+
+    def _acting(self, login: Login | Refused, authcid: str, authzid: str) -> Login | Refused:
+        if isinstance(login, Login) and authzid.lower() not in ("", login.name, authcid.lower()):
+            return self._logins.refuse(login.name, self._visitor, "acting for somebody else is not offered")
+        return login

@@ -1,0 +1,118 @@
+"""Bearer tokens of an OAuth issuer: whose are they? (RFC 6750, RFC 7519, RFC 7662)
+
+A JWT is verified with the issuer's published keys (JWKS, from a file or by HTTPS, kept for an hour and fetched anew,
+at most once a minute, for a key that is not known); issuer, audience, expiry and "not before" must fit. Any other
+token is shown to the issuer's introspection endpoint. What cannot be verified, for whatever reason, is not good.
+"""
+
+import asyncio
+import json
+import urllib.parse
+import urllib.request
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+from posthouse.base.clock import Clock
+from posthouse.base.log import Logger
+from posthouse.base.settings import OAuth
+
+KEYS_KEPT = 3600.0  # seconds
+FETCH_AGAIN = 60.0
+TIMEOUT = 10.0
+MAX_ANSWER = 256 * 1024
+LEEWAY = 60  # seconds that clocks may differ
+# No shared secrets: a key that verifies could make tokens as well.
+ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+class Verifier:
+    """Knows the issuer, if one is configured."""
+
+    def __init__(self, oauth: OAuth | None, clock: Clock, log: Logger) -> None:
+        self._oauth = oauth
+        self._clock = clock
+        self._log = log
+        self._keys: Any = None
+        self._fetched = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def name_of(self, token: str) -> str | None:
+        """The account's name that a token speaks for; None if it is not good."""
+        oauth = self._oauth
+        if oauth is None:
+            return None
+        try:
+            if token.count(".") == 2 and oauth.jwks:
+                claims = await self._jwt(oauth, token)
+            elif oauth.introspection:
+                claims = await asyncio.to_thread(_introspect, oauth, token)
+            else:
+                return None
+        except Exception as error:
+            self._log.warning("login.token", why=f"{type(error).__name__}: {str(error)[:200]}")
+            return None
+        name = claims.get(oauth.claim)
+        return name if isinstance(name, str) and 0 < len(name) <= 255 else None
+
+    async def _jwt(self, oauth: OAuth, token: str) -> dict[str, Any]:
+        from joserfc import jwt
+        from joserfc.errors import JoseError
+
+        try:
+            decoded = jwt.decode(token, await self._key_set(oauth, KEYS_KEPT), algorithms=ALGORITHMS)
+        except (JoseError, ValueError):
+            # The issuer may have a new key.
+            decoded = jwt.decode(token, await self._key_set(oauth, FETCH_AGAIN), algorithms=ALGORITHMS)
+        claims: dict[str, Any] = decoded.claims
+        _check(claims, oauth, self._clock.now() // 1_000_000)
+        return claims
+
+    async def _key_set(self, oauth: OAuth, age: float) -> Any:
+        from joserfc.jwk import KeySet
+
+        async with self._lock:
+            now = self._clock.monotonic()
+            if self._keys is None or now - self._fetched > age:
+                self._fetched = now
+                self._keys = KeySet.import_key_set(json.loads(await asyncio.to_thread(_fetch, oauth.jwks)))
+            return self._keys
+
+
+def _check(claims: dict[str, Any], oauth: OAuth, now: int) -> None:
+    """RFC 7519 section 4.1. A token without an end is not good."""
+    audience = claims.get("aud", [])
+    audiences = audience if isinstance(audience, list) else [audience]
+    if claims.get("iss") != oauth.issuer:
+        raise ValueError("the token is from another issuer")
+    if oauth.audience and oauth.audience not in audiences:
+        raise ValueError("the token is for another audience")
+    if not isinstance(claims.get("exp"), int | float) or claims["exp"] + LEEWAY <= now:
+        raise ValueError("the token has expired")
+    if claims.get("nbf", 0) - LEEWAY > now:
+        raise ValueError("the token is not valid yet")
+
+
+def _fetch(where: str | None) -> bytes:
+    assert where is not None
+    if not where.startswith(("https://", "http://")):
+        return Path(where).read_bytes()
+    with urllib.request.urlopen(where, timeout=TIMEOUT) as answer:  # noqa: S310 - https or http, as configured
+        data: bytes = answer.read(MAX_ANSWER)
+        return data
+
+
+def _introspect(oauth: OAuth, token: str) -> dict[str, Any]:
+    secret = oauth.client_secret_file.read_text("utf-8").strip() if oauth.client_secret_file else ""
+    login = b64encode(f"{urllib.parse.quote(oauth.client_id)}:{urllib.parse.quote(secret)}".encode()).decode()
+    assert oauth.introspection is not None
+    request = urllib.request.Request(  # noqa: S310 - https or http, as configured
+        oauth.introspection,
+        urllib.parse.urlencode({"token": token, "token_type_hint": "access_token"}).encode(),
+        {"Authorization": f"Basic {login}", "Accept": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+        claims = json.loads(answer.read(MAX_ANSWER))
+    if not isinstance(claims, dict) or claims.get("active") is not True:
+        raise ValueError("the issuer says that the token is not active")
+    return claims

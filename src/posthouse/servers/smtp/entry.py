@@ -1,0 +1,101 @@
+"""Who is there: AUTH, and what a trusted proxy says of its client by XCLIENT."""
+
+from collections.abc import Awaitable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from posthouse.auth.exchange import Exchange
+from posthouse.auth.login import Login, Refused, Visitor
+from posthouse.net.connection import Connection
+from posthouse.smtp import replies
+from posthouse.smtp.events import Auth, AuthResponse, Xclient
+from posthouse.wire import sasl
+
+if TYPE_CHECKING:
+    from posthouse.servers.smtp.session import SmtpSession
+
+_REFUSALS = {
+    Refused.WRONG: replies.AUTH_FAILED,
+    Refused.LATER: replies.AUTH_TEMPORARY,
+    Refused.MALFORMED: replies.AUTH_MALFORMED,
+}
+_VERBS = {"SMTP": "HELO", "ESMTP": "EHLO", "LMTP": "LHLO"}
+
+
+def on_auth(session: "SmtpSession", event: Auth) -> Awaitable[None]:
+    session.exchange = Exchange.begin(
+        session.service.logins,
+        session.connection,
+        "smtp",
+        session.id,
+        event.mechanism,
+        session.engine.offer.mechanisms,
+    )
+    return _step(session, event.initial)
+
+
+def on_auth_response(session: "SmtpSession", event: AuthResponse) -> Awaitable[None]:
+    return _step(session, event.data)
+
+
+async def _step(session: "SmtpSession", data: bytes | None) -> None:
+    engine = session.engine
+    if session.exchange is None:
+        engine.reply(replies.AUTH_FAILED)
+        return
+    result = await session.exchange.step(data)
+    if isinstance(result, sasl.Challenge):
+        engine.challenge(result.data)
+        return
+    session.exchange = None
+    if not isinstance(result, Login):
+        engine.reply(_REFUSALS[result])
+        return
+    _enter(session, result)
+    engine.reply(replies.AUTH_SUCCEEDED)
+
+
+def _enter(session: "SmtpSession", login: Login) -> None:
+    session.log_out()
+    session.login = login
+    session.log_off = session.service.logins.enter(login, session.connection.drain_and_close)
+    session.engine.authenticated(login.name)
+
+
+async def on_xclient(session: "SmtpSession", event: Xclient) -> None:
+    """Only configured proxies are offered it. What they say replaces what we see; the session begins anew."""
+    said = event.attributes
+    engine = session.engine
+    address = said.get("ADDR")
+    port = said.get("PORT") or ""
+    if address:
+        address = address[5:] if address.upper().startswith("IPV6:") else address
+        try:
+            address = str(ip_address(address))
+        except ValueError:
+            engine.reply(replies.XCLIENT_SYNTAX)
+            return
+        session.connection.speaks_for(address, int(port) if port.isdecimal() and len(port) < 6 else 0)
+        session.forget_place()
+    session.end_transaction()
+    session.log_out()
+    engine.authenticated("")
+    if name := said.get("LOGIN"):
+        login = await session.service.logins.by_name(name, Visitor(session.ip, "smtp", session.id, "XCLIENT"))
+        if not isinstance(login, Login):
+            engine.reply(replies.XCLIENT_DENIED)
+            return
+        _enter(session, login)
+    session.hello = said.get("HELO") or ""
+    session.verb = _VERBS.get((said.get("PROTO") or "ESMTP").upper(), "EHLO")
+    engine.reply(replies.greeting(session.service.settings.hostname))
+
+
+def name_of_certificate(connection: Connection) -> str:
+    """The common name of the client's certificate, for the trace."""
+    der = connection.certificate
+    names = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(NameOID.COMMON_NAME) if der else []
+    return f'client "{str(names[0].value)[:100]}" verified' if names else "client verified"

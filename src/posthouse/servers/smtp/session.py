@@ -1,0 +1,385 @@
+"""SMTP: the decisions of one connection. It answers the engine's events with the help of the directory (who lives
+here), the logins, and `delivery.accept` (the one transaction).
+
+The engine has judged syntax, order and limits before; here it is decided who may send what to whom. Logging in and
+what proxies say is `entry.py`, the transaction's bookkeeping `transaction.py`.
+
+Whatever goes wrong unexpectedly is answered 451 4.3.0 with the session's id and logged in one line; a full
+disk is 452 4.3.1. Nothing is answered 250 before it is committed and synced.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from posthouse.auth.exchange import Exchange
+from posthouse.auth.login import Login
+from posthouse.base import ids
+from posthouse.base.errors import StorageFull
+from posthouse.delivery import accept
+from posthouse.mime import trace
+from posthouse.net.connection import Connection
+from posthouse.servers.smtp import entry, senders, verify
+from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
+from posthouse.smtp import replies
+from posthouse.smtp.events import (
+    Auth,
+    AuthResponse,
+    Content,
+    ContentAborted,
+    Hello,
+    Mail,
+    Rcpt,
+    Reset,
+    StartTls,
+    Vrfy,
+    Xclient,
+)
+from posthouse.smtp.replies import Reply
+from posthouse.smtp.server import SmtpServer
+from posthouse.store.accounts import Resolution
+from posthouse.store.intake import Intake
+from posthouse.wire.address import Address
+
+if TYPE_CHECKING:
+    from posthouse.servers.smtp.service import SmtpService
+
+CONTENT_LIMIT = 1800.0  # seconds for a whole message, before the size is added
+SLOWEST = 2048  # bytes a second below which a sender is too slow
+DAY = 86_400 * SECOND
+
+
+class SmtpSession:
+    """One connection."""
+
+    __slots__ = (
+        "_intake",
+        "_may_relay",
+        "_messages",
+        "connection",
+        "engine",
+        "exchange",
+        "hello",
+        "id",
+        "log_off",
+        "login",
+        "owned",
+        "service",
+        "transaction",
+        "verb",
+    )
+
+    def __init__(self, service: "SmtpService", connection: Connection) -> None:
+        self.service = service
+        self.connection = connection
+        self.engine = SmtpServer(service.options_for(connection.peer[0]))
+        self.id = ids.to_text(service.ids.next(service.clock.now()))
+        self.hello = ""
+        self.verb = "HELO"
+        self.login: Login | None = None
+        self.log_off: Callable[[], None] | None = None
+        self.exchange: Exchange | None = None
+        self.owned: set[str] | None = None  # what the account may send as, once it was asked
+        self.transaction: Transaction | None = None
+        self._may_relay: bool | None = None
+        self._messages = 0
+        self._intake: Intake | None = None
+
+    @property
+    def ip(self) -> str:
+        """The client's address; behind a proxy, what the proxy says."""
+        return self.connection.peer[0]
+
+    # The connection's side
+
+    def start(self) -> None:
+        self.connection.set_timeout(self.service.command_timeout)
+        self.engine.certified = self.connection.certificate is not None
+        self.engine.greet(replies.greeting(self.service.settings.hostname))
+
+    def handle(self, event: Any) -> Awaitable[None] | None:
+        return _HANDLERS[type(event)](self, event)
+
+    def failed(self, error: Exception) -> None:
+        if isinstance(error, StorageFull):
+            reply = replies.STORAGE_FULL
+        else:
+            reply = Reply(451, "4.3.0", f"Something went wrong here, try again later (session {self.id})")
+        self.service.log.error("smtp.failed", session=self.id, ip=self.ip, error=repr(error))
+        self._drop_content()
+        self.engine.fail(reply)
+
+    def timed_out(self) -> None:
+        self.engine.goodbye(replies.TIMEOUT)
+
+    def shutdown(self) -> None:
+        self.engine.goodbye(replies.SHUTTING_DOWN)
+
+    def closed(self) -> None:
+        self._drop_content()
+        self.log_out()
+        self.service.log.debug("smtp.closed", session=self.id, ip=self.ip, hello=self.hello, messages=self._messages)
+
+    def log_out(self) -> None:
+        """Forget who it was."""
+        self.login = self.owned = None
+        if self.log_off is not None:
+            self.log_off()
+            self.log_off = None
+
+    def end_transaction(self) -> None:
+        """Forget what was begun."""
+        self.transaction = None
+        self._drop_content()
+
+    def _drop_content(self) -> None:
+        if self._intake is not None:
+            self._intake.abandon()
+            self._intake = None
+
+    # Greeting, TLS
+
+    def _on_hello(self, event: Hello) -> None:
+        self.hello = event.name
+        self.verb = event.verb
+        self.end_transaction()
+        self.engine.day = self.service.clock.now() // DAY
+        self.engine.reply(replies.OK)
+
+    def _on_starttls(self, _event: StartTls) -> Awaitable[None]:
+        return self._start_tls()
+
+    async def _start_tls(self) -> None:
+        self.engine.reply(replies.READY_FOR_TLS)
+        if await self.connection.start_tls():
+            self.engine.certified = self.connection.certificate is not None
+            self.engine.tls_started()
+            # Whoever spoke before the handshake may have been somebody in the middle (RFC 3207 section 4.2).
+            self.log_out()
+            self.hello = ""
+            self.end_transaction()
+
+    # The mail transaction
+
+    def _on_mail(self, event: Mail) -> Awaitable[None] | None:
+        service = self.service
+        if not service.has_room():
+            self.engine.reply(replies.STORAGE_FULL)
+            return None
+        due = 0
+        hold = event.params.hold
+        if hold is not None:
+            now = service.clock.now()
+            due = hold.until * SECOND if hold.until is not None else now + (hold.seconds or 0) * SECOND
+            if due <= now:
+                self.engine.reply(replies.HOLD_PAST)
+                return None
+            if due > now + service.options.hold_interval * SECOND:
+                self.engine.reply(replies.HOLD_TOO_LONG)
+                return None
+        self.end_transaction()
+        self.transaction = Transaction(event.sender, event.params, due)
+        if self.login is not None and not service.settings.smtp.any_sender:
+            return self._check_sender(event.sender)
+        self.engine.reply(replies.SENDER_OK)
+        return None
+
+    async def _check_sender(self, sender: Address) -> None:
+        refusal = await senders.check_envelope(self, sender)
+        if refusal is not None:
+            self.end_transaction()
+            self.rejected(refusal, str(sender))
+        self.engine.reply(refusal or replies.SENDER_OK)
+
+    def _on_rcpt(self, event: Rcpt) -> Awaitable[None] | None:
+        resolution = self.service.directory.known(event.recipient)
+        if resolution is None:
+            return self._look_up(event)
+        self._recipient(event, resolution)
+        return None
+
+    async def _look_up(self, event: Rcpt) -> None:
+        self._recipient(event, await self.service.directory.resolve(event.recipient))
+
+    def _recipient(self, event: Rcpt, resolution: Resolution) -> None:
+        transaction = self.transaction
+        assert transaction is not None
+        reply = self._decide(resolution)
+        if reply.accepted:
+            transaction.add(event.recipient, event.params, resolution)
+        else:
+            self.rejected(reply, str(transaction.sender), str(event.recipient))
+        self.engine.reply(reply)
+
+    def rejected(self, reply: Reply, sender: str, recipient: str = "") -> None:
+        """A line in the log: who asks why a mail did not come finds it here."""
+        self.service.log.info(
+            "smtp.rejected",
+            session=self.id,
+            ip=self.ip,
+            sender=sender,
+            recipient=recipient,
+            code=reply.code,
+            reply=reply.text,
+        )
+
+    def _decide(self, resolution: Resolution) -> Reply:
+        if resolution.local:
+            known = resolution.accounts or resolution.remote
+            return replies.RECIPIENT_OK if known else replies.NO_SUCH_USER
+        return replies.RECIPIENT_OK if self._relay_allowed() else replies.RELAY_DENIED
+
+    def _relay_allowed(self) -> bool:
+        if self.login is not None:
+            return True
+        if self.service.lmtp:
+            return False
+        if self._may_relay is None:
+            self._may_relay = self.service.may_relay(self.ip)
+        return self._may_relay
+
+    def forget_place(self) -> None:
+        """The client's address is another one: what hung on it is to be asked again."""
+        self._may_relay = None
+
+    # Content
+
+    def _on_content(self, event: Content) -> Awaitable[None] | None:
+        intake = self._intake
+        if intake is None:
+            intake = self._intake = Intake(self.service.database.files)
+            if not event.last:
+                self.connection.set_timeout(self.service.content_timeout)
+                declared = self.service.options.max_size / SLOWEST
+                self.connection.set_limit(CONTENT_LIMIT + declared)
+        if intake.spills(len(event.data)):
+            return self._spill(intake, event)
+        intake.write(event.data)
+        if event.last:
+            return self._finish(intake)
+        self.engine.proceed()
+        return None
+
+    async def _spill(self, intake: Intake, event: Content) -> None:
+        await self.service.database.work(intake.write, event.data)
+        if event.last:
+            await self._finish(intake)
+        else:
+            self.engine.proceed()
+
+    async def _finish(self, intake: Intake) -> None:
+        """The whole message is here: decide, commit, and only then 250."""
+        service, transaction = self.service, self.transaction
+        assert transaction is not None
+        if intake.spills(0):
+            content, digest, scanned = await service.database.work(intake.finish)
+        else:
+            content, digest, scanned = intake.finish()
+        self._intake = None
+        header = scanned.root.header_bytes
+        try:
+            refusal = await self._judge(header)
+            if refusal is not None:
+                self._discard(content.file)
+                self.rejected(refusal, str(transaction.sender))
+                self._end(refusal)
+                return
+            now = service.clock.now()
+            number = service.ids.next(now)
+            text = ids.to_text(number)
+            may_hurry = self.login is not None or self._relay_allowed()
+            delivery = transaction.delivery(self._where(), number, now, service.expiry, content, digest, may_hurry)
+            receipts = await self._receipts(transaction, header, now, text) if transaction.success else []
+
+            def commit(tx: Any) -> None:
+                accept.commit(tx, delivery)
+                for keep in receipts:
+                    keep(tx)
+
+            await service.database.submit(commit)
+        except BaseException:
+            self._discard(content.file)
+            raise
+        self._messages += 1
+        service.log.info(
+            "smtp.accepted",
+            session=self.id,
+            message=text,
+            ip=self.ip,
+            login=self.login.name if self.login is not None else "",
+            sender=delivery.sender,
+            recipients=len(transaction.recipients),
+            size=content.size,
+            message_id=digest.message_id,
+        )
+        self._end(Reply(250, "2.0.0", f"Accepted, id {text}"))
+
+    async def _judge(self, header: bytes) -> Reply | None:
+        """Why a complete message is not wanted."""
+        if trace.count_received(header) >= self.service.settings.limits.hops:
+            return replies.MAIL_LOOP
+        if self.login is not None and not self.service.settings.smtp.any_sender:
+            return await senders.check_header(self, header)
+        return None
+
+    async def _receipts(
+        self, transaction: Transaction, header: bytes, now: int, text: str
+    ) -> list[Callable[[Any], None]]:
+        keeps = []
+        hostname = self.service.settings.hostname
+        for report in transaction.receipts(header, hostname, now, text.lower()):
+            keep = await self.service.prepare("", [str(transaction.sender)], report, {"receipt_of": text})
+            if keep is not None:
+                keeps.append(keep)
+        return keeps
+
+    def _where(self) -> Where:
+        tls = self.connection.tls
+        return Where(
+            session=self.id,
+            service=self.service.kind,
+            hostname=self.service.settings.hostname,
+            hello=self.hello,
+            verb=self.verb,
+            ip=self.ip,
+            tls=f"{tls.version} {tls.cipher}" if tls else "",
+            peer_name=entry.name_of_certificate(self.connection) if self.engine.certified else "",
+            login=self.login,
+        )
+
+    def _end(self, reply: Reply) -> None:
+        self.connection.set_limit(0)
+        self.connection.set_timeout(self.service.command_timeout)
+        self.end_transaction()
+        self.engine.reply(reply)
+
+    def _discard(self, file: str | None) -> None:
+        """A content that no row will name: its file goes now, not at the next sweep."""
+        if file is not None:
+            self.service.database.files.path(file).unlink(missing_ok=True)
+
+    def _on_aborted(self, event: ContentAborted) -> None:
+        self.service.log.info(
+            "smtp.refused", session=self.id, ip=self.ip, reply=event.reply.text, code=event.reply.code
+        )
+        self.connection.set_limit(0)
+        self.connection.set_timeout(self.service.command_timeout)
+        self.end_transaction()
+
+    def _on_reset(self, _event: Reset) -> None:
+        self.end_transaction()
+        self.engine.reply(replies.OK)
+
+
+_HANDLERS: dict[type, Callable[[SmtpSession, Any], Awaitable[None] | None]] = {
+    Hello: SmtpSession._on_hello,
+    StartTls: SmtpSession._on_starttls,
+    Auth: entry.on_auth,
+    AuthResponse: entry.on_auth_response,
+    Xclient: entry.on_xclient,
+    Mail: SmtpSession._on_mail,
+    Rcpt: SmtpSession._on_rcpt,
+    Content: SmtpSession._on_content,
+    ContentAborted: SmtpSession._on_aborted,
+    Reset: SmtpSession._on_reset,
+    Vrfy: verify.on_vrfy,
+}

@@ -1,0 +1,177 @@
+"""One mail transaction: its sender, who gets the message, and the `Delivery` that comes of it.
+
+The decisions are made before; here they are gathered and put into the form that `delivery.accept` commits.
+"""
+
+from typing import Any, NamedTuple
+
+from posthouse.auth.login import Login
+from posthouse.base import ids
+from posthouse.delivery import accept
+from posthouse.mime import trace
+from posthouse.reports.dsn import FailedRecipient, Original, report
+from posthouse.smtp.params import MailParams, RcptParams
+from posthouse.store.accounts import Resolution
+from posthouse.store.blobs.writer import Content
+from posthouse.store.envelope import pack_mail, pack_rcpt
+from posthouse.store.model import Digest
+from posthouse.store.outbox import HERE
+from posthouse.wire.address import Address
+
+SECOND = 1_000_000
+# The text of RFC 3461 section 6.2.7.3 wants one report where a list takes over; its members are not reported.
+_EXPANDED = RcptParams(notify=("FAILURE", "DELAY"))
+
+
+class Where(NamedTuple):
+    """From where the message came: for the trace and the Received field."""
+
+    session: str
+    service: str  # "smtp", "submission", "submissions" or "lmtp"
+    hostname: str
+    hello: str
+    verb: str  # "EHLO", "HELO" or "LHLO"
+    ip: str
+    tls: str  # "TLSv1.3 TLS_AES_256_GCM_SHA384", or ""
+    peer_name: str  # of a client certificate, or ""
+    login: Login | None
+
+
+class Transaction:
+    """From MAIL to the end of the content."""
+
+    __slots__ = ("due", "local", "params", "recipients", "remote", "sender", "success", "tags")
+
+    def __init__(self, sender: Address, params: MailParams, due: int) -> None:
+        self.sender = sender
+        self.params = params
+        self.due = due  # held until then, in microseconds; 0: not held
+        self.recipients: list[Address] = []
+        self.local: dict[int, None] = {}  # accounts
+        self.remote: dict[str, accept.Remote] = {}
+        self.success: list[tuple[Address, RcptParams, str]] = []  # who is to be reported, and with which action
+        self.tags: list[str] = []
+
+    def add(self, recipient: Address, params: RcptParams, resolution: Resolution) -> None:
+        """One more recipient, who was accepted."""
+        self.recipients.append(recipient)
+        wants_success = "SUCCESS" in params.notify
+        options = pack_rcpt(params)
+        if not resolution.local:
+            address = str(recipient)
+            self.remote.setdefault(address, accept.Remote(address, recipient.domain, options))
+            return
+        if self.due:
+            # Who it is for is looked up when its time has come.
+            address = str(recipient)
+            self.remote.setdefault(address, accept.Remote(address, HERE, options))
+            return
+        for account_id in resolution.accounts:
+            self.local[account_id] = None
+        several = len(resolution.accounts) + len(resolution.remote) > 1
+        if several:
+            options = pack_rcpt(_EXPANDED) if params.notify and params.notify != ("NEVER",) else options
+        for address in resolution.remote:
+            self.remote.setdefault(address, accept.Remote(address, address.rpartition("@")[2], options))
+        if wants_success and several:
+            self.success.append((recipient, params, "expanded"))
+        elif wants_success and resolution.accounts:
+            self.success.append((recipient, params, "delivered"))
+
+    def delivery(
+        self, where: Where, number: int, now: int, lifetime: int, content: Content, digest: Digest, may_hurry: bool
+    ) -> accept.Delivery:
+        """The message with its decisions. `may_hurry`: an urgent one may overtake others."""
+        sender, text = str(self.sender), ids.to_text(number)
+        recipients = [str(r) for r in self.recipients]
+        received = trace.received(
+            hello=where.hello,
+            ip=where.ip,
+            by=where.hostname,
+            protocol=_protocol(where, self.params.smtputf8),
+            id=text,
+            recipient=recipients[0] if len(recipients) == 1 else "",
+            tls=" ".join(word for word in (where.tls, where.peer_name) if word),
+            at=now,
+        )
+        for tag in self.tags:
+            received = f"X-Posthouse-Tag: {tag}\r\n".encode() + received
+        priority = self.params.priority or 0
+        return accept.Delivery(
+            trace=number,
+            sender=sender,
+            account_id=where.login.account_id if where.login else None,
+            local=tuple(self.local),
+            remote=tuple(self.remote.values()),
+            content=content,
+            digest=digest,
+            return_path=trace.return_path(sender),
+            received=received,
+            at=now,
+            expires=self._expires(now, lifetime),
+            event=self._event(where, recipients, content, digest),
+            options=pack_mail(self.params),
+            priority=priority if may_hurry else min(priority, 0),
+            due=self.due,
+        )
+
+    def _expires(self, now: int, lifetime: int) -> int:
+        by = self.params.by
+        if by is not None and by.mode == "R":
+            return now + min(by.seconds * SECOND, lifetime)  # RFC 2852 section 4.1.4
+        return max(now, self.due) + lifetime
+
+    def _event(self, where: Where, recipients: list[str], content: Content, digest: Digest) -> dict[str, Any]:
+        event: dict[str, Any] = {
+            "session": where.session,
+            "service": where.service,
+            "ip": where.ip,
+            "hello": where.hello,
+            "sender": str(self.sender),
+            "recipients": recipients,
+            "local": len(self.local),
+            "remote": len(self.remote),
+            "size": content.size,
+            "message_id": digest.message_id,
+        }
+        if where.tls:
+            event["tls"] = where.tls
+        if where.login:
+            event["login"] = where.login.name
+        if self.tags:
+            event["tags"] = self.tags
+        return event
+
+    def receipts(self, header: bytes, hostname: str, now: int, unique: str) -> list[bytes]:
+        """The reports of success that were asked for and are due with the delivery (RFC 3461 section 5.2.3)."""
+        if self.sender.is_null:
+            return []
+        reports = []
+        for action in ("delivered", "expanded"):
+            told = [
+                FailedRecipient(str(recipient), "2.0.0", action=action, original=params.orcpt)
+                for recipient, params, done in self.success
+                if done == action
+            ]
+            if told:
+                reports.append(
+                    report(
+                        to=str(self.sender),
+                        hostname=hostname,
+                        now=now,
+                        message_id=f"{unique}.{action}@{hostname}",
+                        original=Original(header, now, self.params.envid),
+                        recipients=told,
+                    )
+                )
+        return reports
+
+
+def _protocol(where: Where, utf8: bool) -> str:
+    """The word after "with" (RFC 3848, RFC 6531 section 4.3)."""
+    suffix = "S" * bool(where.tls) + "A" * (where.login is not None)
+    if where.verb == "LHLO":
+        return ("UTF8LMTP" if utf8 else "LMTP") + suffix
+    if utf8:
+        return "UTF8SMTP" + suffix
+    return ("ESMTP" if where.verb == "EHLO" else "SMTP") + suffix
