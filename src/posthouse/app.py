@@ -96,7 +96,7 @@ class App:
         database.on_commit(feed.publish)
         new_ids = ids.IdSource()
         directory = Directory(database, feed, settings.hostname, settings.postmaster)
-        logins = Logins(
+        logins = self.logins = Logins(
             database,
             clock,
             feed,
