@@ -266,9 +266,15 @@ def test_behind_a_proxy(tmp_path: Path, header: bytes, ip: str, service: str) ->
 
 @pytest.mark.parametrize(
     "header",
-    [b"EHLO c.example\r\n", b"PROXY TCP4 300.0.2.7 127.0.0.1 1 2\r\n", b"PROXY " + b"x" * 200,
-     b"PROXY TCP4 ::1 ::1 1 2\r\n", b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\x0c" + bytes(12), b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c" + bytes(12)],
-)  # fmt: skip
+    [
+        b"EHLO c.example\r\n",
+        b"PROXY TCP4 300.0.2.7 127.0.0.1 1 2\r\n",
+        b"PROXY " + b"x" * 200,
+        b"PROXY TCP4 ::1 ::1 1 2\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\x0c" + bytes(12),
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c" + bytes(12),
+    ],
+)
 def test_who_does_not_speak_as_a_proxy_is_not_heard(tmp_path: Path, header: bytes) -> None:
     async def test(house: House) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", house.ports["smtp"])

@@ -9,6 +9,7 @@ no server said is ours, and temporary unless the DNS says for certain that there
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from ssl import SSLContext
@@ -22,6 +23,7 @@ from posthouse.net.tls import client_context
 from posthouse.queue.results import DEFERRED, FAILED, Report, Verdict
 from posthouse.queue.routes import Host, Router
 from posthouse.smtp import client as smtp
+from posthouse.smtp.aio.driver import next_event
 from posthouse.smtp.client import TIMEOUTS, SmtpClient
 from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, MailParams, RcptParams
 from posthouse.smtp.replies import Reply
@@ -175,7 +177,12 @@ class _Attempt:
         if isinstance(event, smtp.Ready) and host.tls in ("opportunistic", "starttls"):
             event = await self._start_tls(client, stream, host, tls, event)
         if isinstance(event, smtp.Ready) and host.login is not None:
-            client.authenticate(host.login.user, host.login.password, plaintext=host.tls == "none")
+            client.authenticate(
+                host.login.user,
+                host.login.password,
+                nonce=secrets.token_urlsafe(18),
+                plaintext=host.tls == "none",
+            )
             event = await next_event(client, stream)
             if isinstance(event, smtp.AuthRefused):
                 # Our configuration is at fault, not the message: it must not bounce.
@@ -254,36 +261,3 @@ class _Attempt:
 
 def _ours(status: str, text: str, host: Host) -> Verdict:
     return Verdict(DEFERRED, 451, status, text, host.name, False)
-
-
-async def next_event(client: SmtpClient, stream: Stream) -> smtp.Event:
-    """The client engine's next event, moving bytes until there is one. Each reply has the engine's patience."""
-    loop = asyncio.get_running_loop()
-    replies, deadline = client.replies, loop.time() + client.patience
-    while True:
-        event = client.next_event()
-        output = client.take_output()
-        if output:
-            stream.write(output)
-        if event is not None:
-            return event
-        if client.closed:
-            return smtp.Failed(smtp.LOST, "", False)
-        if client.replies != replies or output:
-            replies, deadline = client.replies, loop.time() + client.patience
-        try:
-            async with asyncio.timeout_at(deadline):
-                try:
-                    await stream.drain()
-                except ConnectionLost:
-                    pass  # what it said before it went is still to be read
-                data = await stream.read()
-        except TimeoutError:
-            client.lost(f"The server did not answer for {client.patience:.0f} seconds")
-        except Temporary as error:
-            client.lost(f"The connection broke: {error}")
-        else:
-            if data:
-                client.receive(data)
-            else:
-                client.lost("The server closed the connection")

@@ -13,6 +13,8 @@ that was begun always ends with `Sent`, whatever breaks; `closed` then tells whe
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 from posthouse.smtp.client_events import (
@@ -79,6 +81,7 @@ OUT_OF_STEP = Reply(451, "4.5.0", "The server sent something that is not SMTP")
 BAD_ADDRESS = Reply(553, "5.1.3", "This is not an address that SMTP can carry")
 UTF8_NOT_OFFERED = Reply(553, "5.6.7", "The address is not ASCII and the server does not offer SMTPUTF8")
 NO_MECHANISM = Reply(504, "5.7.4", "The server offers no authentication mechanism that we know")
+NOT_PROVED = Reply(535, "5.7.8", "The server did not prove that it knows the password")
 AUTH_NEEDS_TLS = Reply(538, "5.7.11", "Not sending the password without TLS")
 BINARY_NOT_OFFERED = Reply(554, "5.6.1", "The message is binary: BINARYMIME and CHUNKING are not offered")
 TLS_NOT_OFFERED = Reply(502, "5.7.4", "The server does not offer STARTTLS")
@@ -223,24 +226,44 @@ class SmtpClient:
         self._note("!", f"TLS started {what}".rstrip())
         self._command(_Command("EHLO", f"EHLO {self._hostname}"))
 
-    def authenticate(self, name: str, password: str, *, plaintext: bool = False) -> None:
-        """Log in; `plaintext` allows showing the password without TLS. Event: Authenticated or AuthRefused."""
+    def authenticate(
+        self,
+        name: str,
+        password: str = "",
+        *,
+        token: str = "",
+        nonce: str = "",
+        bindings: Mapping[str, bytes] = MappingProxyType({}),
+        plaintext: bool = False,
+    ) -> None:
+        """Log in with the best mechanism that both sides know. Event: Authenticated or AuthRefused.
+
+        `token` is a bearer token, instead of a password. `nonce` is random text that was never used before: without
+        it SCRAM is not tried. `bindings` are those of the TLS connection; `plaintext` allows showing the password
+        without TLS.
+        """
         self._idle()
         offered = self.extensions.get("AUTH", "").upper().split()
-        best = next((m for m in ("PLAIN", "LOGIN") if m in offered), None)
+        known = [one for one in offered if nonce or not one.startswith("SCRAM-")]
+        choose = partial(
+            sasl.choose, known, bindings=bindings, password=bool(password and not token), token=bool(token)
+        )
+        best = choose(secure=self.secure, plaintext=plaintext)
         if best is None:
-            self._events.append(AuthRefused(NO_MECHANISM, False))
-        elif best in sasl.PLAINTEXT and not (self.secure or plaintext):
-            self._events.append(AuthRefused(AUTH_NEEDS_TLS, False))
+            hidden = choose(secure=True)
+            self._events.append(AuthRefused(AUTH_NEEDS_TLS if hidden else NO_MECHANISM, False))
+            return
+        self._mechanism = sasl.client(
+            best, name, password, token=token, nonce=nonce, bindings=bindings, offered=offered
+        )
+        assert self._mechanism is not None
+        initial = self._mechanism.initial
+        # RFC 4954 section 4: an initial response must fit into the line
+        if initial is None or len(initial) > 9000:
+            self._command(_Command("AUTH", f"AUTH {best}"))
         else:
-            self._mechanism = sasl.client(best, name, password)
-            assert self._mechanism is not None
-            initial = self._mechanism.initial
-            if initial is None:
-                self._command(_Command("AUTH", f"AUTH {best}"))
-            else:
-                self._mechanism.initial = None
-                self._secret(f"AUTH {best} ", b64encode(initial))
+            self._mechanism.initial = None
+            self._secret(f"AUTH {best} ", b64encode(initial))
 
     def send(
         self,
@@ -425,8 +448,12 @@ class SmtpClient:
             else:
                 self._secret("", b64encode(response))
             return
-        self._mechanism = None
-        if reply.code // 100 == 2:
+        mechanism, self._mechanism = self._mechanism, None
+        if reply.code // 100 == 2 and mechanism is not None and not mechanism.finished:
+            # A success without the proof that was due: whoever that is does not know the password.
+            self._note("!", "the server did not prove that it knows the password")
+            self._fail(NOT_PROVED, remote=False, command="AUTH")
+        elif reply.code // 100 == 2:
             self._events.append(Authenticated(reply))
         else:
             self._events.append(AuthRefused(reply if reply.code >= 400 else OUT_OF_STEP, reply.code >= 400))
