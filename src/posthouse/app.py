@@ -21,11 +21,14 @@ from posthouse.auth.tokens import Verifier
 from posthouse.base import ids
 from posthouse.base.clock import Clock, SystemClock
 from posthouse.base.errors import Permanent
+from posthouse.base.filter_settings import Filter
 from posthouse.base.log import Logger, get_logger
 from posthouse.base.networks import trusted
 from posthouse.base.settings import EVERY_ADDRESS, Auth, Listen, Settings, storage_key
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
+from posthouse.delivery.notices import Notices
+from posthouse.filter.gate import Gate
 from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver, zone_of_text
 from posthouse.net.listener import Admission, Listener
 from posthouse.net.tls import Pair, ServerTls
@@ -111,12 +114,18 @@ class App:
         tls = self.tls = await asyncio.to_thread(self._server_tls)
 
         injector = Injector(database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days)
+        resolver = self._resolver or _resolver(settings, clock)
+        gate: Gate | None = None
+        if settings.filter != Filter():
+            notices = Notices(injector, database, clock, new_ids, settings.hostname, log)
+            gate = Gate(settings, database, resolver, clock, log, notices)
+            self._closers.append(_closing(gate.close))
         queue = QueueManager(
             settings=settings,
             database=database,
             feed=feed,
             clock=clock,
-            resolver=self._resolver or _resolver(settings, clock),
+            resolver=resolver,
             prepare=injector.keeper,
             new_ids=new_ids,
             log=log,
@@ -138,7 +147,7 @@ class App:
             service: SmtpService | ImapService | Pop3Service
             if listen.service in ("smtp", "submission", "submissions", "lmtp"):
                 service = SmtpService(
-                    *common, directory, logins, clock, new_ids, log, self.has_room, injector.keeper, listen
+                    *common, directory, logins, clock, new_ids, log, self.has_room, injector.keeper, listen, gate
                 )
             elif listen.service in ("imap", "imaps"):
                 service = ImapService(
@@ -174,7 +183,8 @@ class App:
         admin = AdminSocket(settings.data / "admin.sock", {"refresh": refresh, "queue": queue.wake})
         await admin.open()
         self._closers.append(admin.close)
-        housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT)
+        also = (gate.greylist.tidy,) if gate is not None and gate.greylist is not None else ()
+        housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT, also)
         housekeeping.start()
         self._closers.append(housekeeping.close)
         log.info("server.started", hostname=settings.hostname, ports=self.ports, pid=os.getpid())
@@ -263,6 +273,13 @@ def _mechanisms(auth: Auth) -> tuple[str, ...]:
     if not auth.cram_md5:
         hidden.add("CRAM-MD5")
     return tuple(name for name in MECHANISMS if name not in hidden)
+
+
+def _closing(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def closer() -> None:
+        close()
+
+    return closer
 
 
 async def _open(listener: Listener, listen: Listen) -> int:

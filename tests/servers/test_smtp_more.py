@@ -28,7 +28,7 @@ def listening(service: str, **options: Any) -> dict[str, Any]:
     return {"service": service, "address": "127.0.0.1", "port": 0, **options}
 
 
-CLEAR = {"listen": [listening("smtp"), listening("submission", allow_plaintext_auth=True)]}
+CLEAR: dict[str, Any] = {"listen": [listening("smtp"), listening("submission", allow_plaintext_auth=True)]}
 LOGIN = "AUTH PLAIN " + base64.b64encode(f"\0alice@posthouse.test\0{PASSWORD}".encode()).decode()
 MESSAGE = "From: alice@posthouse.test\r\nSubject: hello\r\n\r\nbody\r\n."
 

@@ -191,6 +191,7 @@ def test_the_example_that_sends(tmp_path: Path) -> None:
 
 
 def test_the_example_that_tests() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", EXAMPLES]
-    done = subprocess.run([*command, EXAMPLES / "test_with_a_server.py"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(EXAMPLES)]
+    command.append(str(EXAMPLES / "test_with_a_server.py"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

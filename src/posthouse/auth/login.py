@@ -318,7 +318,7 @@ class Logins:
             name=found.name,
             ip=visitor.ip,
             mechanism=visitor.mechanism,
-            **({"credential": label} if label else {}),
+            **({"label": label} if label else {}),
         )
         self._record(visitor, found.account_id, "accepted", label, credential.id if credential is not None else 0)
         return Login(found.account_id, found.name)

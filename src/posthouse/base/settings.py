@@ -10,26 +10,20 @@ paths start at the folder of the configuration file.
 """
 
 import os
-import re
 import socket
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from posthouse.base.errors import Permanent
-from posthouse.base.networks import Network
-from posthouse.base.units import parse_size, parse_span
+from posthouse.base.filter_settings import Filter
+from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, is_hostname
 
 Service = Literal["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]
 
@@ -48,49 +42,6 @@ IMPLICIT_TLS: frozenset[Service] = frozenset({"submissions", "imaps", "pop3s"})
 
 EVERY_ADDRESS = "*"
 """In `listen.address`: every IPv4 and every IPv6 address of this machine."""
-
-# RFC 1123 section 2.1, letters of any case; an underscore is tolerated because machines are named so.
-_is_hostname = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*)(?:\.[a-z0-9_][a-z0-9_-]*)*", re.I).fullmatch
-
-
-def _in_folder(path: Path, info: ValidationInfo) -> Path:
-    folder = info.context.get("folder") if info.context else None
-    path = path.expanduser()
-    return folder / path if folder is not None else path
-
-
-def _network(value: object) -> object:
-    """`192.0.2.7/24` means the network it lies in; Python's strict reading would refuse it."""
-    if isinstance(value, str) and "/" in value:
-        address, _, length = value.partition("/")
-        try:
-            bits = 32 if ip_address(address.strip()).version == 4 else 128
-        except ValueError:
-            return value
-        if length.strip().isdigit() and int(length) <= bits:
-            number = int(ip_address(address.strip())) >> (bits - int(length)) << (bits - int(length))
-            kind = IPv4Network if bits == 32 else IPv6Network
-            return kind((number, int(length)))
-    return value
-
-
-def _hostname(name: str) -> str:
-    if not _is_hostname(name):
-        raise ValueError(f"{name!r} is not a host name; write one like mail.example.org")
-    return name.lower()
-
-
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-Span = Annotated[float, BeforeValidator(parse_span), Field(ge=0)]
-FilePath = Annotated[Path, AfterValidator(_in_folder)]
-Networks = tuple[Annotated[Network, BeforeValidator(_network)], ...]
-HostName = Annotated[str, AfterValidator(_hostname)]
-
-
-class Section(BaseModel):
-    """One table of the configuration file. Unknown keys are errors: a typo must never be a silent default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class Listen(Section):
@@ -429,7 +380,7 @@ class Queue(Section):
 def _own_name() -> str:
     """This machine's name as it knows it itself: no resolver is asked."""
     name = socket.gethostname()
-    return name if _is_hostname(name) else "localhost"
+    return name if is_hostname(name) else "localhost"
 
 
 def _every_service() -> tuple[Listen, ...]:
@@ -460,6 +411,7 @@ class Settings(Section):
     relay: Relay = Field(default=Relay(), description="Mail to other servers.")
     auth: Auth = Field(default=Auth(), description="How people log in.")
     smtp: Smtp = Field(default=Smtp(), description="What SMTP offers.")
+    filter: Filter = Field(default=Filter(), description="Who may send what.")
     proxies: Networks = Field(
         default=(), description="Load balancers and proxies whose PROXY headers and XCLIENT commands are believed."
     )

@@ -27,6 +27,14 @@ SAMPLES = {
     "auth.oauth.jwks": '"https://login.example.org/keys"',
     "auth.oauth.introspection": '"https://login.example.org/introspect"',
     "auth.oauth.client_secret_file": '"/etc/posthouse/oauth.secret"',
+    "filter.policy": '"/etc/posthouse/policy.py"',
+    "filter.rule.tls": "false",
+    "filter.rule.authenticated": "false",
+    "filter.rule.larger": '"20 MiB"',
+    "filter.rule.hours": '"22:00-06:00"',
+    "filter.rule.action": '"reject"',
+    "filter.rule.code": "550",
+    "filter.list.zone": '"zen.spamhaus.org"',
     "listen.service": '"submissions"',
     "listen.port": "465",
     "listen.path": '"/run/posthouse/lmtp.sock"',
@@ -151,9 +159,9 @@ def type_name(annotation: Any, metadata: list[Any]) -> str:
 
 
 def _many(annotation: Any) -> str:
-    from posthouse.base import settings, units
+    from posthouse.base import settings_types, units
 
-    if annotation in get_args(settings.Networks):
+    if annotation in get_args(settings_types.Networks):
         return "networks"
     if any(getattr(one, "func", None) is units.parse_span for one in getattr(annotation, "__metadata__", ())):
         return "times"

@@ -6,10 +6,12 @@ is exactly-once because it is this very commit; there is no spool and no re-queu
 Fails as the store does: nothing was kept then, and the peer is told a 4yz.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from posthouse.base.errors import Permanent
-from posthouse.store import events, messages, outbox
+from posthouse.store import events, mailboxes, messages, outbox
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Tx
@@ -42,18 +44,32 @@ class Delivery(NamedTuple):
     options: str = ""  # for the queue (store/envelope.py)
     priority: int = 0
     due: int = 0  # the queue holds it until then
+    into: Mapping[int, str] = MappingProxyType({})  # account: the name of another mailbox than INBOX
+
+
+def _mailbox(tx: Tx, delivery: Delivery, account_id: int) -> int | None:
+    """The mailbox of a copy; None: INBOX, also where there is none of the name wanted."""
+    name = delivery.into.get(account_id)
+    if name is None:
+        return None
+    mailbox = mailboxes.by_name(tx, account_id, name)
+    return mailbox.id if mailbox is not None else None
 
 
 def commit(tx: Tx, delivery: Delivery) -> None:
     """Keep a message for all its recipients. Runs inside the group commit; 250 comes after it."""
     d = delivery
     if not d.local and not d.remote:
-        raise Permanent("a message without recipients was to be kept")
+        if "discarded" not in d.event:
+            raise Permanent("a message without recipients was to be kept")
+        # A hook of the operator wants no copy at all: the trace is what remains.
+        events.add(tx, d.trace, d.trace, "accepted", d.event, d.digest.message_id_hash)
+        return
     blob_id = blobs.put(tx, d.content, len(d.local) + (1 if d.remote else 0))
     if d.local:
         new = messages.NewEmail(d.content, d.return_path + d.received, d.digest, d.trace, d.at)
         for account_id in d.local:
-            messages.add(tx, account_id, None, blob_id, new)
+            messages.add(tx, account_id, _mailbox(tx, d, account_id), blob_id, new)
     if d.remote:
         outbox.add(
             tx,

@@ -5,6 +5,7 @@ In small steps, so that mail never waits for it. A step that fails is logged and
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 
 from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
@@ -19,7 +20,16 @@ SWEEP_EVERY = 24 * 60  # rounds between two looks for files without a row
 class Housekeeping:
     """The background task."""
 
-    def __init__(self, database: Database, clock: Clock, log: Logger, started: float, traces_kept: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        log: Logger,
+        started: float,
+        traces_kept: float,
+        also: Sequence[Callable[[], Awaitable[None]]] = (),
+    ) -> None:
+        self._also = also  # what others want tidied
         self._database = database
         self._clock = clock
         self._log = log
@@ -52,6 +62,8 @@ class Housekeeping:
             # Only files from before this process began: nothing younger can be a crash's.
             names = await database.read(sweep.orphans, self._started)
             await database.work(sweep.unlink, database.files, names)
+            for tidy in self._also:
+                await tidy()
         before = (self._clock.now() - self._traces_kept) // 1000 << 20
         while await database.write(events.prune, before):
             pass

@@ -60,6 +60,7 @@ SHUTTING_DOWN = Reply(421, "4.3.2", "The server is going down for a moment; try 
 TIMEOUT = Reply(421, "4.4.2", "You were silent for too long; closing the connection")
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections from your address; try again later")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors; closing the connection")
+EARLY_TALKER = Reply(554, "5.5.0", "You spoke before the greeting; that is not how mail servers do it")
 NOT_HTTP = Reply(421, "4.7.0", "This is a mail server and speaks SMTP, not HTTP")
 NOT_TLS_YET = Reply(421, "4.7.0", "This port begins without TLS: use STARTTLS, or the port for implicit TLS (465)")
 

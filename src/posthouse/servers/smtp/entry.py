@@ -55,7 +55,12 @@ async def _step(session: "SmtpSession", data: bytes | None) -> None:
         engine.reply(_REFUSALS[result])
         return
     _enter(session, result)
-    engine.reply(replies.AUTH_SUCCEEDED)
+    refusal = await session.ask("auth")
+    if refusal is not None:
+        session.log_out()
+        engine.authenticated("")
+        session.rejected(refusal, "")
+    engine.reply(refusal or replies.AUTH_SUCCEEDED)
 
 
 def _enter(session: "SmtpSession", login: Login) -> None:
@@ -63,6 +68,8 @@ def _enter(session: "SmtpSession", login: Login) -> None:
     session.login = login
     session.log_off = session.service.logins.enter(login, session.connection.drain_and_close)
     session.engine.authenticated(login.name)
+    if session.visitor is not None:
+        session.visitor.login, session.visitor.account_id = login.name, login.account_id
 
 
 async def on_xclient(session: "SmtpSession", event: Xclient) -> None:
@@ -90,6 +97,15 @@ async def on_xclient(session: "SmtpSession", event: Xclient) -> None:
             return
         _enter(session, login)
     session.hello = said.get("HELO") or ""
+    if session.visitor is not None and address:
+        session.visitor = session.service.new_visitor(session.id, session.connection)
+        if session.login is not None and session.visitor is not None:
+            session.visitor.login, session.visitor.account_id = session.login.name, session.login.account_id
+        refusal = await session.ask("connect")
+        if refusal is not None:
+            session.rejected(refusal, "")
+            engine.reply(refusal)
+            return
     session.verb = _VERBS.get((said.get("PROTO") or "ESMTP").upper(), "EHLO")
     engine.reply(replies.greeting(session.service.settings.hostname))
 

@@ -11,6 +11,8 @@ from posthouse.base.log import Logger
 from posthouse.base.networks import trusted
 from posthouse.base.settings import Listen, Settings
 from posthouse.delivery.directory import Directory
+from posthouse.filter.gate import Gate
+from posthouse.filter.visitor import Visitor
 from posthouse.net.connection import Connection
 from posthouse.servers.smtp.session import SmtpSession
 from posthouse.smtp.options import ServerOptions
@@ -36,7 +38,9 @@ class SmtpService:
         has_room: Callable[[], bool],
         prepare: Prepare,
         listen: Listen,
+        gate: Gate | None = None,
     ) -> None:
+        self.gate = gate
         self.settings = settings
         self.database = database
         self.directory = directory
@@ -63,6 +67,19 @@ class SmtpService:
         """What is offered to an address: XCLIENT to configured proxies only."""
         proxies = self.settings.proxies
         return self._options_of_proxies if proxies and trusted(ip, proxies) else self.options
+
+    def new_visitor(self, session: str, connection: Connection) -> Visitor | None:
+        """What the filters know of a client; None where no filter is configured."""
+        if self.gate is None:
+            return None
+        ip, tls = connection.peer[0], connection.tls
+        return Visitor(
+            session,
+            self.kind,
+            ip,
+            exempt=trusted(ip, self.settings.limits.trusted) or self.may_relay(ip),
+            secure=f"{tls.version} {tls.cipher}" if tls else "",
+        )
 
     def may_relay(self, ip: str) -> bool:
         """True for the configured networks."""

@@ -16,6 +16,7 @@ from posthouse.auth.login import Login
 from posthouse.base import ids
 from posthouse.base.errors import StorageFull
 from posthouse.delivery import accept
+from posthouse.filter.visitor import ContentFacts, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.servers.smtp import entry, senders, verify
@@ -36,7 +37,7 @@ from posthouse.smtp.events import (
 )
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.server import SmtpServer
-from posthouse.store.accounts import Resolution
+from posthouse.store.accounts import Resolution, names
 from posthouse.store.intake import Intake
 from posthouse.wire.address import Address
 
@@ -46,12 +47,14 @@ if TYPE_CHECKING:
 CONTENT_LIMIT = 1800.0  # seconds for a whole message, before the size is added
 SLOWEST = 2048  # bytes a second below which a sender is too slow
 DAY = 86_400 * SECOND
+HEAD = 1024 * 1024  # octets of a message that filters see
 
 
 class SmtpSession:
     """One connection."""
 
     __slots__ = (
+        "_head",
         "_intake",
         "_may_relay",
         "_messages",
@@ -66,6 +69,7 @@ class SmtpSession:
         "service",
         "transaction",
         "verb",
+        "visitor",
     )
 
     def __init__(self, service: "SmtpService", connection: Connection) -> None:
@@ -83,6 +87,8 @@ class SmtpSession:
         self._may_relay: bool | None = None
         self._messages = 0
         self._intake: Intake | None = None
+        self._head = b""  # the beginning of the content, if a filter wants to see it
+        self.visitor: Visitor | None = service.new_visitor(self.id, connection)
 
     @property
     def ip(self) -> str:
@@ -91,10 +97,40 @@ class SmtpSession:
 
     # The connection's side
 
-    def start(self) -> None:
+    def start(self) -> Awaitable[None] | None:
         self.connection.set_timeout(self.service.command_timeout)
         self.engine.certified = self.connection.certificate is not None
+        if self.visitor is not None:
+            return self._receive(self.visitor)
         self.engine.greet(replies.greeting(self.service.settings.hostname))
+        return None
+
+    async def _receive(self, visitor: Visitor) -> None:
+        """Greet, once the filters have looked at the client."""
+        gate = self.service.gate
+        assert gate is not None
+        if gate.banner_delay and not visitor.is_known:
+            await self.service.clock.sleep(gate.banner_delay)
+            if self.engine.buffered:
+                self.rejected(replies.EARLY_TALKER, "")
+                self.engine.greet(replies.EARLY_TALKER)
+                return
+        refusal = await self.ask("connect")
+        if refusal is not None:
+            # RFC 5321 section 3.1: 554 instead of the greeting; 4yz is 421
+            self.rejected(refusal, "")
+            refusal = refusal._replace(code=554 if refusal.code >= 500 else 421, status="")
+        self.engine.greet(refusal or replies.greeting(self.service.settings.hostname))
+
+    async def ask(self, stage: Stage, content: ContentFacts | None = None) -> Reply | None:
+        """What the filters say at a stage: a refusal, or None. Waits where a rule says so."""
+        visitor, gate = self.visitor, self.service.gate
+        if visitor is None or gate is None or not gate.needs(stage, visitor):
+            return None
+        ruling = await gate.check(stage, visitor, content)
+        if ruling.delay:
+            await self.service.clock.sleep(ruling.delay)
+        return ruling.reply
 
     def handle(self, event: Any) -> Awaitable[None] | None:
         return _HANDLERS[type(event)](self, event)
@@ -122,6 +158,8 @@ class SmtpSession:
     def log_out(self) -> None:
         """Forget who it was."""
         self.login = self.owned = None
+        if self.visitor is not None:
+            self.visitor.login, self.visitor.account_id = "", None
         if self.log_off is not None:
             self.log_off()
             self.log_off = None
@@ -130,20 +168,33 @@ class SmtpSession:
         """Forget what was begun."""
         self.transaction = None
         self._drop_content()
+        if self.visitor is not None:
+            self.visitor.begin()
 
     def _drop_content(self) -> None:
         if self._intake is not None:
             self._intake.abandon()
             self._intake = None
+        self._head = b""
 
     # Greeting, TLS
 
-    def _on_hello(self, event: Hello) -> None:
+    def _on_hello(self, event: Hello) -> Awaitable[None] | None:
         self.hello = event.name
         self.verb = event.verb
         self.end_transaction()
         self.engine.day = self.service.clock.now() // DAY
+        if self.visitor is not None:
+            self.visitor.hello = event.name
+            return self._judge_hello()
         self.engine.reply(replies.OK)
+        return None
+
+    async def _judge_hello(self) -> None:
+        refusal = await self.ask("hello")
+        if refusal is not None:
+            self.rejected(refusal, "")
+        self.engine.reply(refusal or replies.OK)
 
     def _on_starttls(self, _event: StartTls) -> Awaitable[None]:
         return self._start_tls()
@@ -157,6 +208,10 @@ class SmtpSession:
             self.log_out()
             self.hello = ""
             self.end_transaction()
+            if self.visitor is not None:
+                tls = self.connection.tls
+                self.visitor.secure = f"{tls.version} {tls.cipher}" if tls else ""
+                self.visitor.login, self.visitor.account_id = "", None
 
     # The mail transaction
 
@@ -178,13 +233,18 @@ class SmtpSession:
                 return None
         self.end_transaction()
         self.transaction = Transaction(event.sender, event.params, due)
-        if self.login is not None and not service.settings.smtp.any_sender:
+        if self.visitor is not None:
+            self.visitor.sender, self.visitor.size = str(event.sender), event.params.size
+        if self.visitor is not None or (self.login is not None and not service.settings.smtp.any_sender):
             return self._check_sender(event.sender)
         self.engine.reply(replies.SENDER_OK)
         return None
 
     async def _check_sender(self, sender: Address) -> None:
-        refusal = await senders.check_envelope(self, sender)
+        refusal = None
+        if self.login is not None and not self.service.settings.smtp.any_sender:
+            refusal = await senders.check_envelope(self, sender)
+        refusal = refusal or await self.ask("mail")
         if refusal is not None:
             self.end_transaction()
             self.rejected(refusal, str(sender))
@@ -192,18 +252,24 @@ class SmtpSession:
 
     def _on_rcpt(self, event: Rcpt) -> Awaitable[None] | None:
         resolution = self.service.directory.known(event.recipient)
-        if resolution is None:
+        if resolution is None or self.visitor is not None:
             return self._look_up(event)
-        self._recipient(event, resolution)
+        self._recipient(event, resolution, self._decide(resolution))
         return None
 
     async def _look_up(self, event: Rcpt) -> None:
-        self._recipient(event, await self.service.directory.resolve(event.recipient))
+        resolution = await self.service.directory.resolve(event.recipient)
+        reply = self._decide(resolution)
+        if reply.accepted and self.visitor is not None:
+            self.visitor.recipient = str(event.recipient)
+            reply = await self.ask("recipient") or reply
+            if reply.accepted:
+                self.visitor.recipients.append(str(event.recipient))
+        self._recipient(event, resolution, reply)
 
-    def _recipient(self, event: Rcpt, resolution: Resolution) -> None:
+    def _recipient(self, event: Rcpt, resolution: Resolution, reply: Reply) -> None:
         transaction = self.transaction
         assert transaction is not None
-        reply = self._decide(resolution)
         if reply.accepted:
             transaction.add(event.recipient, event.params, resolution)
         else:
@@ -251,6 +317,8 @@ class SmtpSession:
                 self.connection.set_timeout(self.service.content_timeout)
                 declared = self.service.options.max_size / SLOWEST
                 self.connection.set_limit(CONTENT_LIMIT + declared)
+        if self.visitor is not None and len(self._head) < HEAD:
+            self._head += event.data[: HEAD - len(self._head)]
         if intake.spills(len(event.data)):
             return self._spill(intake, event)
         intake.write(event.data)
@@ -277,7 +345,8 @@ class SmtpSession:
         self._intake = None
         header = scanned.root.header_bytes
         try:
-            refusal = await self._judge(header)
+            facts = ContentFacts(header, content.size, digest.message_id, self._head, content.size > len(self._head))
+            refusal = await self._judge(facts)
             if refusal is not None:
                 self._discard(content.file)
                 self.rejected(refusal, str(transaction.sender))
@@ -287,6 +356,14 @@ class SmtpSession:
             number = service.ids.next(now)
             text = ids.to_text(number)
             may_hurry = self.login is not None or self._relay_allowed()
+            if self.visitor is not None:
+                transaction.tags = list(self.visitor.tags)
+                refusal = await self._sort(transaction, facts)
+                if refusal is not None:
+                    self._discard(content.file)
+                    self.rejected(refusal, str(transaction.sender))
+                    self._end(refusal)
+                    return
             delivery = transaction.delivery(self._where(), number, now, service.expiry, content, digest, may_hurry)
             receipts = await self._receipts(transaction, header, now, text) if transaction.success else []
 
@@ -299,6 +376,8 @@ class SmtpSession:
         except BaseException:
             self._discard(content.file)
             raise
+        if not delivery.local and not delivery.remote:
+            self._discard(content.file)
         self._messages += 1
         service.log.info(
             "smtp.accepted",
@@ -313,12 +392,35 @@ class SmtpSession:
         )
         self._end(Reply(250, "2.0.0", f"Accepted, id {text}"))
 
-    async def _judge(self, header: bytes) -> Reply | None:
+    async def _judge(self, facts: ContentFacts) -> Reply | None:
         """Why a complete message is not wanted."""
-        if trace.count_received(header) >= self.service.settings.limits.hops:
+        if trace.count_received(facts.header) >= self.service.settings.limits.hops:
             return replies.MAIL_LOOP
         if self.login is not None and not self.service.settings.smtp.any_sender:
-            return await senders.check_header(self, header)
+            refusal = await senders.check_header(self, facts.header)
+            if refusal is not None:
+                return refusal
+        if self.visitor is None:
+            return None
+        self.visitor.size = facts.size
+        return await self.ask("headers", facts) or await self.ask("message", facts)
+
+    async def _sort(self, transaction: Transaction, facts: ContentFacts) -> Reply | None:
+        """Ask for each account what becomes of its copy."""
+        visitor, gate = self.visitor, self.service.gate
+        if visitor is None or gate is None or not gate.needs("deliver", visitor):
+            return None
+        accounts = list(transaction.local)
+        for account_id in accounts:
+            (name,) = await self.service.database.read(names, [account_id]) or [""]
+            destiny = await gate.deliver(visitor, facts, name)
+            if destiny.ruling.reply is not None:
+                return destiny.ruling.reply
+            if not destiny.keep:
+                del transaction.local[account_id]
+                transaction.discarded.append(name)
+            elif destiny.mailbox:
+                transaction.into[account_id] = destiny.mailbox
         return None
 
     async def _receipts(

@@ -40,7 +40,7 @@ class Where(NamedTuple):
 class Transaction:
     """From MAIL to the end of the content."""
 
-    __slots__ = ("due", "local", "params", "recipients", "remote", "sender", "success", "tags")
+    __slots__ = ("discarded", "due", "into", "local", "params", "recipients", "remote", "sender", "success", "tags")
 
     def __init__(self, sender: Address, params: MailParams, due: int) -> None:
         self.sender = sender
@@ -51,6 +51,8 @@ class Transaction:
         self.remote: dict[str, accept.Remote] = {}
         self.success: list[tuple[Address, RcptParams, str]] = []  # who is to be reported, and with which action
         self.tags: list[str] = []
+        self.into: dict[int, str] = {}  # accounts whose copy goes into another mailbox than INBOX
+        self.discarded: list[str] = []  # names of accounts that get none, because a hook said so
 
     def add(self, recipient: Address, params: RcptParams, resolution: Resolution) -> None:
         """One more recipient, who was accepted."""
@@ -113,6 +115,7 @@ class Transaction:
             options=pack_mail(self.params),
             priority=priority if may_hurry else min(priority, 0),
             due=self.due,
+            into=self.into,
         )
 
     def _expires(self, now: int, lifetime: int) -> int:
@@ -140,6 +143,8 @@ class Transaction:
             event["login"] = where.login.name
         if self.tags:
             event["tags"] = self.tags
+        if self.discarded:
+            event["discarded"] = self.discarded
         return event
 
     def receipts(self, header: bytes, hostname: str, now: int, unique: str) -> list[bytes]:

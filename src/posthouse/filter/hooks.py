@@ -1,0 +1,268 @@
+"""Python hooks of the operator: a file `policy.py`, named by `filter.policy`, that may define any of
+
+    on_connect(Connect)   on_helo(Helo)       on_auth(Auth)         on_mail(Mail)
+    on_rcpt(Rcpt)         on_headers(Headers) on_message(Message)   on_deliver(Deliver)
+
+each as `def` or `async def`. A hook gets one frozen value and returns None (go on) or a verdict:
+
+    from posthouse.filter.hooks import Rcpt, reject
+
+    def on_rcpt(rcpt: Rcpt):
+        if rcpt.recipient.startswith("sales@") and not rcpt.tls:
+            return reject("Use TLS for sales")
+
+`accept()` ends what filters would still look at for this connection; it does not let anybody relay. `reject(text,
+code)`, `defer(text, code)` refuse for good or for now; `tag(word)` marks the message. `on_deliver` runs once for each
+mailbox owner and may also answer `into(mailbox)` or `discard()`.
+
+A `def` runs on a thread, an `async def` on the event loop, where it must not block; each has `filter.policy_timeout`.
+A hook that raises, takes too long or returns something else defers the mail (451), is logged with its line, and the
+admin is told once an hour: it never loses mail and never lets any in.
+"""
+
+import asyncio
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from posthouse.base.clock import Clock
+from posthouse.base.errors import Permanent
+from posthouse.base.log import Logger
+from posthouse.filter.visitor import GO, Ruling
+from posthouse.smtp.replies import Reply
+
+THREADS = 4
+TELL_EVERY = 3600.0
+FAILED = Reply(451, "4.3.0", "A policy of this server could not be applied; try again later")
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A connection was made."""
+
+    session: str
+    service: str  # "smtp", "submission", "submissions", "lmtp"
+    ip: str
+    name: str  # forward-confirmed reverse DNS; "" if there is none, or none was asked for
+    tls: str  # "TLSv1.3 ..." or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Helo(Connect):
+    """EHLO, HELO or LHLO was said."""
+
+    hello: str
+
+
+@dataclass(frozen=True, slots=True)
+class Auth(Helo):
+    """Somebody logged in."""
+
+    login: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mail(Auth):
+    """A transaction begins; `login` is "" for strangers."""
+
+    sender: str  # "" for the null sender
+    size: int | None  # as declared
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt(Mail):
+    """A recipient is named; `recipients` are those accepted before."""
+
+    recipient: str
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Headers(Mail):
+    """The whole message is there; its header, field by field."""
+
+    recipients: tuple[str, ...]
+    fields: tuple[tuple[str, str], ...]
+
+    def get(self, name: str) -> str:
+        """The first field of that name, "" if there is none."""
+        return next((value for known, value in self.fields if known.lower() == name.lower()), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Message(Headers):
+    """The same, with the content: up to a MiB of it, `cut` if there is more."""
+
+    content: bytes
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver(Headers):
+    """A copy for one account."""
+
+    account: str
+
+
+class Verdict(NamedTuple):
+    """What a hook answers; made by the functions below."""
+
+    action: str
+    text: str = ""
+    code: int = 0
+
+
+def accept() -> Verdict:
+    """Filters need not look any further."""
+    return Verdict("accept")
+
+
+def reject(text: str, code: int = 550) -> Verdict:
+    """Refuse for good."""
+    return Verdict("refuse", text, code if 500 <= code < 600 else 550)
+
+
+def defer(text: str, code: int = 451) -> Verdict:
+    """Refuse for now."""
+    return Verdict("refuse", text, code if 400 <= code < 500 and code != 421 else 451)
+
+
+def tag(word: str) -> Verdict:
+    """Mark the message."""
+    return Verdict("tag", word)
+
+
+def into(mailbox: str) -> Verdict:
+    """on_deliver: into this mailbox instead of INBOX; INBOX if there is no such mailbox."""
+    return Verdict("into", mailbox)
+
+
+def discard() -> Verdict:
+    """on_deliver: no copy for this account. The sender is not told; the trace says so."""
+    return Verdict("discard")
+
+
+HOOKS: dict[str, str] = {  # stage: name of the function
+    "connect": "on_connect",
+    "hello": "on_helo",
+    "auth": "on_auth",
+    "mail": "on_mail",
+    "recipient": "on_rcpt",
+    "headers": "on_headers",
+    "message": "on_message",
+    "deliver": "on_deliver",
+}
+Hook = Callable[[Any], Any]
+
+
+def load(path: Path) -> dict[str, Hook]:
+    """The hooks of a file, by stage. Raises `Permanent` with file and line if it cannot be used."""
+    spec = importlib.util.spec_from_file_location("posthouse_policy", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise Permanent(f"filter.policy: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise Permanent(f"filter.policy cannot be used: {where(error, path)}") from error
+    finally:
+        sys.dont_write_bytecode = written
+    unknown = [name for name in vars(module) if name.startswith("on_") and name not in HOOKS.values()]
+    if unknown:
+        raise Permanent(f"filter.policy: {path} defines {unknown[0]}; hooks are {', '.join(HOOKS.values())}")
+    found = {stage: getattr(module, name) for stage, name in HOOKS.items() if callable(getattr(module, name, None))}
+    if not found:
+        raise Permanent(f"filter.policy: {path} defines no hook; hooks are {', '.join(HOOKS.values())}")
+    return found
+
+
+def where(error: BaseException, path: Path) -> str:
+    """An error in one line, with the place in the operator's file."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    place = f"{path}:{lines[-1]}" if lines else str(path)
+    return f"{place}: {type(error).__name__}: {error}"
+
+
+class Hooks:
+    """The hooks of one file, run with a limit of time."""
+
+    def __init__(
+        self, path: Path, timeout: float, clock: Clock, log: Logger, notice: Callable[[str, str], Awaitable[None]]
+    ) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._clock = clock
+        self._log = log
+        self._notice = notice
+        self._hooks = load(path)
+        self._threads = ThreadPoolExecutor(THREADS, "policy")
+        self._told: dict[str, float] = {}
+
+    def at(self, stage: str) -> bool:
+        """Whether the file has a hook there."""
+        return stage in self._hooks
+
+    async def run(self, stage: str, value: Any) -> Verdict | None:
+        """The verdict of a hook; a refusal with FAILED's code if it could not be had."""
+        hook = self._hooks[stage]
+        try:
+            async with asyncio.timeout(self._timeout):
+                if inspect.iscoroutinefunction(hook):
+                    result = await hook(value)
+                else:
+                    result = await asyncio.get_running_loop().run_in_executor(self._threads, hook, value)
+            if result is not None and not isinstance(result, Verdict):
+                raise TypeError(f"{HOOKS[stage]} returned {type(result).__name__}: return None or a verdict")
+            if result is not None and result.action in ("into", "discard") and stage != "deliver":
+                raise TypeError(f"{HOOKS[stage]} returned {result.action}: that is for on_deliver")
+        except Exception as error:
+            await self._report(stage, error)
+            return Verdict("failed")
+        return result
+
+    async def _report(self, stage: str, error: Exception) -> None:
+        if isinstance(error, TimeoutError):
+            text = f"{self._path}: {HOOKS[stage]} took longer than {self._timeout:g} s"
+        else:
+            text = where(error, self._path)
+        self._log.error("filter.failed", hook=HOOKS[stage], error=text)
+        now = self._clock.monotonic()
+        if now - self._told.get(stage, float("-inf")) >= TELL_EVERY:
+            self._told[stage] = now
+            await self._notice(
+                f"The policy hook {HOOKS[stage]} fails",
+                f"{text}\n\nMail that it should judge is deferred (451) until it works again.",
+            )
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def ruling(verdict: Verdict | None, tags: list[str], settle: Callable[[], None], stage: str) -> Ruling:
+    """What a verdict means for the session."""
+    if verdict is None:
+        return GO
+    why = HOOKS[stage]
+    match verdict.action:
+        case "refuse":
+            status = "5.7.1" if verdict.code >= 500 else "4.7.1"
+            return Ruling(Reply(verdict.code, status, verdict.text or "Refused by policy"), 0.0, why)
+        case "failed":
+            return Ruling(FAILED, 0.0, why)
+        case "tag":
+            word = "".join(c for c in verdict.text if c.isascii() and (c.isalnum() or c in "._-"))[:40]
+            if word and word not in tags:
+                tags.append(word)
+        case "accept":
+            settle()
+    return GO

@@ -1,0 +1,64 @@
+"""What is known of a client and its transaction, stage by stage, and what is decided about it."""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from posthouse.smtp.replies import Reply
+
+Stage = Literal["connect", "hello", "auth", "mail", "recipient", "headers", "message"]
+STAGES: tuple[Stage, ...] = ("connect", "hello", "auth", "mail", "recipient", "headers", "message")
+
+
+@dataclass(slots=True)
+class Visitor:
+    """One connection. The session fills it as it learns more."""
+
+    session: str
+    service: str  # "smtp", "submission", "submissions" or "lmtp"
+    ip: str
+    exempt: bool = False  # from a trusted or relaying network
+    secure: str = ""  # TLS version and cipher
+    hello: str = ""
+    login: str = ""
+    account_id: int | None = None
+    name: str | None = None  # forward-confirmed reverse DNS; "": there is none; None: not looked up
+    sender: str = ""
+    recipient: str = ""  # the one that is asked about
+    recipients: list[str] = field(default_factory=list)  # accepted ones
+    size: int | None = None  # declared, then real
+    tags: list[str] = field(default_factory=list)
+    settled: bool = False  # a rule accepted: no more of them
+    listed: float = 0.0  # what the DNS lists say
+    listed_why: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        """One of our own people or networks: lists and greylisting are not for them."""
+        return self.exempt or bool(self.login) or self.service == "lmtp"
+
+    def begin(self) -> None:
+        """A new transaction."""
+        self.sender = self.recipient = ""
+        self.recipients = []
+        self.size = None
+
+
+class Ruling(NamedTuple):
+    """What is decided. Without a reply the session goes on."""
+
+    reply: Reply | None = None
+    delay: float = 0.0  # seconds to wait before the answer
+    why: str = ""  # one line for log and trace
+
+
+GO = Ruling()
+
+
+class ContentFacts(NamedTuple):
+    """The message, once it is there."""
+
+    header: bytes
+    size: int
+    message_id: str
+    head: bytes  # the beginning of the whole message
+    cut: bool  # there is more of it
