@@ -296,3 +296,50 @@ def test_a_peer_that_speaks_no_tls_is_dropped_and_counted_out(tmp_path: Path) ->
             writer.close()
 
     run(test)
+
+
+def test_on_a_full_server_strangers_have_little_time() -> None:
+    async def main() -> None:
+        said: list[str] = []
+
+        class Slow(Echo):
+            def timed_out(self) -> None:
+                said.append("timed out")
+
+        gate = asyncio.Event()
+        admission = Admission(4, 4, lambda _ip: True)
+        sessions: list[Slow] = []
+
+        def new(connection: Connection) -> Slow:
+            sessions.append(Slow(connection, gate))
+            return sessions[-1]
+
+        listener = Listener(new, lambda why: why.encode(), admission)
+        port = await listener.open("127.0.0.1", 0)
+        writers = []
+        for number in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await reader.readline()
+            writers.append(writer)
+            assert admission.is_crowded == (number == 2)
+        now = asyncio.get_running_loop().time()
+        known, quick, slow = (session.connection for session in sessions)
+        known.established = True
+        for connection in (known, slow):
+            connection.check_time(now + 9, True)
+            connection.check_time(now + 11, False)
+        assert said == []
+        known.check_time(now + 200, True)
+        assert said == [], "who has logged in keeps the time that the protocol promises"
+        slow.check_time(now + 11, True)
+        assert said == ["timed out"]
+        quick.deadline = now + 55 + quick._timeout  # a command every few seconds
+        quick.check_time(now + 59, True)
+        assert said == ["timed out"]
+        quick.check_time(now + 61, True)
+        assert said == ["timed out"] * 2
+        for writer in writers:
+            writer.close()
+        await listener.close(0.1)
+
+    asyncio.run(main())

@@ -239,7 +239,11 @@ class Limits(Section):
         ge=1,
         description="Commands refused on one connection before it is closed; logins count as well.",
     )
-    connections: int = Field(default=10_000, ge=1, description="Connections at one time, all services together.")
+    connections: int = Field(
+        default=20_000,
+        ge=1,
+        description="Connections at one time, all services together; when 3/4 are taken, strangers get less time.",
+    )
     connections_per_ip: int = Field(
         default=100, ge=1, description="Connections at one time from one IPv4 address or one IPv6 /64."
     )

@@ -22,6 +22,8 @@ from posthouse.net.tls import ServerContext
 
 LOCAL = "127.0.0.1"  # whoever comes by a UNIX socket is on this machine
 HELD_MAX = 64 * 1024  # bytes an engine may hold while an event waits for its answer
+# Seconds for strangers on a server that is nearly full, without a complete command and in all.
+CROWDED_SILENCE, CROWDED_STAY = 10.0, 60.0
 WRITE_HIGH = 256 * 1024  # bytes in the transport from which on writers wait
 
 
@@ -126,8 +128,10 @@ class Connection(asyncio.Protocol):
         "_transport",
         "counted",
         "deadline",
+        "established",
         "limit",
         "local",
+        "opened",
         "peer",
         "tls",
     )
@@ -146,6 +150,8 @@ class Connection(asyncio.Protocol):
         self._timeout = 300.0
         self.deadline = 0.0
         self.limit = 0.0
+        self.opened = owner.loop.time()
+        self.established = False  # the session says so: somebody logged in, or a message was taken
         self.peer: tuple[str, int] = client or ("", 0)
         self.local: tuple[str, int] = ("", 0)
         self.counted = ""  # the address that the listener counted, whatever a proxy says later
@@ -258,9 +264,13 @@ class Connection(asyncio.Protocol):
 
     # For the listener
 
-    def check_time(self, now: float) -> None:
-        """Say goodbye if the peer was silent, or did not read, for too long."""
+    def check_time(self, now: float, crowded: bool = False) -> None:
+        """Say goodbye if the peer was silent, or did not read, for too long. Where it is `crowded`, strangers have
+        little time: they may be there to keep others out."""
         overdue = now > self.deadline or (self.limit and now > self.limit)
+        if crowded and not self.established and not overdue:
+            silent_since = self.deadline - self._timeout
+            overdue = now > silent_since + CROWDED_SILENCE or now > self.opened + CROWDED_STAY
         if not overdue or self._session is None:
             return
         if self._blocked is not None or self._transport.is_closing():

@@ -45,6 +45,11 @@ class Admission:
         self._by_ip[client] += 1
         return None
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether three quarters of the places are taken."""
+        return self._open * 4 >= self._most * 3
+
     def leave(self, ip: str) -> None:
         """Count it out."""
         self._open -= 1
@@ -201,10 +206,10 @@ class Listener:
         return len(self._connections)
 
     def _sweep(self) -> None:
-        now = self.loop.time()
+        now, crowded = self.loop.time(), self._admission.is_crowded
         for connection in list(self._connections):
             try:
-                connection.check_time(now)
+                connection.check_time(now, crowded)
             except Exception as error:
                 self.report("a connection could not be timed out", error)
                 connection.abort()

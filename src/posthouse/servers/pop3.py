@@ -213,6 +213,7 @@ class Pop3Session:
             raise
         self._contents = found
         self._log_off = self._service.logins.enter(login, self._connection.drain_and_close)
+        self._connection.established = True
         self._connection.set_limit(0)
         self._connection.set_timeout(self._service.timeout)
         self.engine.authenticated(Maildrop(found.uidvalidity, found.uids, found.sizes))

@@ -58,6 +58,7 @@ def _conclude(session: "ImapSession", result: Login | Refused) -> None:
         session.engine.not_authenticated(*later)
         return
     session.logged_in(result)
+    session.connection.established = True
     session.connection.set_limit(0)
     session.connection.set_timeout(session.service.settings.limits.imap_timeout)
     session.engine.authenticated()

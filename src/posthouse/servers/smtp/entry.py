@@ -68,6 +68,7 @@ def _enter(session: "SmtpSession", login: Login) -> None:
     session.login = login
     session.log_off = session.service.logins.enter(login, session.connection.drain_and_close)
     session.engine.authenticated(login.name)
+    session.connection.established = True
     if session.visitor is not None:
         session.visitor.login, session.visitor.account_id = login.name, login.account_id
 

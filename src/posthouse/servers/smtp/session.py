@@ -379,6 +379,7 @@ class SmtpSession:
         if not delivery.local and not delivery.remote:
             self._discard(content.file)
         self._messages += 1
+        self.connection.established = True
         service.log.info(
             "smtp.accepted",
             session=self.id,
