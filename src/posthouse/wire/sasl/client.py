@@ -1,22 +1,26 @@
-"""SASL mechanisms, client side, and the choice among those that a server offers."""
+"""SASL mechanisms, client side, and the choice among those that a server offers.
+
+A server is not believed more than it must be: SCRAM wants its proof, few iterations and endless ones are refused, and
+a challenge that makes no sense is answered with None (cancel). Nothing raises for what a server sent.
+"""
 
 import hashlib
 import hmac
 import re
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from posthouse.wire.sasl.prepare import saslprep
-from posthouse.wire.sasl.scram import DIGESTS
-from posthouse.wire.sasl.server import NEEDS_TLS
+from posthouse.wire.sasl.scram import DIGESTS, EXTENSIONS, MAX_MESSAGE, from_base64
+from posthouse.wire.sasl.server import NEEDS_TLS, PLAINTEXT
 
-# A server that asks for more would keep the client computing; RFC 7677 section 4 asks for 4096 at least.
-_MAX_ITERATIONS = 1_000_000
-_server_first = re.compile(r"r=([!-+\--~]+),s=([A-Za-z0-9+/=]+),i=([0-9]{1,7})(?:,.*)?").fullmatch
-_server_final = re.compile(r"v=([A-Za-z0-9+/=]+)(?:,.*)?").fullmatch
+# RFC 7677 section 4. Who asks for less wants to guess the password from the proof at leisure; who asks for more
+# keeps the client computing.
+_ITERATIONS = range(4096, 1_000_001)
+_server_first = re.compile(rf"r=([!-+\--~]+),s=([A-Za-z0-9+/=]+),i=([0-9]{{1,7}}){EXTENSIONS}").fullmatch
+_server_final = re.compile(rf"v=([A-Za-z0-9+/=]+){EXTENSIONS}").fullmatch
 
 
 class ClientMechanism(Protocol):
@@ -59,7 +63,9 @@ class Single:
 
     def step(self, challenge: bytes) -> bytes | None:  # noqa: ARG002  (some servers put text in the first one)
         message, self.initial = self.initial, None
-        return message if message is not None else self._apology
+        if message is None:
+            message, self._apology = self._apology, None  # one is enough
+        return message
 
 
 class Login:
@@ -98,36 +104,33 @@ class Scram:
 
     def __init__(self, secrets: Secrets, kind: str, binding: str, offered: Collection[str]) -> None:
         self._digest = DIGESTS[kind]
-        self._password = saslprep(secrets.password)
-        name = saslprep(secrets.authcid)
-        can_bind = bool(secrets.bindings) and f"{kind}-PLUS" not in offered
+        self._password = secrets.password
+        # "y": we could bind the channel, and the server was not seen to offer it (RFC 5802 section 6).
+        can_bind = bool(secrets.bindings and offered) and f"{kind}-PLUS" not in {name.upper() for name in offered}
         flag = f"p={binding}" if binding else "y" if can_bind else "n"
         acting = f"a={_escape(secrets.authzid)}" if secrets.authzid else ""
         self._header = f"{flag},{acting},"
         self._bound = self._header.encode() + secrets.bindings.get(binding, b"")
         self._nonce = secrets.nonce
-        self._bare = f"n={_escape(name or '')},r={secrets.nonce}"
+        self._bare = f"n={_escape(secrets.authcid)},r={secrets.nonce}"
         self.initial: bytes | None = (self._header + self._bare).encode()
         self._stage: Callable[[bytes], bytes | None] = self._first
         self._signature = b""
         self.finished = False
 
     def step(self, challenge: bytes) -> bytes | None:
-        return self._stage(challenge)
+        return self._stage(challenge) if len(challenge) <= MAX_MESSAGE else None
 
     def _first(self, challenge: bytes) -> bytes | None:
         if not challenge:  # the protocol carried no initial response
-            return (self._header + self._bare).encode()
+            message, self.initial = self.initial, None
+            return message
         text = challenge.decode("utf-8", "replace")
         match = _server_first(text)
-        if match is None or not match[1].startswith(self._nonce) or match[1] == self._nonce or not self._password:
+        if match is None or not match[1].startswith(self._nonce) or match[1] == self._nonce:
             return None
-        iterations = int(match[3])
-        try:
-            salt = b64decode(match[2], validate=True)
-        except Base64Error:
-            return None
-        if not 1 <= iterations <= _MAX_ITERATIONS:
+        salt, iterations = from_base64(match[2]), int(match[3])
+        if not salt or iterations not in _ITERATIONS:
             return None
         salted = hashlib.pbkdf2_hmac(self._digest, self._password.encode(), salt, iterations)
         client_key = hmac.digest(salted, b"Client Key", self._digest)
@@ -158,9 +161,10 @@ def _escape(name: str) -> str:
 def _scram(kind: str, plus: bool) -> Callable[[Secrets, Collection[str]], ClientMechanism | None]:
     def make(secrets: Secrets, offered: Collection[str]) -> ClientMechanism | None:
         binding = next(iter(secrets.bindings), "") if plus else ""
-        if plus and not binding:
+        name, password, acting = map(saslprep, (secrets.authcid, secrets.password, secrets.authzid))
+        if not name or not password or acting is None or (plus and not binding):
             return None
-        return Scram(secrets, kind, binding, offered)
+        return Scram(secrets._replace(authcid=name, password=password, authzid=acting), kind, binding, offered)
 
     return make
 
@@ -203,8 +207,14 @@ def client(
     bindings: Mapping[str, bytes] = MappingProxyType({}),
     offered: Collection[str] = (),
 ) -> ClientMechanism | None:
-    """A new exchange, client side, or None if we do not know the mechanism. `nonce` is for SCRAM and must be random."""
+    """A new exchange, client side; None if we do not know the mechanism, or it cannot carry such a name or password.
+
+    `nonce` is for SCRAM and must be random (ValueError without one); of `bindings` the first is used; `offered` is
+    what the server offers, so that it can tell us that somebody has shortened the list.
+    """
     known = _CLIENTS.get(name.upper())
+    if name.upper().startswith("SCRAM-") and known is not None and not nonce:
+        raise ValueError(f"{name} without a nonce could be replayed")
     return known[1](Secrets(authcid, password, authzid, token, nonce, bindings), offered) if known is not None else None
 
 
@@ -227,7 +237,7 @@ def choose(
             continue
         if name.endswith("-PLUS") and not bindings:
             continue
-        if name in NEEDS_TLS and not (secure or plaintext):
+        if name in NEEDS_TLS and not (secure or (plaintext and name in PLAINTEXT)):
             continue
         return name
     return None

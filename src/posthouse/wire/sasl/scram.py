@@ -17,18 +17,21 @@ from posthouse.wire.sasl.prepare import saslprep
 from posthouse.wire.sasl.steps import MAX_NAME, Base, Challenge, Failure, Proved, Step, WantSecret
 
 DIGESTS = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
-_MAX_MESSAGE = 4096
+MAX_MESSAGE = 4096
 _MAX_NONCE = 256
 
 #   gs2-header = gs2-cbind-flag "," [ authzid ] "," ; gs2-cbind-flag = ("p=" cb-name) / "n" / "y"
 #   client-first-message-bare = [reserved-mext ","] username "," nonce ["," extensions]
 #   RFC 5802 section 7
 _SASLNAME = r"(?:[^,=\0]|=2C|=3D)+"
+# Extensions that we do not know are passed over, but never "m=", which says that they may not be (section 5.1),
+# nor a second attribute of those that have a meaning.
+EXTENSIONS = r"(?:,(?![aceimnprsv]=)[A-Za-z]=[^\0,]+)*"
 _first = re.compile(
-    rf"((n|y|p=([A-Za-z0-9.-]+)),(?:a=({_SASLNAME}))?,)(n=({_SASLNAME}),r=([!-+\--~]+)(?:,[A-Za-z]=[^\0,]+)*)"
+    rf"((n|y|p=([A-Za-z0-9.-]+)),(?:a=({_SASLNAME}))?,)(n=({_SASLNAME}),r=([!-+\--~]+){EXTENSIONS})"
 ).fullmatch
 #   client-final-message = channel-binding "," nonce ["," extensions] "," proof
-_final = re.compile(r"(c=([A-Za-z0-9+/=]+),r=([!-+\--~]+)(?:,[A-Za-z]=[^\0,]+)*),p=([A-Za-z0-9+/=]+)").fullmatch
+_final = re.compile(rf"(c=([A-Za-z0-9+/=]+),r=([!-+\--~]+){EXTENSIONS}),p=([A-Za-z0-9+/=]+)").fullmatch
 _stored = re.compile(
     r"(SCRAM-SHA-(?:1|256))\$(\d{1,7}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)"
 ).fullmatch
@@ -53,12 +56,24 @@ class ScramKeys(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "ScramKeys | None":
-        """The keys in such a text."""
+        """The keys in such a text; None if it is not one."""
         match = _stored(text)
         if match is None:
             return None
-        salt, stored, server = (b64decode(match[n]) for n in (3, 4, 5))
-        return cls(match[1], int(match[2]), salt, stored, server)
+        salt, stored, server = (from_base64(match[n]) for n in (3, 4, 5))
+        size, iterations = hashlib.new(DIGESTS[match[1]]).digest_size, int(match[2])
+        if not salt or stored is None or server is None or {len(stored), len(server)} != {size} or not iterations:
+            return None
+        return cls(match[1], iterations, salt, stored, server)
+
+
+def from_base64(text: str) -> bytes | None:
+    """The octets, if this is the one way to write them: a proof has no second spelling (RFC 4648 section 3.5)."""
+    try:
+        data = b64decode(text, validate=True)
+    except Base64Error:
+        return None
+    return data if b64encode(data) == text.encode() else None
 
 
 def scram_keys(kind: str, password: str, salt: bytes, iterations: int) -> ScramKeys | None:
@@ -95,7 +110,7 @@ class Scram(Base):
     def step(self, data: bytes | None) -> Step:
         if data is None:
             return Challenge(b"") if self._stage == self._begin else Failure("a response is missing")
-        if len(data) > _MAX_MESSAGE:
+        if len(data) > MAX_MESSAGE:
             return Failure("SCRAM message too long")
         try:
             text = data.decode("utf-8")
@@ -140,9 +155,8 @@ class Scram(Base):
         if match is None:
             return Failure("malformed SCRAM message", self._names[0])
         without_proof, binding, nonce, proof = match.groups()
-        try:
-            bound, given = b64decode(binding, validate=True), b64decode(proof, validate=True)
-        except Base64Error:
+        bound, given = from_base64(binding), from_base64(proof)
+        if bound is None or given is None:
             return Failure("malformed SCRAM message", self._names[0])
         signed = f"{self._bare},{self._server_first},{without_proof}".encode()
         right = [number for number, keys in enumerate(self._keys) if self._proves(keys, given, signed)]

@@ -30,7 +30,8 @@ from posthouse.wire.sasl.steps import (
 )
 
 # Mechanisms that show the password or token to whoever listens: offered under TLS only (RFC 4954 section 4).
-PLAINTEXT = frozenset({"PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"})
+BEARER = frozenset({"OAUTHBEARER", "XOAUTH2"})
+PLAINTEXT = frozenset({"PLAIN", "LOGIN"}) | BEARER
 NEEDS_TLS = PLAINTEXT | {"EXTERNAL", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"}
 
 
@@ -58,7 +59,7 @@ class Login(Base):
         if data is None:
             return Challenge(b"Username:")
         if self._name is None:
-            self._name = data[: MAX_NAME + 1]
+            self._name = data  # whole, however long: cut off it could be the name of somebody else
             return Challenge(b"Password:")
         try:
             name, password = self._name.decode("utf-8"), data.decode("utf-8")
@@ -83,15 +84,21 @@ class CramMd5(Base):
     def __init__(self, nonce: str) -> None:
         self._challenge = f"<{nonce}>".encode()
         self._name = self._digest = ""
+        self._sent = False
 
     def step(self, data: bytes | None) -> Step:
         if data is None:
+            self._sent = True
             return Challenge(self._challenge)
+        if not self._sent:
+            return Failure("CRAM-MD5 has no initial response")  # an answer to what was never asked
         if self._name:
             return Failure("a response where none is due", self._name)
         # RFC 2195 section 2: the name, a blank, the digest in lower-case hexadecimal; a name may have blanks itself
         name, blank, digest = data.decode("utf-8", "replace").rpartition(" ")
-        if not blank or not 0 < len(name) <= MAX_NAME or not _hex_digest(digest) or "\ufffd" in name:
+        if not blank or not 0 < len(name) <= MAX_NAME or not _hex_digest(digest):
+            return Failure("malformed CRAM-MD5 response")
+        if "\0" in name or "\ufffd" in name:
             return Failure("malformed CRAM-MD5 response")
         self._name, self._digest = name, digest.lower()
         return WantSecret(name, "", "CRAM-MD5")
@@ -123,7 +130,7 @@ class External(Base):
 
 
 #   client-resp = (gs2-header kvsep *kvpair kvsep) / kvsep ; kvsep = %x01      RFC 7628 section 3.1
-_oauth = re.compile(r"[ny],(?:a=([^,\0\x01]*))?,\x01((?:[A-Za-z]+=[^\0\x01]*\x01)+)\x01").fullmatch
+_oauth = re.compile(r"[ny],(?:a=((?:[^,=\0\x01]|=2C|=3D)*))?,\x01((?:[A-Za-z]+=[^\0\x01]*\x01)+)\x01").fullmatch
 _xoauth = re.compile(r"user=([^\0\x01]*)\x01((?:[A-Za-z]+=[^\0\x01]*\x01)+)\x01").fullmatch
 # RFC 6750 section 2.1: b64token
 _token = re.compile(r"Bearer +([A-Za-z0-9\-._~+/]+=*) *", re.IGNORECASE).fullmatch
@@ -132,8 +139,9 @@ _token = re.compile(r"Bearer +([A-Za-z0-9\-._~+/]+=*) *", re.IGNORECASE).fullmat
 class OAuth(Base):
     """OAUTHBEARER and XOAUTH2: a token that somebody else gave out."""
 
-    def __init__(self, form: Callable[[str], "re.Match[str] | None"]) -> None:
+    def __init__(self, form: Callable[[str], "re.Match[str] | None"], *, escaped: bool) -> None:
         self._form = form
+        self._escaped = escaped  # the name is a saslname (RFC 5801 section 4)
         self._refused = False
 
     def step(self, data: bytes | None) -> Step:
@@ -145,16 +153,21 @@ class OAuth(Base):
         match = self._form(data.decode("utf-8", "replace")) if len(data) <= MAX_TOKEN + 1000 else None
         if match is None:
             return Failure("malformed bearer message")
-        authzid = (match[1] or "").replace("=2C", ",").replace("=3D", "=")
-        pairs = dict(pair.split("=", 1) for pair in match[2].split("\x01") if pair)
-        token = _token(pairs.get("auth", ""))
+        authzid = match[1] or ""
+        if self._escaped:
+            authzid = authzid.replace("=2C", ",").replace("=3D", "=")
+        # two tokens are none: somebody before us may have looked at the other
+        pairs = [pair.partition("=")[::2] for pair in match[2].split("\x01")]
+        tokens = [value for key, value in pairs if key == "auth"]
+        token = _token(tokens[0]) if len(tokens) == 1 else None
         if token is None or len(token[1]) > MAX_TOKEN or len(authzid) > MAX_NAME or "\ufffd" in authzid:
             return Failure("malformed bearer message")
         return Bearer(authzid, token[1])
 
-    def refuse(self, status: str = "invalid_token") -> Challenge:
+    def refuse(self, status: str = "invalid_token", scope: str = "mail", configuration: str = "") -> Challenge:
         self._refused = True
-        return Challenge(json.dumps({"status": status, "schemes": "bearer", "scope": "mail"}).encode())
+        error = {"status": status, "schemes": "bearer", "scope": scope, "openid-configuration": configuration}
+        return Challenge(json.dumps({key: value for key, value in error.items() if value}).encode())
 
 
 def usable(
@@ -187,11 +200,12 @@ _SERVERS: dict[str, Make] = {
     "PLAIN": lambda *_: Plain(),
     "LOGIN": lambda *_: Login(),
     "CRAM-MD5": lambda _bindings, _offered, nonce: CramMd5(nonce),
-    "OAUTHBEARER": lambda *_: OAuth(_oauth),
-    "XOAUTH2": lambda *_: OAuth(_xoauth),
+    "OAUTHBEARER": lambda *_: OAuth(_oauth, escaped=True),
+    "XOAUTH2": lambda *_: OAuth(_xoauth, escaped=False),
     "EXTERNAL": lambda *_: External(),
 }
 MECHANISMS = tuple(_SERVERS)
+_NEED_NONCE = frozenset(name for name in MECHANISMS if name.startswith(("SCRAM-", "CRAM-")))
 assert {name.removesuffix("-PLUS") for name in MECHANISMS} >= set(DIGESTS)
 
 
@@ -201,10 +215,12 @@ def server(
     bindings: Mapping[str, bytes] = MappingProxyType({}),
     offered: Collection[str] = (),
 ) -> Mechanism | None:
-    """A new exchange of the mechanism, or None if we do not know it.
+    """A new exchange of the mechanism, or None if we do not know it. ValueError: it needs a nonce and got none.
 
     `nonce` is random text that was never used before (printable, no comma), for CRAM-MD5 and SCRAM; `bindings` are
     the channel bindings of the connection by type; `offered` are the mechanisms that the client was told of.
     """
     make = _SERVERS.get(name.upper())
+    if name.upper() in _NEED_NONCE and not nonce:
+        raise ValueError(f"{name} without a nonce could be replayed")
     return make(bindings, offered, nonce) if make is not None else None

@@ -84,8 +84,9 @@ class Mechanism(Protocol):
         """The answer to WantSecret."""
         ...
 
-    def refuse(self, status: str = "invalid_token") -> Challenge:
-        """The answer to a Bearer whose token is not good (RFC 7628 section 3.2.2)."""
+    def refuse(self, status: str = "invalid_token", scope: str = "mail", configuration: str = "") -> Challenge:
+        """The answer to a Bearer whose token is not good (RFC 7628 section 3.2.2): what a good one would be for, and
+        the address of the document that says where to get one ("openid-configuration")."""
         ...
 
 
@@ -95,5 +96,10 @@ class Base:
     def secret(self, _values: Sequence[object]) -> Step:
         return Failure("no secret was wanted")
 
-    def refuse(self, status: str = "invalid_token") -> Challenge:
+    def refuse(
+        self,
+        status: str = "invalid_token",
+        scope: str = "mail",  # noqa: ARG002
+        configuration: str = "",  # noqa: ARG002
+    ) -> Challenge:
         return Challenge(status.encode("ascii", "replace"))
