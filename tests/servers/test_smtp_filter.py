@@ -103,6 +103,8 @@ def test_limits_and_their_notice(tmp_path: Path) -> None:
         for _ in range(2):
             reply = (await submitted(house, mail))[-1]
             assert reply.startswith("450 4.7.28 At most 2 messages an hour")
+        while not await house.inbox("alice"):
+            pass  # nobody waits for the notice
         (notice,) = await house.inbox("alice")
         assert b"Subject: A limit of sending is over\r\n" in notice
         assert b"account alice@posthouse.test: more than 2 messages an hour" in notice

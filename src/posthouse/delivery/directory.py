@@ -7,7 +7,7 @@ change feed, another's through the admin socket), and it is bounded.
 from collections.abc import Awaitable
 
 from posthouse.store import accounts
-from posthouse.store.accounts import Resolution
+from posthouse.store.accounts import Resolution, folded
 from posthouse.store.database import Database
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import DirectoryChanged
@@ -39,12 +39,12 @@ class Directory:
 
     def known(self, address: Address) -> Resolution | None:
         """The resolution if it is remembered."""
-        return self._known.get((address.local_part.lower(), address.domain))
+        return self._known.get((folded(address.local_part), address.domain))
 
     def resolve(self, address: Address) -> Awaitable[Resolution]:
         """Look an address up; `<postmaster>` without a domain is our own (RFC 5321 section 4.5.1), and so are
         postmaster@ and mailer-daemon@ of the host name, in whose name bounces are sent."""
-        return self._resolve(address.local_part.lower(), address.domain)
+        return self._resolve(folded(address.local_part), address.domain)
 
     async def _resolve(self, local_part: str, domain: str) -> Resolution:
         generation = self._generation

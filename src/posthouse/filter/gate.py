@@ -1,12 +1,15 @@
 """`Gate`: all filters in their order, for the SMTP sessions of a server.
 
-`needs(stage, visitor)` is cheap and says whether anything is configured for a stage at all; `check` then asks: rules,
-names, lists, limits, greylisting, hooks. What it decides is a `Ruling`; a refusal at "connect" is said in place of the
-greeting, lists are decided at the recipient, so that postmaster can always be reached (RFC 5321 section 4.5.1).
+`needs(stage, visitor)` says whether anything is configured for a stage at all; `decide` answers what can be answered at
+once, `check` looks up what must be: rules, names, lists, limits, greylisting, hooks. What it decides is a `Ruling`; a
+refusal at "connect" is said in place of the greeting, lists are decided at the recipient, so that postmaster can always
+be reached (RFC 5321 section 4.5.1).
 """
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
@@ -24,10 +27,29 @@ from posthouse.net.dns import Resolver
 from posthouse.smtp.replies import Reply
 from posthouse.store.database import Database
 
+T = TypeVar("T")
+MOST_KEPT, KEPT_FOR = 20_000, 300.0  # answers about clients, and for how many seconds
 Notice = Callable[[str, str], Awaitable[None]]
 
 NO_NAME = Reply(550, "5.7.25", "Your address has no name in the DNS that leads back to it")
 NAME_LATER = Reply(450, "4.7.25", "The name of your address could not be looked up or confirmed; try again later")
+
+
+class _Kept(Generic[T]):
+    """What was looked up lately, bounded."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[object, tuple[float, T]] = OrderedDict()
+
+    def get(self, key: object, now: float) -> T | None:
+        known = self._values.get(key)
+        return known[1] if known is not None and known[0] > now else None
+
+    def keep(self, key: object, value: T, now: float) -> None:
+        self._values[key] = (now + KEPT_FOR, value)
+        self._values.move_to_end(key)
+        if len(self._values) > MOST_KEPT:
+            self._values.popitem(last=False)
 
 
 class Destiny(NamedTuple):
@@ -50,6 +72,9 @@ class Gate:
         self._clock = clock
         self._log = log
         self._notice = notice
+        self._names: _Kept[str] = _Kept()
+        self._scores: _Kept[tuple[float, str]] = _Kept()
+        self._telling: set[asyncio.Future[None]] = set()
         self._rules = Rules(chosen.rule)
         self._lists = Lists(chosen.list, resolver)
         self._accounts = Limiter(chosen.account_limit, "account") if chosen.account_limit.is_set else None
@@ -74,28 +99,80 @@ class Gate:
             if on.get(stage) or self._rules.at(stage) or (self._hooks is not None and self._hooks.at(stage))
         )
 
+    @property
+    def sees_content(self) -> bool:
+        """Whether anybody looks at the content of messages."""
+        return self._hooks is not None and self._hooks.at("message")
+
     def needs(self, stage: str, visitor: Visitor) -> bool:  # noqa: ARG002 - the one place to spare known visitors
         """Whether there is anything to ask at a stage."""
         return stage in self._stages
 
+    def decide(self, stage: str, visitor: Visitor) -> Ruling | None:
+        """The ruling of a stage if nothing has to be waited for; None: `check` it."""
+        if (self._hooks is not None and self._hooks.at(stage)) or self._lacks(stage, visitor):
+            return None
+        return self._judge(stage, visitor)
+
     async def check(self, stage: str, visitor: Visitor, content: ContentFacts | None = None) -> Ruling:
         """Ask all filters of a stage; the first refusal counts."""
-        if stage == "connect" and self._wants_name and visitor.name is None and visitor.service != "lmtp":
-            visitor.name = await names.confirmed_name(self._resolver, visitor.ip)
-        ruled = self._rules.decide(stage, visitor, self._clock.now())
+        await self._look_up(stage, visitor)
+        ruled = self._judge(stage, visitor)
         if ruled.reply is not None:
             return ruled
-        own = _CHECKS.get(stage)
-        if own is not None:
-            found = await own(self, visitor)
-            if found.reply is not None:
-                return found._replace(delay=max(found.delay, ruled.delay))
+        if self._asks_greylist(stage, visitor):
+            assert self.greylist is not None
+            reply = await self.greylist.check(visitor.ip, visitor.sender, visitor.recipient)
+            if reply is not None:
+                return Ruling(reply, ruled.delay, "greylisting")
         if self._hooks is not None and self._hooks.at(stage):
             verdict = await self._hooks.run(stage, _value(stage, visitor, content))
             found = hooks.ruling(verdict, visitor.tags, lambda: _settle(visitor), stage)
             if found.reply is not None:
                 return found._replace(delay=ruled.delay)
-        return ruled if ruled.delay else GO
+        return ruled
+
+    # What must be known first
+
+    def _lacks(self, stage: str, visitor: Visitor) -> bool:
+        """Whether something has to be looked up; what was looked up lately is filled in."""
+        if stage == "connect" and self._needs_name(visitor):
+            known = self._names.get(visitor.ip, self._clock.monotonic())
+            if known is None:
+                return True
+            visitor.name = known
+        if self._needs_score(stage, visitor):
+            score = self._scores.get(_of_lists(visitor), self._clock.monotonic())
+            if score is None:
+                return True
+            visitor.listed, visitor.listed_why = score
+        return self._asks_greylist(stage, visitor)
+
+    async def _look_up(self, stage: str, visitor: Visitor) -> None:
+        if not self._lacks(stage, visitor):
+            return
+        now = self._clock.monotonic()
+        if stage == "connect" and self._needs_name(visitor):
+            visitor.name = await names.confirmed_name(self._resolver, visitor.ip)
+            if visitor.name is not None:
+                self._names.keep(visitor.ip, visitor.name, now)
+        if self._needs_score(stage, visitor):
+            about = _of_lists(visitor)
+            score = await self._lists.score(visitor.ip, [name for name in about[1:] if name])
+            visitor.listed, visitor.listed_why = score.total, score.why or "not listed"
+            self._scores.keep(about, (visitor.listed, visitor.listed_why), now)
+
+    def _needs_name(self, visitor: Visitor) -> bool:
+        return self._wants_name and visitor.name is None and visitor.service != "lmtp"
+
+    def _needs_score(self, stage: str, visitor: Visitor) -> bool:
+        asked = stage == "recipient" and self._lists.are_set and not visitor.listed_why
+        return asked and not (visitor.is_known or visitor.settled)
+
+    def _asks_greylist(self, stage: str, visitor: Visitor) -> bool:
+        if self.greylist is None or stage != "recipient" or visitor.listed < 0:
+            return False
+        return not (visitor.is_known or visitor.settled or _is_postmaster(visitor.recipient))
 
     async def deliver(self, visitor: Visitor, content: ContentFacts, account: str) -> Destiny:
         """What becomes of the copy for one account."""
@@ -109,21 +186,29 @@ class Gate:
             return Destiny(keep=False)
         return Destiny(ruling=hooks.ruling(verdict, visitor.tags, lambda: None, "deliver"))
 
-    # What is our own at each stage
+    # What is decided at once
 
-    async def _at_connect(self, visitor: Visitor) -> Ruling:
+    def _judge(self, stage: str, visitor: Visitor) -> Ruling:
+        """Rules, then what is our own at a stage."""
+        ruled = self._rules.decide(stage, visitor, self._clock.now())
+        own = _CHECKS.get(stage)
+        if ruled.reply is None and own is not None:
+            found = own(self, visitor)
+            if found.reply is not None:
+                return found._replace(delay=ruled.delay)
+        return ruled
+
+    def _at_connect(self, visitor: Visitor) -> Ruling:
         how = self._chosen.reverse_dns
         if how == "ignore" or visitor.name or visitor.is_known:
             return GO
         if how == "tag":
             _mark(visitor, "no-reverse-dns")
-        elif how == "defer" or visitor.name is None:
-            return Ruling(NAME_LATER, 0.0, "reverse DNS")
-        else:
-            return Ruling(NO_NAME, 0.0, "reverse DNS")
-        return GO
+            return GO
+        later = how == "defer" or visitor.name is None
+        return Ruling(NAME_LATER if later else NO_NAME, 0.0, "reverse DNS")
 
-    async def _at_hello(self, visitor: Visitor) -> Ruling:
+    def _at_hello(self, visitor: Visitor) -> Ruling:
         how = self._chosen.hello
         why = names.odd_greeting(visitor.hello, self._hostname, visitor.ip) if how != "ignore" else ""
         if not why or visitor.is_known or visitor.service != "smtp":
@@ -133,28 +218,19 @@ class Gate:
             return GO
         return Ruling(Reply(550, "5.7.1", f"Your greeting {visitor.hello[:100]} is refused: {why}"), 0.0, "greeting")
 
-    async def _at_mail(self, visitor: Visitor) -> Ruling:
-        return await self._over(visitor, messages=1)
+    def _at_mail(self, visitor: Visitor) -> Ruling:
+        return self._over(visitor, messages=1)
 
-    async def _at_recipient(self, visitor: Visitor) -> Ruling:
-        over = await self._over(visitor, recipients=1)
+    def _at_recipient(self, visitor: Visitor) -> Ruling:
+        over = self._over(visitor, recipients=1)
         if over.reply is not None or visitor.is_known or visitor.settled or _is_postmaster(visitor.recipient):
             return over
-        if self._lists.are_set:
-            if not visitor.listed_why:
-                domains = [visitor.hello, visitor.name or "", visitor.sender.rpartition("@")[2]]
-                score = await self._lists.score(visitor.ip, [one for one in domains if one])
-                visitor.listed, visitor.listed_why = score.total, score.why or "not listed"
-            if visitor.listed >= self._chosen.reject_score:
-                text = f"Your address {visitor.ip} or name is listed: {visitor.listed_why}"
-                return Ruling(Reply(550, "5.7.1", text), 0.0, visitor.listed_why)
-        if self.greylist is not None and visitor.listed >= 0:
-            reply = await self.greylist.check(visitor.ip, visitor.sender, visitor.recipient)
-            if reply is not None:
-                return Ruling(reply, 0.0, "greylisting")
+        if visitor.listed >= self._chosen.reject_score:
+            text = f"Your address {visitor.ip} or name is listed: {visitor.listed_why}"
+            return Ruling(Reply(550, "5.7.1", text), 0.0, visitor.listed_why)
         return GO
 
-    async def _over(self, visitor: Visitor, *, messages: int = 0, recipients: int = 0) -> Ruling:
+    def _over(self, visitor: Visitor, *, messages: int = 0, recipients: int = 0) -> Ruling:
         now = self._clock.now() // 1_000_000
         excess: Excess | None = None
         if visitor.account_id is not None:
@@ -168,8 +244,14 @@ class Gate:
         if excess is None:
             return GO
         if excess.first:
-            await self._notice("A limit of sending is over", f"{excess.text}.")
+            self._tell("A limit of sending is over", f"{excess.text}.")
         return Ruling(excess.reply, 0.0, excess.text)
+
+    def _tell(self, subject: str, text: str) -> None:
+        """A notice to the admin, for which nobody waits."""
+        task = asyncio.ensure_future(self._notice(subject, text))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     def close(self) -> None:
         """Let threads go."""
@@ -177,12 +259,17 @@ class Gate:
             self._hooks.close()
 
 
-_CHECKS: dict[str, Callable[[Gate, Visitor], Awaitable[Ruling]]] = {
+_CHECKS: dict[str, Callable[[Gate, Visitor], Ruling]] = {
     "connect": Gate._at_connect,
     "hello": Gate._at_hello,
     "mail": Gate._at_mail,
     "recipient": Gate._at_recipient,
 }
+
+
+def _of_lists(visitor: Visitor) -> tuple[str, ...]:
+    """What the DNS lists are asked about."""
+    return visitor.ip, visitor.hello, visitor.name or "", visitor.sender.rpartition("@")[2]
 
 
 def _settle(visitor: Visitor) -> None:

@@ -17,7 +17,7 @@ from posthouse.filter.visitor import GO, Ruling, Stage, Visitor
 from posthouse.smtp.replies import Reply
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-Holds = Callable[[Visitor, datetime], bool]
+Holds = Callable[[Visitor, int], bool]  # now, in seconds
 
 REQUIRE_TLS = Reply(530, "5.7.0", "This is taken with TLS only: issue STARTTLS first")
 REQUIRE_AUTH = Reply(530, "5.7.0", "Authentication required")
@@ -49,11 +49,12 @@ class Rules:
 
     def decide(self, stage: str, visitor: Visitor, now: int) -> Ruling:
         """What the rules of a stage say. `now` is in microseconds."""
-        if visitor.settled:
+        rules = self._by_stage.get(stage)
+        if rules is None or visitor.settled:
             return GO
-        moment = datetime.fromtimestamp(now // 1_000_000, UTC)
+        moment = now // 1_000_000
         delay = 0.0
-        for number, rule, _, conditions in self._by_stage.get(stage, ()):
+        for number, rule, _, conditions in rules:
             if not all(holds(visitor, moment) for holds in conditions):
                 continue
             why = f"rule {number}"
@@ -123,9 +124,9 @@ def _conditions(rule: Rule) -> list[Holds]:
         found.append(lambda v, _: (v.size or 0) > limit)
     if rule.hours is not None:
         begin, _, end = rule.hours.partition("-")
-        found.append(lambda _, at: _within(f"{at:%H:%M}", begin, end))
+        found.append(lambda _, at: _within(f"{datetime.fromtimestamp(at, UTC):%H:%M}", begin, end))
     if rule.days:
-        found.append(lambda _, at: _DAYS[at.weekday()] in rule.days)
+        found.append(lambda _, at: _DAYS[datetime.fromtimestamp(at, UTC).weekday()] in rule.days)
     return found
 
 

@@ -33,7 +33,7 @@ from posthouse.smtp.client_events import (
 from posthouse.smtp.grammar import from_base64
 from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, MailParams, RcptParams, write_mail, write_rcpt
 from posthouse.smtp.replies import Reply
-from posthouse.smtp.reply_reader import BadReply, ReplyReader
+from posthouse.smtp.reply_reader import BadReply, ReplyReader, extensions_of
 from posthouse.wire import sasl
 from posthouse.wire.address import Address, parse_path
 from posthouse.wire.buffer import ReceiveBuffer
@@ -256,7 +256,13 @@ class SmtpClient:
         self._mechanism = sasl.client(
             best, name, password, token=token, nonce=nonce, bindings=bindings, offered=offered
         )
-        assert self._mechanism is not None
+        if self._mechanism is None:  # a name or password that SCRAM has no form for
+            shown = ["PLAIN", "LOGIN"] if self.secure or plaintext else []
+            best = next((one for one in shown if one in offered), None)
+            self._mechanism = sasl.client(best, name, password) if best is not None else None
+        if self._mechanism is None or best is None:
+            self._events.append(AuthRefused(NO_MECHANISM, False))
+            return
         initial = self._mechanism.initial
         # RFC 4954 section 4: an initial response must fit into the line
         if initial is None or len(initial) > 9000:
@@ -421,7 +427,7 @@ class SmtpClient:
 
     def _take_hello(self, reply: Reply, command: _Command) -> None:
         if reply.code // 100 == 2:
-            self.extensions = _extensions(reply.text) if command.name == "EHLO" else {}
+            self.extensions = extensions_of(reply.text) if command.name == "EHLO" else {}
             self._events.append(Ready(self.extensions))
         elif command.name == "EHLO" and reply.code >= 500:
             self._command(_Command("HELO", f"HELO {self._hostname}"))
@@ -578,17 +584,3 @@ def _refusal(reply: Reply) -> Reply:
 def _path(text: str) -> Address | None:
     # Through the parser, so that no address, wherever it came from, can carry a command.
     return parse_path(f"<{text}>".encode("utf-8", "replace"), True)
-
-
-def _extensions(text: str) -> dict[str, str]:
-    # ehlo-line = ehlo-keyword *( SP ehlo-param ); the first line is the greeting.
-    extensions: dict[str, str] = {}
-    for line in text.split("\n")[1:]:
-        # "AUTH=LOGIN PLAIN" is what servers say to please clients of the last century.
-        keyword, _, parameters = line.strip().partition(" ")
-        keyword = keyword.upper()
-        if keyword.startswith("AUTH="):
-            keyword, parameters = "AUTH", f"{keyword[5:]} {parameters}"
-        known = extensions.get(keyword)
-        extensions[keyword] = f"{known} {parameters}" if known else parameters
-    return extensions

@@ -70,3 +70,18 @@ def _reply(code: int, texts: list[str]) -> Reply:
         status = match[1]
         texts = [text[len(m[0]) :] if (m := _status(text)) and m[1] == status else text for text in texts]
     return Reply(code, status, "\n".join(texts))
+
+
+def extensions_of(text: str) -> dict[str, str]:
+    """What the text of a reply to EHLO offers: keywords in upper case, each with its parameters."""
+    # ehlo-line = ehlo-keyword *( SP ehlo-param ); the first line is the greeting.
+    extensions: dict[str, str] = {}
+    for line in text.split("\n")[1:]:
+        # "AUTH=LOGIN PLAIN" is what servers say to please clients of the last century.
+        keyword, _, parameters = line.strip().partition(" ")
+        keyword = keyword.upper()
+        if keyword.startswith("AUTH="):
+            keyword, parameters = "AUTH", f"{keyword[5:]} {parameters}"
+        known = extensions.get(keyword)
+        extensions[keyword] = f"{known} {parameters}" if known else parameters
+    return extensions

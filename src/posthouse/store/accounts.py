@@ -6,6 +6,7 @@ expects Bob@ and bob@ to differ). Raises `NotFound`, `AlreadyExists`, and `Perma
 can't be.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -47,12 +48,17 @@ def canonical_domain(text: str) -> str:
     return name
 
 
+def folded(local_part: str) -> str:
+    """A local part of ours as it is compared: in lower case, letters with marks in one form (RFC 6532 section 3.1)."""
+    return local_part.lower() if local_part.isascii() else unicodedata.normalize("NFC", local_part).lower()
+
+
 def split_address(text: str) -> tuple[str, str]:
     """A local part in lower case and a canonical domain: an address of ours. Those that need quotes are refused."""
     address = _address(text)
     if str(address)[:1] == '"':
         raise Permanent(f"{text!r} needs quotes: letters, digits, single dots and some signs make a name here")
-    return address.local_part.lower(), canonical_domain(address.domain)
+    return folded(address.local_part), canonical_domain(address.domain)
 
 
 def _address(text: str) -> Address:
@@ -295,7 +301,7 @@ def resolve(tx: Tx, local_part: str, domain: str, postmaster: str = "") -> Resol
         address, depth = todo.pop()
         row = tx.one("SELECT id FROM domain WHERE name = ?", address.domain)
         if row is not None:
-            address = Address(address.local_part.lower(), address.domain)
+            address = Address(folded(address.local_part), address.domain)
         if address in seen:
             continue
         if depth > MAX_DEPTH or len(seen) > MAX_EXPANSION:

@@ -37,7 +37,7 @@ async def check_header(session: "SmtpSession", head: bytes) -> Reply | None:
 
 def owns(owned: set[str], local_part: str, domain: str) -> bool:
     """Is an address among `owned`, with or without its "+detail" (RFC 5233)?"""
-    local = local_part.lower()
+    local = accounts.folded(local_part)
     names = (f"{local}@{domain}", f"{local.split('+', 1)[0]}@{domain}", f"@{domain}", accounts.ANYBODY)
     return any(name in owned for name in names)
 

@@ -41,6 +41,7 @@ class SmtpService:
         gate: Gate | None = None,
     ) -> None:
         self.gate = gate
+        self.sees_content = gate is not None and gate.sees_content
         self.settings = settings
         self.database = database
         self.directory = directory

@@ -16,7 +16,7 @@ from posthouse.auth.login import Login
 from posthouse.base import ids
 from posthouse.base.errors import StorageFull
 from posthouse.delivery import accept
-from posthouse.filter.visitor import ContentFacts, Stage, Visitor
+from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.servers.smtp import entry, senders, verify
@@ -100,12 +100,15 @@ class SmtpSession:
     def start(self) -> Awaitable[None] | None:
         self.connection.set_timeout(self.service.command_timeout)
         self.engine.certified = self.connection.certificate is not None
-        if self.visitor is not None:
-            return self._receive(self.visitor)
+        gate = self.service.gate
+        if self.visitor is not None and gate is not None:
+            ruling = None if gate.banner_delay else self.at_once("connect")
+            if ruling is None or ruling.delay or ruling.reply is not None:
+                return self._receive(self.visitor, ruling)
         self.engine.greet(replies.greeting(self.service.settings.hostname))
         return None
 
-    async def _receive(self, visitor: Visitor) -> None:
+    async def _receive(self, visitor: Visitor, ruling: Ruling | None) -> None:
         """Greet, once the filters have looked at the client."""
         gate = self.service.gate
         assert gate is not None
@@ -115,19 +118,30 @@ class SmtpSession:
                 self.rejected(replies.EARLY_TALKER, "")
                 self.engine.greet(replies.EARLY_TALKER)
                 return
-        refusal = await self.ask("connect")
+        refusal = await self.ask("connect", ruling=ruling)
         if refusal is not None:
             # RFC 5321 section 3.1: 554 instead of the greeting; 4yz is 421
             self.rejected(refusal, "")
             refusal = refusal._replace(code=554 if refusal.code >= 500 else 421, status="")
         self.engine.greet(refusal or replies.greeting(self.service.settings.hostname))
 
-    async def ask(self, stage: Stage, content: ContentFacts | None = None) -> Reply | None:
-        """What the filters say at a stage: a refusal, or None. Waits where a rule says so."""
+    def at_once(self, stage: Stage) -> Ruling | None:
+        """What the filters say at a stage, if nobody has to wait for it; else None, and then `ask`."""
         visitor, gate = self.visitor, self.service.gate
         if visitor is None or gate is None or not gate.needs(stage, visitor):
-            return None
-        ruling = await gate.check(stage, visitor, content)
+            return GO
+        return gate.decide(stage, visitor)
+
+    async def ask(
+        self, stage: Stage, content: ContentFacts | None = None, ruling: Ruling | None = None
+    ) -> Reply | None:
+        """The refusal of the filters at a stage, or None. Waits where a rule says so. `ruling`: it is known."""
+        ruling = ruling or self.at_once(stage)
+        if ruling is None:
+            visitor, gate = self.visitor, self.service.gate
+            assert visitor is not None
+            assert gate is not None
+            ruling = await gate.check(stage, visitor, content)
         if ruling.delay:
             await self.service.clock.sleep(ruling.delay)
         return ruling.reply
@@ -186,15 +200,21 @@ class SmtpSession:
         self.engine.day = self.service.clock.now() // DAY
         if self.visitor is not None:
             self.visitor.hello = event.name
-            return self._judge_hello()
+            ruling = self.at_once("hello")
+            if ruling is None or ruling.delay:
+                return self._judge_hello(ruling)
+            self._answer(ruling.reply, replies.OK)
+            return None
         self.engine.reply(replies.OK)
         return None
 
-    async def _judge_hello(self) -> None:
-        refusal = await self.ask("hello")
+    async def _judge_hello(self, ruling: Ruling | None) -> None:
+        self._answer(await self.ask("hello", ruling=ruling), replies.OK)
+
+    def _answer(self, refusal: Reply | None, otherwise: Reply, sender: str = "") -> None:
         if refusal is not None:
-            self.rejected(refusal, "")
-        self.engine.reply(refusal or replies.OK)
+            self.rejected(refusal, sender)
+        self.engine.reply(refusal or otherwise)
 
     def _on_starttls(self, _event: StartTls) -> Awaitable[None]:
         return self._start_tls()
@@ -235,26 +255,37 @@ class SmtpSession:
         self.transaction = Transaction(event.sender, event.params, due)
         if self.visitor is not None:
             self.visitor.sender, self.visitor.size = str(event.sender), event.params.size
-        if self.visitor is not None or (self.login is not None and not service.settings.smtp.any_sender):
-            return self._check_sender(event.sender)
-        self.engine.reply(replies.SENDER_OK)
+        if self.login is not None and not service.settings.smtp.any_sender:
+            return self._check_sender(event.sender, None)
+        ruling = self.at_once("mail")
+        if ruling is None or ruling.delay:
+            return self._check_sender(event.sender, ruling)
+        if ruling.reply is not None:
+            self.end_transaction()
+        self._answer(ruling.reply, replies.SENDER_OK, str(event.sender))
         return None
 
-    async def _check_sender(self, sender: Address) -> None:
+    async def _check_sender(self, sender: Address, ruling: Ruling | None) -> None:
         refusal = None
         if self.login is not None and not self.service.settings.smtp.any_sender:
             refusal = await senders.check_envelope(self, sender)
-        refusal = refusal or await self.ask("mail")
+        refusal = refusal or await self.ask("mail", ruling=ruling)
         if refusal is not None:
             self.end_transaction()
-            self.rejected(refusal, str(sender))
-        self.engine.reply(refusal or replies.SENDER_OK)
+        self._answer(refusal, replies.SENDER_OK, str(sender))
 
     def _on_rcpt(self, event: Rcpt) -> Awaitable[None] | None:
         resolution = self.service.directory.known(event.recipient)
-        if resolution is None or self.visitor is not None:
+        if resolution is None:
             return self._look_up(event)
-        self._recipient(event, resolution, self._decide(resolution))
+        reply = self._decide(resolution)
+        if reply.accepted and self.visitor is not None:
+            self.visitor.recipient = str(event.recipient)
+            ruling = self.at_once("recipient")
+            if ruling is None or ruling.delay:
+                return self._judge_recipient(event, resolution, reply, ruling)
+            reply = ruling.reply or reply
+        self._recipient(event, resolution, reply)
         return None
 
     async def _look_up(self, event: Rcpt) -> None:
@@ -262,16 +293,20 @@ class SmtpSession:
         reply = self._decide(resolution)
         if reply.accepted and self.visitor is not None:
             self.visitor.recipient = str(event.recipient)
-            reply = await self.ask("recipient") or reply
-            if reply.accepted:
-                self.visitor.recipients.append(str(event.recipient))
-        self._recipient(event, resolution, reply)
+            await self._judge_recipient(event, resolution, reply, None)
+        else:
+            self._recipient(event, resolution, reply)
+
+    async def _judge_recipient(self, event: Rcpt, resolution: Resolution, reply: Reply, ruling: Ruling | None) -> None:
+        self._recipient(event, resolution, await self.ask("recipient", ruling=ruling) or reply)
 
     def _recipient(self, event: Rcpt, resolution: Resolution, reply: Reply) -> None:
         transaction = self.transaction
         assert transaction is not None
         if reply.accepted:
             transaction.add(event.recipient, event.params, resolution)
+            if self.visitor is not None:
+                self.visitor.recipients.append(str(event.recipient))
         else:
             self.rejected(reply, str(transaction.sender), str(event.recipient))
         self.engine.reply(reply)
@@ -317,7 +352,7 @@ class SmtpSession:
                 self.connection.set_timeout(self.service.content_timeout)
                 declared = self.service.options.max_size / SLOWEST
                 self.connection.set_limit(CONTENT_LIMIT + declared)
-        if self.visitor is not None and len(self._head) < HEAD:
+        if self.visitor is not None and self.service.sees_content and len(self._head) < HEAD:
             self._head += event.data[: HEAD - len(self._head)]
         if intake.spills(len(event.data)):
             return self._spill(intake, event)

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from posthouse.wire.sasl.prepare import saslprep
 from posthouse.wire.sasl.scram import DIGESTS, EXTENSIONS, MAX_MESSAGE, from_base64
-from posthouse.wire.sasl.server import NEEDS_TLS, PLAINTEXT
+from posthouse.wire.sasl.server import NEEDS_TLS, SHOWN
 
 # RFC 7677 section 4. Who asks for less wants to guess the password from the proof at leisure; who asks for more
 # keeps the client computing.
@@ -237,7 +237,7 @@ def choose(
             continue
         if name.endswith("-PLUS") and not bindings:
             continue
-        if name in NEEDS_TLS and not (secure or (plaintext and name in PLAINTEXT)):
+        if name in NEEDS_TLS and not (secure or (plaintext and name in SHOWN)):
             continue
         return name
     return None

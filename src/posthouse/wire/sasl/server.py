@@ -31,7 +31,10 @@ from posthouse.wire.sasl.steps import (
 
 # Mechanisms that show the password or token to whoever listens: offered under TLS only (RFC 4954 section 4).
 BEARER = frozenset({"OAUTHBEARER", "XOAUTH2"})
-PLAINTEXT = frozenset({"PLAIN", "LOGIN"}) | BEARER
+SHOWN = frozenset(
+    {"PLAIN", "LOGIN"}
+)  # what a closed network may allow without TLS; tokens never (RFC 6750 section 5.3)
+PLAINTEXT = SHOWN | BEARER
 NEEDS_TLS = PLAINTEXT | {"EXTERNAL", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"}
 
 
@@ -180,7 +183,7 @@ def usable(
     return tuple(
         name
         for name in mechanisms
-        if (certified or name != "EXTERNAL") and (secure or name not in NEEDS_TLS or (plaintext and name in PLAINTEXT))
+        if (certified or name != "EXTERNAL") and (secure or name not in NEEDS_TLS or (plaintext and name in SHOWN))
     )
 
 
