@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -93,7 +94,8 @@ def parse(text: str, name: str = "posthouse.toml", folder: Path | None = None) -
         return Settings.model_validate(table, context={"folder": folder})
     except ValidationError as error:
         lines = toml_lines.lines_of(text)
-        problems = [_problem(name, lines, table, details) for details in error.errors(include_url=False)]
+        found = [_problem(name, lines, table, details) for details in error.errors(include_url=False)]
+        problems = list(dict.fromkeys(found))  # a value of two possible types fails twice
         problems.sort(key=lambda problem: problem.line)
         raise ConfigError(problems) from None
 
@@ -193,8 +195,9 @@ _WANTED = {
 
 def _wanted(kind: str, location: tuple[int | str, ...]) -> str:
     path = tuple(str(part) for part in location if isinstance(part, str))
-    if kind.startswith("model") and title(path).startswith("[["):
-        return f"each one as a table under {title(path)}"
+    if kind.startswith(("model", "tuple")) and path in {table for table, _ in sections()}:
+        header = title(path)
+        return f"each one as a table under {header}" if header.startswith("[[") else f"it as a table: {header}"
     if kind.startswith("model"):
         return f"it as a table: [{'.'.join(str(part) for part in location)}]"
     return _WANTED.get(kind.split("_")[0], "another value")
@@ -285,6 +288,13 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
                 "Name your own networks.",
             )
     for one in settings.listen:
+        if one.service == "lmtp" and one.path is None and not one.networks and _is_public(one.address):
+            add(
+                "listen",
+                "lmtp takes mail from everywhere past all filters",
+                "Name the `networks` that deliver by it, or listen on a loopback address or a UNIX socket.",
+                warning=True,
+            )
         if one.allow_plaintext_auth and one.address in (EVERY_ADDRESS, "0.0.0.0", "::"):  # noqa: S104
             add(
                 "listen",
@@ -294,6 +304,10 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
             )
     problems += _disk(settings, name, lines)
     return problems
+
+
+def _is_public(address: str) -> bool:
+    return address == EVERY_ADDRESS or not ip_address(address).is_loopback
 
 
 def _files(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
@@ -313,6 +327,8 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
             yield "listen", listen.client_ca, False
     if settings.storage.key_file is not None:
         yield "storage.key_file", settings.storage.key_file, True
+    if settings.filter.policy is not None:
+        yield "filter.policy", settings.filter.policy, False
     oauth = settings.auth.oauth
     if oauth is not None and oauth.client_secret_file is not None:
         yield "auth.oauth.client_secret_file", oauth.client_secret_file, True

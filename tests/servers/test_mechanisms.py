@@ -24,7 +24,7 @@ from joserfc.jwk import ECKey
 
 from posthouse.auth import passwords, totp
 from posthouse.auth.login import salt_of
-from posthouse.store import attempts, credentials
+from posthouse.store import accounts, attempts, credentials
 from posthouse.wire import sasl
 from tests.support.house import PASSWORD, House, opened
 
@@ -189,6 +189,8 @@ def test_our_own_tokens(tmp_path: Path, protocol: str, mechanism: str) -> None:
         await add(house, "token", passwords.fast_hash(token), label="script")
         assert await asyncio.to_thread(log_in, house, protocol, mechanism, token=token)
         assert not await asyncio.to_thread(log_in, house, protocol, mechanism, token=token, name="bob@posthouse.test")
+        await house.database.write(accounts.add_address, "info@posthouse.test", ALICE)
+        assert await asyncio.to_thread(log_in, house, protocol, mechanism, token=token, name="info@posthouse.test")
 
     run(tmp_path, test)
 

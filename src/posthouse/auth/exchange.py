@@ -64,7 +64,7 @@ class Exchange:
                 case sasl.Credentials(authcid, authzid, password):
                     v = self._visitor
                     login = await self._logins.verify(authcid, password, v.ip, v.service, v.session, v.mechanism)
-                    return self._acting(login, authcid, authzid)
+                    return await self._acting(login, authcid, authzid)
                 case sasl.WantSecret(authcid, _, kind):
                     wanted = await self._logins.wanted(authcid, kind, self._visitor)
                     if isinstance(wanted, Refused):
@@ -74,16 +74,16 @@ class Exchange:
                 case sasl.Proved(authcid, authzid, which):
                     assert self._wanted is not None
                     login = await self._logins.proved(self._wanted, which, self._visitor)
-                    return self._acting(login, authcid, authzid)
+                    return await self._acting(login, authcid, authzid)
                 case sasl.Bearer(authzid, token):
                     login = await self._bearer(token)
                     if not isinstance(login, Login):
                         self._refused = login
                         return machine.refuse()
-                    return self._acting(login, login.name, authzid)
+                    return await self._acting(login, login.name, authzid)
                 case sasl.Certificate(authzid):
                     login = await self._certificate()
-                    return self._acting(login, "", authzid)
+                    return await self._acting(login, "", authzid)
                 case sasl.Failure(reason, authcid, malformed):
                     if self._refused is not None:
                         return self._refused
@@ -96,6 +96,8 @@ class Exchange:
     async def _bearer(self, token: str) -> Login | Refused:
         if token.startswith(passwords.TOKEN):
             return await self._logins.by_secret("token", passwords.fast_hash(token), self._visitor)
+        if self._logins.too_early(self._visitor):
+            return Refused.LATER
         name = await self._logins.verifier.name_of(token)
         if name is None:
             return self._logins.refuse("", self._visitor, "the token is not good")
@@ -107,7 +109,9 @@ class Exchange:
             return self._logins.refuse("", self._visitor, "there is no client certificate")
         return await self._logins.by_secret("certificate", hashlib.sha256(der).hexdigest(), self._visitor)
 
-    def _acting(self, login: Login | Refused, authcid: str, authzid: str) -> Login | Refused:
-        if isinstance(login, Login) and authzid.lower() not in ("", login.name, authcid.lower()):
-            return self._logins.refuse(login.name, self._visitor, "acting for somebody else is not offered")
-        return login
+    async def _acting(self, login: Login | Refused, authcid: str, authzid: str) -> Login | Refused:
+        if not isinstance(login, Login) or authzid.lower() in ("", login.name, authcid.lower()):
+            return login
+        if await self._logins.is_named(login, authzid):  # another of its addresses
+            return login
+        return self._logins.refuse(login.name, self._visitor, "acting for somebody else is not offered")

@@ -296,8 +296,18 @@ class Logins:
             return self._refuse(visitor, name, found, Refused.WRONG, "there is no such account here")
         return await self._let_in(visitor, found, None, self._place(found, name, visitor.ip), self._generation)
 
+    async def is_named(self, login: Login, name: str) -> bool:
+        """Is this a name of the account, too?"""
+        found = await self._database.read(credentials.find, name)
+        return found is not None and found.account_id == login.account_id
+
+    def too_early(self, visitor: Visitor) -> bool:
+        """Whether a client that showed bad tokens must wait: verifying them costs a question to their issuer."""
+        return self._must_wait(self._place(None, "", visitor.ip), visitor.ip, self._clock.monotonic())
+
     def refuse(self, name: str, visitor: Visitor, why: str) -> Refused:
         """It was not good, and nobody knows whose it was."""
+        self._throttle.failed(self._place(None, name, visitor.ip), self._clock.monotonic())
         return self._refuse(visitor, name, None, Refused.WRONG, why)
 
     # What all have in common
