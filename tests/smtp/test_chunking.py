@@ -109,3 +109,10 @@ def test_binary_content_arrives_as_it_was_sent(pieces: list[bytes], chunk: int) 
     codes = raw(site, BEGIN % b" BODY=BINARYMIME" + data, chunk)
     assert codes == [250] * (len(pieces) + 3)
     assert site.accepted[0].content == b"".join(pieces)
+
+
+def test_many_empty_chunks_at_once_are_no_matter() -> None:
+    site = chunked()
+    codes = raw(site, BEGIN % b"" + b"BDAT 0\r\n" * 5000 + b"BDAT 0 LAST\r\nBDAT 1\r\nx" + b"BDAT 1 LAST\r\nx" * 10)
+    assert codes == [250] * 5003 + [503] * 11
+    assert site.accepted[0].content == b""

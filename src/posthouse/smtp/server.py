@@ -112,12 +112,17 @@ class SmtpServer:
 
     def next_event(self) -> Event | None:
         """The next event, or None: more bytes, or the answer to the last event, come first."""
-        if self._event is not None or self.closed:
-            return None
-        if self.state == CONTENT:
-            content = self._content
-            return self._read_chunk(content) if type(content) is ChunkReader else self._read_content()
-        return self._read_command() if self.state & COMMANDS else None
+        while self._event is None and not self.closed:
+            state = self.state
+            if state == CONTENT:
+                content = self._content
+                event = self._read_chunk(content) if type(content) is ChunkReader else self._read_content()
+            else:
+                event = self._read_command() if state & COMMANDS else None
+            # What was read may have ended content, or begun it: then there may be more to read in another way.
+            if event is not None or (self.state == CONTENT) == (state == CONTENT):
+                return event
+        return None
 
     def take_output(self) -> bytes:
         """The bytes to send since the last call."""
@@ -324,7 +329,7 @@ class SmtpServer:
             self.state = READY
             self._content = None
             self._send(reader.refusal)
-        return self.next_event()
+        return None
 
     def _read_content(self) -> Event | None:
         content = self._content
@@ -337,8 +342,6 @@ class SmtpServer:
                 self._end_content(content.refusal)
         elif content.hopeless:
             self._send(replies.STILL_TOO_BIG)
-        if event is None:
-            return None if rest is None else self.next_event()
         if type(event) is Content:
             self._event = event
         return event
@@ -360,7 +363,7 @@ class SmtpServer:
                 if result is not None:
                     self._send(result)
                 if self.state == CONTENT:
-                    return self.next_event()
+                    return None
                 continue
             self._event = result
             return result
