@@ -90,6 +90,17 @@ def test_the_first_that_decides_decides() -> None:
     assert decide([good, bad], visitor()) == ("", 0, 0)
     assert decide([bad, good], visitor()) == ("", 0, 0), "the address is known before the sender"
     assert decide([good, bad], visitor(ip="192.0.2.8")) == ("mail", 550, 0)
+    friend = {"sender": ["friend@*"], "action": "accept"}
+    who = visitor(sender="friend@example.net")
+    assert decide([friend, bad], who) == ("", 0, 0)
+    who.begin()
+    who.sender = "enemy@example.net"
+    assert decide([friend, bad], who) == ("mail", 550, 0), "what was accepted for one message is not for the next"
+    both = [{"recipient": ["sales@*"], "action": "accept"}, {"recipient": ["*"], "action": "reject"}]
+    who = visitor()
+    assert decide(both, who) == ("", 0, 0)
+    who.ask_about("bob@posthouse.test")
+    assert decide(both, who) == ("recipient", 550, 0), "nor what was accepted for one recipient"
     late = {"recipient": ["sales@*"], "action": "accept"}
     assert decide([late, {"recipient": ["*"], "action": "reject"}], visitor()) == ("", 0, 0)
 

@@ -9,11 +9,13 @@ from tests.servers.test_smtp_more import CLEAR, MESSAGE, submitted
 from tests.support.house import House, opened
 
 
-def run(folder: Path, test: Callable[[House], Awaitable[None]], policy: str = "", **chosen: Any) -> None:
+def run(
+    folder: Path, test: Callable[[House], Awaitable[None]], policy: str = "", name: str = "client.test", **chosen: Any
+) -> None:
     if policy:
         (folder / "policy.py").write_text("from posthouse.filter.hooks import *\n" + policy)
         chosen["policy"] = str(folder / "policy.py")
-    zone = {"1.0.0.127.bad.test": {"A": ["127.0.0.2"]}, "1.0.0.127.in-addr.arpa": {"PTR": ["client.test"]}}
+    zone = {"1.0.0.127.bad.test": {"A": ["127.0.0.2"]}, "1.0.0.127.in-addr.arpa": {"PTR": [name]}}
     changes: dict[str, Any] = CLEAR | {
         "limits": {"trusted": []},
         "filter": chosen,
@@ -69,6 +71,14 @@ def test_names_and_greetings(tmp_path: Path) -> None:
         assert (await house.said("smtp", "EHLO c.example"))[-1].startswith("250")
 
     run(tmp_path, test, hello="reject", reverse_dns="require")
+
+
+def test_a_client_without_a_name_reaches_postmaster_alone(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        assert (await send(house))[3].startswith("450 4.7.25 ")
+        assert (await send(house, to="postmaster@posthouse.test"))[-1].startswith("250 ")
+
+    run(tmp_path, test, name="other.test", reverse_dns="defer")
 
 
 def test_who_speaks_first_is_no_mail_server(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 `needs(stage, visitor)` says whether anything is configured for a stage at all; `decide` answers what can be answered at
 once, `check` looks up what must be: rules, names, lists, limits, greylisting, hooks. What it decides is a `Ruling`; a
-refusal at "connect" is said in place of the greeting, lists are decided at the recipient, so that postmaster can always
-be reached (RFC 5321 section 4.5.1).
+refusal at "connect" is said in place of the greeting, names and lists refuse at the recipient, so that postmaster can
+always be reached (RFC 5321 section 4.5.1).
 """
 
 import asyncio
@@ -91,7 +91,10 @@ class Gate:
             "connect": self._wants_name,
             "hello": chosen.hello != "ignore",
             "mail": limited,
-            "recipient": limited or self._lists.are_set or self.greylist is not None,
+            "recipient": limited
+            or self._lists.are_set
+            or self.greylist is not None
+            or chosen.reverse_dns in ("defer", "require"),
         }
         self._stages = frozenset(
             stage
@@ -127,7 +130,7 @@ class Gate:
                 return Ruling(reply, ruled.delay, "greylisting")
         if self._hooks is not None and self._hooks.at(stage):
             verdict = await self._hooks.run(stage, _value(stage, visitor, content))
-            found = hooks.ruling(verdict, visitor.tags, lambda: _settle(visitor), stage)
+            found = hooks.ruling(verdict, visitor.tags, lambda: _settle(visitor, stage), stage)
             if found.reply is not None:
                 return found._replace(delay=ruled.delay)
         return ruled
@@ -204,9 +207,7 @@ class Gate:
             return GO
         if how == "tag":
             _mark(visitor, "no-reverse-dns")
-            return GO
-        later = how == "defer" or visitor.name is None
-        return Ruling(NAME_LATER if later else NO_NAME, 0.0, "reverse DNS")
+        return GO
 
     def _at_hello(self, visitor: Visitor) -> Ruling:
         how = self._chosen.hello
@@ -225,6 +226,10 @@ class Gate:
         over = self._over(visitor, recipients=1)
         if over.reply is not None or visitor.is_known or visitor.settled or _is_postmaster(visitor.recipient):
             return over
+        how = self._chosen.reverse_dns
+        if how in ("defer", "require") and not visitor.name:
+            later = how == "defer" or visitor.name is None
+            return Ruling(NAME_LATER if later else NO_NAME, 0.0, "reverse DNS")
         if visitor.listed >= self._chosen.reject_score:
             text = f"Your address {visitor.ip} or name is listed: {visitor.listed_why}"
             return Ruling(Reply(550, "5.7.1", text), 0.0, visitor.listed_why)
@@ -272,8 +277,8 @@ def _of_lists(visitor: Visitor) -> tuple[str, ...]:
     return visitor.ip, visitor.hello, visitor.name or "", visitor.sender.rpartition("@")[2]
 
 
-def _settle(visitor: Visitor) -> None:
-    visitor.settled = True
+def _settle(visitor: Visitor, stage: str) -> None:
+    visitor.settled = stage
 
 
 def _mark(visitor: Visitor, tag: str) -> None:

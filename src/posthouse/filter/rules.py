@@ -2,7 +2,8 @@
 
 A rule is looked at once, at the earliest stage at which all its conditions are known: address, port, name in the DNS
 and time at "connect", the greeting at "hello", TLS, login and sender at "mail", the recipient at "recipient", the real
-size at "message". `accept` ends the rules for what is under way; `tag` and `tarpit` go on. Pure.
+size at "message". `accept` ends the rules for what the rule was about: a connection, a transaction, a recipient; `tag`
+and `tarpit` go on. Pure.
 """
 
 import re
@@ -60,7 +61,7 @@ class Rules:
             why = f"rule {number}"
             match rule.action:
                 case "accept":
-                    visitor.settled = True
+                    visitor.settled = stage
                     return Ruling(None, delay, why)
                 case "reject":
                     return Ruling(_reply(rule, 550, "Not accepted here"), delay, why)

@@ -27,7 +27,7 @@ class Visitor:
     recipients: list[str] = field(default_factory=list)  # accepted ones
     size: int | None = None  # declared, then real
     tags: list[str] = field(default_factory=list)
-    settled: bool = False  # a rule accepted: no more of them
+    settled: str = ""  # the stage at which a rule or hook accepted: how far it holds, `begin` and `ask_about` say
     listed: float = 0.0  # what the DNS lists say
     listed_why: str = ""
 
@@ -37,10 +37,23 @@ class Visitor:
         return self.exempt or bool(self.login) or self.service == "lmtp"
 
     def begin(self) -> None:
-        """A new transaction."""
+        """A new transaction: what was accepted for its sender or recipient is over."""
         self.sender = self.recipient = ""
         self.recipients = []
         self.size = None
+        if self.settled not in ("connect", "hello", "auth"):
+            self.settled = ""
+
+    def ask_about(self, recipient: str) -> None:
+        """One more recipient: what was accepted for another is not for this one."""
+        self.recipient = recipient
+        if self.settled == "recipient":
+            self.settled = ""
+
+    def go_on(self) -> None:
+        """All recipients are known; the message is looked at."""
+        if self.settled == "recipient":
+            self.settled = ""
 
 
 class Ruling(NamedTuple):

@@ -280,7 +280,7 @@ class SmtpSession:
             return self._look_up(event)
         reply = self._decide(resolution)
         if reply.accepted and self.visitor is not None:
-            self.visitor.recipient = str(event.recipient)
+            self.visitor.ask_about(str(event.recipient))
             ruling = self.at_once("recipient")
             if ruling is None or ruling.delay:
                 return self._judge_recipient(event, resolution, reply, ruling)
@@ -292,7 +292,7 @@ class SmtpSession:
         resolution = await self.service.directory.resolve(event.recipient)
         reply = self._decide(resolution)
         if reply.accepted and self.visitor is not None:
-            self.visitor.recipient = str(event.recipient)
+            self.visitor.ask_about(str(event.recipient))
             await self._judge_recipient(event, resolution, reply, None)
         else:
             self._recipient(event, resolution, reply)
@@ -439,6 +439,7 @@ class SmtpSession:
         if self.visitor is None:
             return None
         self.visitor.size = facts.size
+        self.visitor.go_on()
         return await self.ask("headers", facts) or await self.ask("message", facts)
 
     async def _sort(self, transaction: Transaction, facts: ContentFacts) -> Reply | None:
