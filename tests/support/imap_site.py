@@ -113,6 +113,9 @@ class _Logins:
             return Refused.LATER
         return login if login is not None and password == "secret" else Refused.WRONG
 
+    async def is_named(self, login: Login, name: str) -> bool:
+        return self._logins.get(name) == login
+
     def refuse(self, name: str, visitor: Visitor, why: str) -> Refused:
         return Refused.WRONG
 

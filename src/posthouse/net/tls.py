@@ -154,6 +154,14 @@ def _end_point(certificate: Path) -> bytes:
     return own.fingerprint(algorithm)
 
 
+def common_name(der: bytes) -> str:
+    """The name in a certificate, for the trace; "" if it has none."""
+    if not der:
+        return ""
+    names = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value)[:100] if names else ""
+
+
 def client_context(*, verify: bool, ca: Path | None = None) -> ssl.SSLContext:
     """For connections we open. `verify=False` is opportunistic TLS: encrypted, whoever it is (RFC 7435)."""
     context = ssl.create_default_context(cafile=str(ca) if ca else None)

@@ -5,11 +5,12 @@ itself. The functions see one line without its CRLF, limited in length before, a
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from posthouse.smtp import params, replies
 from posthouse.smtp.events import Auth, AuthResponse, Event, Hello, Mail, Rcpt, Reset, StartTls, Vrfy, Xclient
 from posthouse.smtp.grammar import bdat_args, control, from_base64, mail_args, rcpt_args, word, xclient_attribute
+from posthouse.smtp.options import Offer, ServerOptions
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.states import (
     ANY,
@@ -27,16 +28,34 @@ from posthouse.smtp.xtext import xtext_decode
 from posthouse.wire.address import parse_path
 from posthouse.wire.sasl import PLAINTEXT
 
-if TYPE_CHECKING:
-    from posthouse.smtp.server import SmtpServer
-
 Result = Event | Reply | None
+
+
+class Engine(Protocol):
+    """The engine as a command sees it: `server.SmtpServer`."""
+
+    options: ServerOptions
+    offer: Offer
+    state: int
+    secure: bool
+    esmtp: bool
+    authenticated_as: str
+    mail: params.MailParams | None  # of the transaction under way
+    recipients: int  # RCPT commands of it
+
+    def end_transaction(self) -> None: ...
+
+    def begin_data(self) -> None: ...
+
+    def begin_chunk(self, size: int, last: bool, refusal: Reply | None) -> None: ...
+
+    def goodbye(self, reply: Reply) -> None: ...
 
 
 class Verb(NamedTuple):
     """One row."""
 
-    run: Callable[["SmtpServer", bytes], Result]
+    run: Callable[[Engine, bytes], Result]
     allowed: int = ANY
     misplaced: Reply = replies.BAD_SEQUENCE  # in READY, where it is not allowed
     limit: int = COMMAND_LINE - 2
@@ -44,35 +63,35 @@ class Verb(NamedTuple):
     extension: str = ""  # ... unless this is offered
 
 
-def _unknown(_engine: "SmtpServer", _args: bytes) -> Reply:
+def _unknown(_engine: Engine, _args: bytes) -> Reply:
     return replies.UNRECOGNIZED
 
 
-def _not_implemented(_engine: "SmtpServer", _args: bytes) -> Reply:
+def _not_implemented(_engine: Engine, _args: bytes) -> Reply:
     return replies.NOT_IMPLEMENTED
 
 
-def _http(_engine: "SmtpServer", _args: bytes) -> Reply:
+def _http(_engine: Engine, _args: bytes) -> Reply:
     return replies.NOT_HTTP
 
 
 # Greeting
 
 
-def _ehlo(engine: "SmtpServer", args: bytes) -> Hello | Reply:
+def _ehlo(engine: Engine, args: bytes) -> Hello | Reply:
     return replies.UNRECOGNIZED if engine.options.lmtp else _hello(engine, "EHLO", args)
 
 
-def _helo(engine: "SmtpServer", args: bytes) -> Hello | Reply:
+def _helo(engine: Engine, args: bytes) -> Hello | Reply:
     return replies.UNRECOGNIZED if engine.options.lmtp else _hello(engine, "HELO", args)
 
 
-def _lhlo(engine: "SmtpServer", args: bytes) -> Hello | Reply:
+def _lhlo(engine: Engine, args: bytes) -> Hello | Reply:
     # RFC 2033 section 4.1: LMTP has LHLO, SMTP has the others, so that neither is taken for the other.
     return _hello(engine, "LHLO", args) if engine.options.lmtp else replies.UNRECOGNIZED
 
 
-def _hello(engine: "SmtpServer", verb: str, args: bytes) -> Hello | Reply:
+def _hello(engine: Engine, verb: str, args: bytes) -> Hello | Reply:
     # ehlo = "EHLO" SP ( Domain / address-literal ) CRLF
     # Loosened to any word: half the clients give a name that is no domain, and nothing hangs on it.
     name = args.strip(b" ")
@@ -82,7 +101,7 @@ def _hello(engine: "SmtpServer", verb: str, args: bytes) -> Hello | Reply:
     return Hello(verb, name.decode("ascii", "replace"))
 
 
-def _starttls(engine: "SmtpServer", args: bytes) -> StartTls | Reply:
+def _starttls(engine: Engine, args: bytes) -> StartTls | Reply:
     if args.strip(b" "):
         return replies.NO_ARGUMENTS
     if engine.secure:
@@ -90,7 +109,7 @@ def _starttls(engine: "SmtpServer", args: bytes) -> StartTls | Reply:
     return StartTls() if engine.options.starttls else replies.TLS_NOT_OFFERED
 
 
-def _xclient(engine: "SmtpServer", args: bytes) -> Xclient | Reply:
+def _xclient(engine: Engine, args: bytes) -> Xclient | Reply:
     # xclient-command = XCLIENT 1*( SP attribute-name "=" attribute-value ), values in xtext
     if "XCLIENT" not in engine.options.extensions:
         return replies.XCLIENT_DENIED
@@ -105,7 +124,7 @@ def _xclient(engine: "SmtpServer", args: bytes) -> Xclient | Reply:
     return Xclient(attributes) if attributes else replies.XCLIENT_SYNTAX
 
 
-def _auth(engine: "SmtpServer", args: bytes) -> Auth | Reply:
+def _auth(engine: Engine, args: bytes) -> Auth | Reply:
     options = engine.options
     if not options.mechanisms:
         return replies.AUTH_NOT_OFFERED
@@ -129,7 +148,7 @@ def _auth(engine: "SmtpServer", args: bytes) -> Auth | Reply:
     return Auth(mechanism, initial)
 
 
-def auth_response(engine: "SmtpServer", line: bytes) -> AuthResponse | Reply:
+def auth_response(engine: Engine, line: bytes) -> AuthResponse | Reply:
     """What follows a challenge is no command, whatever it looks like."""
     data = None if line == b"*" else from_base64(line)
     if data is None:
@@ -141,7 +160,7 @@ def auth_response(engine: "SmtpServer", line: bytes) -> AuthResponse | Reply:
 # The mail transaction
 
 
-def _mail(engine: "SmtpServer", args: bytes) -> Mail | Reply:
+def _mail(engine: Engine, args: bytes) -> Mail | Reply:
     options = engine.options
     if options.require_tls and not engine.secure:
         return replies.TLS_REQUIRED
@@ -165,7 +184,7 @@ def _mail(engine: "SmtpServer", args: bytes) -> Mail | Reply:
     return Mail(sender, values)
 
 
-def _rcpt(engine: "SmtpServer", args: bytes) -> Rcpt | Reply:
+def _rcpt(engine: Engine, args: bytes) -> Rcpt | Reply:
     match = rcpt_args(args)
     if match is None:
         return replies.CONTROL_CHARACTER if control(args) else replies.RCPT_SYNTAX
@@ -192,7 +211,7 @@ def _address_problem(path: bytes, needs_domain: Reply, syntax: Reply) -> Reply:
     return needs_domain if b"@" not in path and path.strip(b"<>") else syntax
 
 
-def _data(engine: "SmtpServer", args: bytes) -> Reply:
+def _data(engine: Engine, args: bytes) -> Reply:
     if args.strip(b" "):
         return replies.NO_ARGUMENTS
     if engine.state == CHUNKS:
@@ -207,7 +226,7 @@ def _data(engine: "SmtpServer", args: bytes) -> Reply:
     return replies.START_MAIL
 
 
-def _bdat(engine: "SmtpServer", args: bytes) -> Reply | None:
+def _bdat(engine: Engine, args: bytes) -> Reply | None:
     # bdat-cmd ::= "BDAT" SP chunk-size [ SP end-marker ] CR LF      RFC 3030 section 2
     if "CHUNKING" not in engine.offer.names:
         return replies.NOT_IMPLEMENTED
@@ -225,30 +244,30 @@ def _bdat(engine: "SmtpServer", args: bytes) -> Reply | None:
     return None
 
 
-def _rset(_engine: "SmtpServer", args: bytes) -> Reset | Reply:
+def _rset(_engine: Engine, args: bytes) -> Reset | Reply:
     return replies.NO_ARGUMENTS if args.strip(b" ") else Reset()
 
 
 # What stands beside it
 
 
-def _noop(_engine: "SmtpServer", args: bytes) -> Reply:
+def _noop(_engine: Engine, args: bytes) -> Reply:
     return replies.CONTROL_CHARACTER if control(args) else replies.OK
 
 
-def _help(_engine: "SmtpServer", args: bytes) -> Reply:
+def _help(_engine: Engine, args: bytes) -> Reply:
     return replies.CONTROL_CHARACTER if control(args) else replies.HELP
 
 
-def _vrfy(engine: "SmtpServer", args: bytes) -> Vrfy | Reply:
+def _vrfy(engine: Engine, args: bytes) -> Vrfy | Reply:
     return _verify(engine, args, False)
 
 
-def _expn(engine: "SmtpServer", args: bytes) -> Vrfy | Reply:
+def _expn(engine: Engine, args: bytes) -> Vrfy | Reply:
     return _verify(engine, args, True) if "EXPN" in engine.options.extensions else replies.NOT_IMPLEMENTED
 
 
-def _verify(engine: "SmtpServer", args: bytes, expand: bool) -> Vrfy | Reply:
+def _verify(engine: Engine, args: bytes, expand: bool) -> Vrfy | Reply:
     text = args.strip(b" ")
     if text[-9:].upper() == b" SMTPUTF8" and "SMTPUTF8" in engine.offer.names:  # RFC 6531 section 3.7.4.2
         text = text[:-9].rstrip(b" ")
@@ -257,13 +276,13 @@ def _verify(engine: "SmtpServer", args: bytes, expand: bool) -> Vrfy | Reply:
     return Vrfy(text.decode("utf-8", "replace"), expand)
 
 
-def _etrn(_engine: "SmtpServer", args: bytes) -> Reply:
+def _etrn(_engine: Engine, args: bytes) -> Reply:
     if control(args):
         return replies.CONTROL_CHARACTER
     return replies.NO_ETRN if args.strip(b" ") else replies.ETRN_SYNTAX
 
 
-def _quit(engine: "SmtpServer", args: bytes) -> Reply | None:
+def _quit(engine: Engine, args: bytes) -> Reply | None:
     if args.strip(b" "):
         return replies.NO_ARGUMENTS
     engine.goodbye(replies.BYE)

@@ -2,20 +2,13 @@
 
 from collections.abc import Awaitable
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
-
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from posthouse.auth.exchange import Exchange
 from posthouse.auth.login import Login, Refused, Visitor
-from posthouse.net.connection import Connection
+from posthouse.servers.smtp.session import SmtpSession
 from posthouse.smtp import replies
 from posthouse.smtp.events import Auth, AuthResponse, Xclient
 from posthouse.wire import sasl
-
-if TYPE_CHECKING:
-    from posthouse.servers.smtp.session import SmtpSession
 
 _REFUSALS = {
     Refused.WRONG: replies.AUTH_FAILED,
@@ -25,7 +18,7 @@ _REFUSALS = {
 _VERBS = {"SMTP": "HELO", "ESMTP": "EHLO", "LMTP": "LHLO"}
 
 
-def on_auth(session: "SmtpSession", event: Auth) -> Awaitable[None]:
+def on_auth(session: SmtpSession, event: Auth) -> Awaitable[None]:
     session.exchange = Exchange.begin(
         session.service.logins,
         session.connection,
@@ -37,11 +30,11 @@ def on_auth(session: "SmtpSession", event: Auth) -> Awaitable[None]:
     return _step(session, event.initial)
 
 
-def on_auth_response(session: "SmtpSession", event: AuthResponse) -> Awaitable[None]:
+def on_auth_response(session: SmtpSession, event: AuthResponse) -> Awaitable[None]:
     return _step(session, event.data)
 
 
-async def _step(session: "SmtpSession", data: bytes | None) -> None:
+async def _step(session: SmtpSession, data: bytes | None) -> None:
     engine = session.engine
     if session.exchange is None:
         engine.reply(replies.AUTH_FAILED)
@@ -63,7 +56,7 @@ async def _step(session: "SmtpSession", data: bytes | None) -> None:
     engine.reply(refusal or replies.AUTH_SUCCEEDED)
 
 
-def _enter(session: "SmtpSession", login: Login) -> None:
+def _enter(session: SmtpSession, login: Login) -> None:
     session.log_out()
     session.login = login
     session.log_off = session.service.logins.enter(login, session.connection.drain_and_close)
@@ -73,7 +66,7 @@ def _enter(session: "SmtpSession", login: Login) -> None:
         session.visitor.login, session.visitor.account_id = login.name, login.account_id
 
 
-async def on_xclient(session: "SmtpSession", event: Xclient) -> None:
+async def on_xclient(session: SmtpSession, event: Xclient) -> None:
     """Only configured proxies are offered it. What they say replaces what we see; the session begins anew."""
     said = event.attributes
     engine = session.engine
@@ -109,10 +102,3 @@ async def on_xclient(session: "SmtpSession", event: Xclient) -> None:
             return
     session.verb = _VERBS.get((said.get("PROTO") or "ESMTP").upper(), "EHLO")
     engine.reply(replies.greeting(session.service.settings.hostname))
-
-
-def name_of_certificate(connection: Connection) -> str:
-    """The common name of the client's certificate, for the trace."""
-    der = connection.certificate
-    names = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(NameOID.COMMON_NAME) if der else []
-    return f'client "{str(names[0].value)[:100]}" verified' if names else "client verified"

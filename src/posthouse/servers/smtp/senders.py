@@ -4,28 +4,22 @@ That holds for the reverse-path and for From; the null reverse-path is free, bec
 (RFC 8098 section 3). Without From, or with one that cannot be read, nothing is claimed.
 """
 
-from typing import TYPE_CHECKING
-
 from posthouse.mime import addresses, header
 from posthouse.smtp import replies
 from posthouse.smtp.replies import Reply
 from posthouse.store import accounts
 from posthouse.wire.address import Address, parse_domain
 
-if TYPE_CHECKING:
-    from posthouse.servers.smtp.session import SmtpSession
 
-
-async def check_envelope(session: "SmtpSession", sender: Address) -> Reply | None:
-    """The refusal of a reverse-path, or None."""
-    if sender.is_null or owns(await _owned(session), sender.local_part, sender.domain):
+def check_envelope(owned: set[str], sender: Address) -> Reply | None:
+    """The refusal of a reverse-path, or None. `owned` is `accounts.addresses_of`."""
+    if sender.is_null or owns(owned, sender.local_part, sender.domain):
         return None
     return replies.SENDER_NOT_YOURS
 
 
-async def check_header(session: "SmtpSession", head: bytes) -> Reply | None:
+def check_header(owned: set[str], head: bytes) -> Reply | None:
     """The refusal of a message for its From field, or None."""
-    owned = await _owned(session)
     for value in header.find_all(head, b"From"):
         for address in addresses.addresses(value):
             local = address.local.decode("utf-8", "replace")
@@ -40,10 +34,3 @@ def owns(owned: set[str], local_part: str, domain: str) -> bool:
     local = accounts.folded(local_part)
     names = (f"{local}@{domain}", f"{local.split('+', 1)[0]}@{domain}", f"@{domain}", accounts.ANYBODY)
     return any(name in owned for name in names)
-
-
-async def _owned(session: "SmtpSession") -> set[str]:
-    if session.owned is None:
-        assert session.login is not None
-        session.owned = await session.service.database.read(accounts.addresses_of, session.login.account_id)
-    return session.owned

@@ -9,7 +9,7 @@ disk is 452 4.3.1. Nothing is answered 250 before it is committed and synced.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from posthouse.auth.exchange import Exchange
 from posthouse.auth.login import Login
@@ -19,12 +19,12 @@ from posthouse.delivery import accept
 from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
-from posthouse.servers.smtp import entry, senders, verify
+from posthouse.net.tls import common_name
+from posthouse.servers.smtp import senders
+from posthouse.servers.smtp.shared import Shared
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp import replies
 from posthouse.smtp.events import (
-    Auth,
-    AuthResponse,
     Content,
     ContentAborted,
     Hello,
@@ -32,17 +32,12 @@ from posthouse.smtp.events import (
     Rcpt,
     Reset,
     StartTls,
-    Vrfy,
-    Xclient,
 )
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.server import SmtpServer
-from posthouse.store.accounts import Resolution, names
+from posthouse.store.accounts import Resolution, addresses_of, names
 from posthouse.store.intake import Intake
 from posthouse.wire.address import Address
-
-if TYPE_CHECKING:
-    from posthouse.servers.smtp.service import SmtpService
 
 CONTENT_LIMIT = 1800.0  # seconds for a whole message, before the size is added
 SLOWEST = 2048  # bytes a second below which a sender is too slow
@@ -54,6 +49,7 @@ class SmtpSession:
     """One connection."""
 
     __slots__ = (
+        "_handlers",
         "_head",
         "_intake",
         "_may_relay",
@@ -72,8 +68,9 @@ class SmtpSession:
         "visitor",
     )
 
-    def __init__(self, service: "SmtpService", connection: Connection) -> None:
+    def __init__(self, service: Shared, connection: Connection, handlers: "Handlers") -> None:
         self.service = service
+        self._handlers = handlers
         self.connection = connection
         self.engine = SmtpServer(service.options_for(connection.peer[0]))
         self.id = ids.to_text(service.ids.next(service.clock.now()))
@@ -147,7 +144,7 @@ class SmtpSession:
         return ruling.reply
 
     def handle(self, event: Any) -> Awaitable[None] | None:
-        return _HANDLERS[type(event)](self, event)
+        return self._handlers[type(event)](self, event)
 
     def failed(self, error: Exception) -> None:
         if isinstance(error, StorageFull):
@@ -268,7 +265,7 @@ class SmtpSession:
     async def _check_sender(self, sender: Address, ruling: Ruling | None) -> None:
         refusal = None
         if self.login is not None and not self.service.settings.smtp.any_sender:
-            refusal = await senders.check_envelope(self, sender)
+            refusal = senders.check_envelope(await self._owned(), sender)
         refusal = refusal or await self.ask("mail", ruling=ruling)
         if refusal is not None:
             self.end_transaction()
@@ -310,6 +307,13 @@ class SmtpSession:
         else:
             self.rejected(reply, str(transaction.sender), str(event.recipient))
         self.engine.reply(reply)
+
+    async def _owned(self) -> set[str]:
+        """What the account may send as."""
+        if self.owned is None:
+            assert self.login is not None
+            self.owned = await self.service.database.read(addresses_of, self.login.account_id)
+        return self.owned
 
     def rejected(self, reply: Reply, sender: str, recipient: str = "") -> None:
         """A line in the log: who asks why a mail did not come finds it here."""
@@ -433,7 +437,7 @@ class SmtpSession:
         if trace.count_received(facts.header) >= self.service.settings.limits.hops:
             return replies.MAIL_LOOP
         if self.login is not None and not self.service.settings.smtp.any_sender:
-            refusal = await senders.check_header(self, facts.header)
+            refusal = senders.check_header(await self._owned(), facts.header)
             if refusal is not None:
                 return refusal
         if self.visitor is None:
@@ -481,7 +485,7 @@ class SmtpSession:
             verb=self.verb,
             ip=self.ip,
             tls=f"{tls.version} {tls.cipher}" if tls else "",
-            peer_name=entry.name_of_certificate(self.connection) if self.engine.certified else "",
+            peer_name=_client_name(self.connection) if self.engine.certified else "",
             login=self.login,
         )
 
@@ -509,16 +513,20 @@ class SmtpSession:
         self.engine.reply(replies.OK)
 
 
-_HANDLERS: dict[type, Callable[[SmtpSession, Any], Awaitable[None] | None]] = {
+def _client_name(connection: Connection) -> str:
+    name = common_name(connection.certificate or b"")
+    return f'client "{name}" verified' if name else "client verified"
+
+
+Handlers = dict[type, Callable[[SmtpSession, Any], Awaitable[None] | None]]
+
+# Those of this file; `service.py` adds the others.
+HANDLERS: Handlers = {
     Hello: SmtpSession._on_hello,
     StartTls: SmtpSession._on_starttls,
-    Auth: entry.on_auth,
-    AuthResponse: entry.on_auth_response,
-    Xclient: entry.on_xclient,
     Mail: SmtpSession._on_mail,
     Rcpt: SmtpSession._on_rcpt,
     Content: SmtpSession._on_content,
     ContentAborted: SmtpSession._on_aborted,
     Reset: SmtpSession._on_reset,
-    Vrfy: verify.on_vrfy,
 }

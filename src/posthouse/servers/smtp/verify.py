@@ -1,21 +1,18 @@
 """VRFY and EXPN: real answers for those who may have them, 252 for others (RFC 5321 section 3.5)."""
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
 
+from posthouse.servers.smtp.session import SmtpSession
 from posthouse.smtp import replies
 from posthouse.smtp.events import Vrfy
 from posthouse.smtp.replies import Reply
 from posthouse.store import accounts
 from posthouse.wire.address import Address
 
-if TYPE_CHECKING:
-    from posthouse.servers.smtp.session import SmtpSession
-
 MOST = 100  # members that are listed
 
 
-def on_vrfy(session: "SmtpSession", event: Vrfy) -> Awaitable[None] | None:
+def on_vrfy(session: SmtpSession, event: Vrfy) -> Awaitable[None] | None:
     who = session.service.settings.smtp.verify
     if who == "nobody" or (who == "users" and session.login is None):
         session.engine.reply(replies.CANNOT_EXPAND if event.expand else replies.CANNOT_VRFY)
@@ -23,7 +20,7 @@ def on_vrfy(session: "SmtpSession", event: Vrfy) -> Awaitable[None] | None:
     return _answer(session, event)
 
 
-async def _answer(session: "SmtpSession", event: Vrfy) -> None:
+async def _answer(session: SmtpSession, event: Vrfy) -> None:
     text = event.text.strip()
     if text.startswith("<") and text.endswith(">"):
         text = text[1:-1]
