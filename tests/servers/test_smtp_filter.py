@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from tests.servers.test_smtp_more import CLEAR, MESSAGE, submitted
+from tests.servers.test_smtp_more import CLEAR, LOGIN, MESSAGE, submitted
 from tests.support.house import House, opened
 
 
@@ -178,3 +178,30 @@ def test_hooks(tmp_path: Path) -> None:
         assert [reply[:3] for reply in replies[-3:]] == ["250", "250", "552"]
 
     run(tmp_path, test, POLICY)
+
+
+def test_tags_are_of_one_message(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        first = ("MAIL FROM:<a@spam.example>", "RCPT TO:<bob@posthouse.test>", "DATA", "Subject: 1\r\n\r\nx\r\n.")
+        second = ("MAIL FROM:<a@good.example>", *first[1:])
+        await house.said("smtp", "EHLO c.example", *first, *second)
+        one, two = await house.inbox("bob")
+        assert one.count(b"X-Posthouse-Tag: spam") == 1
+        assert one.count(b"X-Posthouse-Tag: all") == 1
+        assert b"X-Posthouse-Tag: spam" not in two
+        assert two.count(b"X-Posthouse-Tag: all") == 1
+
+    rules = [
+        {"network": ["127.0.0.1"], "action": "tag", "tag": "all"},
+        {"sender": ["@spam.example"], "action": "tag", "tag": "spam"},
+    ]
+    run(tmp_path, test, rule=rules)
+
+
+def test_a_hook_may_refuse_a_login(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        replies = await house.said("submission", "EHLO c.example", LOGIN, "MAIL FROM:<alice@posthouse.test>")
+        assert replies[2].startswith("535 5.7.1 Not on a Sunday")
+        assert replies[3].startswith("530 ")
+
+    run(tmp_path, test, "def on_auth(auth): return reject('Not on a Sunday') if auth.login else None")

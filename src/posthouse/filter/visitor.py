@@ -26,7 +26,8 @@ class Visitor:
     recipient: str = ""  # the one that is asked about
     recipients: list[str] = field(default_factory=list)  # accepted ones
     size: int | None = None  # declared, then real
-    tags: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)  # of the connection and of the message under way
+    tags_before: int = 0  # so many of them are the connection's
     settled: str = ""  # the stage at which a rule or hook accepted: how far it holds, `begin` and `ask_about` say
     listed: float = 0.0  # what the DNS lists say
     listed_why: str = ""
@@ -41,7 +42,19 @@ class Visitor:
         self.sender = self.recipient = ""
         self.recipients = []
         self.size = None
+        del self.tags[self.tags_before :]
         if self.settled not in ("connect", "hello", "auth"):
+            self.settled = ""
+
+    def send(self, sender: str, size: int | None) -> None:
+        """MAIL: the tags so far are the connection's."""
+        self.sender, self.size = sender, size
+        self.tags_before = len(self.tags)
+
+    def greet(self, hello: str) -> None:
+        """EHLO, perhaps once more: what was accepted for another greeting is over."""
+        self.hello = hello
+        if self.settled != "connect":
             self.settled = ""
 
     def ask_about(self, recipient: str) -> None:

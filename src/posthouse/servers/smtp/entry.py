@@ -53,6 +53,8 @@ async def _step(session: SmtpSession, data: bytes | None) -> None:
         session.log_out()
         engine.authenticated("")
         session.rejected(refusal, "")
+        # RFC 4954 section 6: what AUTH may be answered
+        refusal = refusal._replace(code=535 if refusal.code >= 500 else 454)
     engine.reply(refusal or replies.AUTH_SUCCEEDED)
 
 

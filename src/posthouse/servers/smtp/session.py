@@ -152,7 +152,10 @@ class SmtpSession:
         else:
             reply = Reply(451, "4.3.0", f"Something went wrong here, try again later (session {self.id})")
         self.service.log.error("smtp.failed", session=self.id, ip=self.ip, error=repr(error))
-        self._drop_content()
+        if self._intake is not None:
+            self._drop_content()
+        self.connection.set_limit(0)
+        self.connection.set_timeout(self.service.command_timeout)
         self.engine.fail(reply)
 
     def timed_out(self) -> None:
@@ -196,7 +199,7 @@ class SmtpSession:
         self.end_transaction()
         self.engine.day = self.service.clock.now() // DAY
         if self.visitor is not None:
-            self.visitor.hello = event.name
+            self.visitor.greet(event.name)
             ruling = self.at_once("hello")
             if ruling is None or ruling.delay:
                 return self._judge_hello(ruling)
@@ -228,7 +231,7 @@ class SmtpSession:
             if self.visitor is not None:
                 tls = self.connection.tls
                 self.visitor.secure = f"{tls.version} {tls.cipher}" if tls else ""
-                self.visitor.login, self.visitor.account_id = "", None
+                self.visitor.greet("")
 
     # The mail transaction
 
@@ -251,7 +254,7 @@ class SmtpSession:
         self.end_transaction()
         self.transaction = Transaction(event.sender, event.params, due)
         if self.visitor is not None:
-            self.visitor.sender, self.visitor.size = str(event.sender), event.params.size
+            self.visitor.send(str(event.sender), event.params.size)
         if self.login is not None and not service.settings.smtp.any_sender:
             return self._check_sender(event.sender, None)
         ruling = self.at_once("mail")
