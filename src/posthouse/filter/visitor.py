@@ -27,7 +27,7 @@ class Visitor:
     recipients: list[str] = field(default_factory=list)  # accepted ones
     size: int | None = None  # declared, then real
     tags: list[str] = field(default_factory=list)  # of the connection and of the message under way
-    tags_before: int = 0  # so many of them are the connection's
+    tags_before: int | None = None  # so many of them are the connection's, while a message is under way
     settled: str = ""  # the stage at which a rule or hook accepted: how far it holds, `begin` and `ask_about` say
     listed: float = 0.0  # what the DNS lists say
     listed_why: str = ""
@@ -42,7 +42,9 @@ class Visitor:
         self.sender = self.recipient = ""
         self.recipients = []
         self.size = None
-        del self.tags[self.tags_before :]
+        if self.tags_before is not None:
+            del self.tags[self.tags_before :]
+            self.tags_before = None
         if self.settled not in ("connect", "hello", "auth"):
             self.settled = ""
 
