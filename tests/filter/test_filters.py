@@ -14,9 +14,9 @@ from posthouse.filter import hooks, limits
 from posthouse.filter.greylist import DAY, SECOND, Greylist
 from posthouse.filter.hooks import Hooks, Rcpt, Verdict
 from posthouse.filter.limits import Limiter
-from posthouse.filter.lists import Lists
+from posthouse.filter.lists import SILENCES, Lists
 from posthouse.filter.names import confirmed_name, odd_greeting
-from posthouse.net.dns import ZoneResolver
+from posthouse.net.dns import Answer, ZoneResolver
 from tests.support.clock import FakeClock
 from tests.support.loop import on_loop
 from tests.support.store import opened
@@ -89,8 +89,38 @@ BAD = {"zone": "bad.test"}
 )  # fmt: skip
 def test_lists(lists: list[dict[str, Any]], ip: str, domains: list[str], total: float, why: str) -> None:
     async def main() -> None:
-        chosen = Lists([DnsList.model_validate(one) for one in lists], ZoneResolver(ZONE))
+        chosen = Lists([DnsList.model_validate(one) for one in lists], ZoneResolver(ZONE), FakeClock())
         assert await chosen.score(ip, domains) == (total, why)
+
+    asyncio.run(main())
+
+
+class Deaf(ZoneResolver):
+    """Never answers for one list."""
+
+    def __init__(self) -> None:
+        super().__init__(ZONE)
+        self.asked = 0
+
+    async def answer(self, name: str, kind: str) -> Answer:
+        if name.endswith(".deaf.test"):
+            self.asked += 1
+            await asyncio.get_running_loop().create_future()
+        return await super().answer(name, kind)
+
+
+def test_a_list_that_keeps_silent_does_not_silence_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.filter.lists.PATIENCE", 0.01)
+    resolver, clock = Deaf(), FakeClock()
+
+    async def main() -> None:
+        chosen = Lists([DnsList(zone="deaf.test"), DnsList(zone="bad.test")], resolver, clock)
+        for _ in range(SILENCES + 3):
+            assert await chosen.score("192.0.2.7", []) == (1.0, "bad.test (127.0.0.2)")
+        assert resolver.asked == SILENCES, "it is left alone for a while"
+        clock.move(61)
+        await chosen.score("192.0.2.7", [])
+        assert resolver.asked == SILENCES + 1
 
     asyncio.run(main())
 

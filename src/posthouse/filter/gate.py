@@ -76,7 +76,7 @@ class Gate:
         self._scores: _Kept[tuple[float, str]] = _Kept()
         self._telling: set[asyncio.Future[None]] = set()
         self._rules = Rules(chosen.rule)
-        self._lists = Lists(chosen.list, resolver)
+        self._lists = Lists(chosen.list, resolver, clock)
         self._accounts = Limiter(chosen.account_limit, "account") if chosen.account_limit.is_set else None
         self._networks = Limiter(chosen.network_limit, "network") if chosen.network_limit.is_set else None
         self.greylist = (

@@ -2,7 +2,8 @@
 
 All lists are asked side by side; answers are kept by the resolver as long as they may be. A list that does not answer
 says nothing, and so does one that answers outside of 127.0.0.0/8 or with 127.255.255.0/24, by which lists say that the
-question itself was not welcome.
+question itself was not welcome. One that was silent several times is left alone for a minute: mail must not wait for it
+again and again.
 """
 
 import asyncio
@@ -10,12 +11,14 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, ip_address
 from typing import NamedTuple
 
+from posthouse.base.clock import Clock
 from posthouse.base.errors import PosthouseError
 from posthouse.base.filter_settings import DnsList
-from posthouse.net.dns import Resolver
+from posthouse.net.dns import NoSuchDomain, Resolver
 from posthouse.wire.address import parse_domain
 
-PATIENCE = 5.0  # seconds for all lists
+PATIENCE = 5.0  # seconds for one question
+SILENCES, REST = 5, 60.0  # so many in a row without an answer, and a list is left alone for so many seconds
 
 
 class Score(NamedTuple):
@@ -28,7 +31,9 @@ class Score(NamedTuple):
 class Lists:
     """The lists of one configuration."""
 
-    def __init__(self, lists: Sequence[DnsList], resolver: Resolver) -> None:
+    def __init__(self, lists: Sequence[DnsList], resolver: Resolver, clock: Clock) -> None:
+        self._clock = clock
+        self._silent: dict[str, tuple[int, float]] = {}  # zone: times in a row, and until when it rests
         self._of_ip = [(one, _counts(one)) for one in lists if one.of == "ip"]
         self._of_domain = [(one, _counts(one)) for one in lists if one.of == "domain"]
         self._resolver = resolver
@@ -43,11 +48,7 @@ class Lists:
         questions = [(one, counts, f"{_reversed(ip)}.{one.zone}") for one, counts in self._of_ip if _reversed(ip)]
         names = {name for domain in domains if (name := parse_domain(domain, True)) and "." in name and name[0] != "["}
         questions += [(one, counts, f"{name}.{one.zone}") for name in sorted(names) for one, counts in self._of_domain]
-        try:
-            async with asyncio.timeout(PATIENCE):
-                answers = await asyncio.gather(*(self._ask(name) for _, _, name in questions))
-        except TimeoutError:
-            return Score(0.0, "")
+        answers = await asyncio.gather(*(self._ask(one.zone, name) for one, _, name in questions))
         total, reasons, hit = 0.0, [], set()
         for (one, counts, _), found in zip(questions, answers, strict=True):
             counted = [answer for answer in found if _is_counted(answer, counts)]
@@ -57,11 +58,22 @@ class Lists:
                 reasons.append(f"{one.zone} ({counted[0]})")
         return Score(total, ", ".join(reasons))
 
-    async def _ask(self, name: str) -> tuple[str, ...]:
-        try:
-            return tuple(str(value) for value in (await self._resolver.answer(name, "A")).values)
-        except PosthouseError:  # not listed, or no answer
+    async def _ask(self, zone: str, name: str) -> tuple[str, ...]:
+        now = self._clock.monotonic()
+        times, until = self._silent.get(zone, (0, 0.0))
+        if until > now:
             return ()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                found = tuple(str(value) for value in (await self._resolver.answer(name, "A")).values)
+        except NoSuchDomain:  # not listed
+            found = ()
+        except (PosthouseError, TimeoutError):
+            rests = times + 1 >= SILENCES
+            self._silent[zone] = (0, now + REST) if rests else (times + 1, 0.0)
+            return ()
+        self._silent.pop(zone, None)
+        return found
 
 
 Range = tuple[IPv4Address, IPv4Address]
