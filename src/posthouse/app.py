@@ -119,7 +119,6 @@ class App:
         if settings.filter != Filter():
             notices = Notices(injector, database, clock, new_ids, settings.hostname, log)
             gate = Gate(settings, database, resolver, clock, log, notices)
-            self._closers.append(_closing(gate.close))
         queue = QueueManager(
             settings=settings,
             database=database,
@@ -273,13 +272,6 @@ def _mechanisms(auth: Auth) -> tuple[str, ...]:
     if not auth.cram_md5:
         hidden.add("CRAM-MD5")
     return tuple(name for name in MECHANISMS if name not in hidden)
-
-
-def _closing(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:
-    async def closer() -> None:
-        close()
-
-    return closer
 
 
 async def _open(listener: Listener, listen: Listen) -> int:

@@ -208,12 +208,9 @@ def run_hook(folder: Path, source: str, stage: str = "recipient", times: int = 1
 
     async def main() -> Verdict | None:
         mine = Hooks(path, 0.05, FakeClock(), get_logger(), told)
-        try:
-            for _ in range(times - 1):
-                await mine.run(stage, RCPT)
-            return await mine.run(stage, RCPT)
-        finally:
-            mine.close()
+        for _ in range(times - 1):
+            await mine.run(stage, RCPT)
+        return await mine.run(stage, RCPT)
 
     return asyncio.run(main()), told.notices
 
@@ -236,6 +233,15 @@ HEAD = "from posthouse.filter.hooks import *\nimport asyncio\n"
         ("def on_rcpt(r): return discard()", ("failed", "", 0)),
         ("def on_rcpt(r): r.recipient = 'x'", ("failed", "", 0)),
         ("async def on_rcpt(r): await asyncio.sleep(3600)", ("failed", "", 0)),
+        ("async def on_rcpt(r): raise SystemExit", ("failed", "", 0)),
+        ("def on_rcpt(r): raise SystemExit", ("failed", "", 0)),
+        ("async def f(): ...\ndef on_rcpt(r): return f()", ("failed", "", 0)),
+        ("import threading\ndef on_rcpt(r): threading.Event().wait()", ("failed", "", 0)),
+        (
+            "async def on_rcpt(r):\n    try:\n        await asyncio.sleep(3600)\n    except BaseException:\n"
+            "        await asyncio.sleep(0.2)",
+            ("failed", "", 0),
+        ),
     ],
 )
 def test_hooks(tmp_path: Path, body: str, verdict: tuple[str, str, int] | None) -> None:

@@ -258,11 +258,6 @@ class Gate:
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    def close(self) -> None:
-        """Let threads go."""
-        if self._hooks is not None:
-            self._hooks.close()
-
 
 _CHECKS: dict[str, Callable[[Gate, Visitor], Ruling]] = {
     "connect": Gate._at_connect,

@@ -21,12 +21,13 @@ admin is told once an hour: it never loses mail and never lets any in.
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import inspect
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ from posthouse.base.log import Logger
 from posthouse.filter.visitor import GO, Ruling
 from posthouse.smtp.replies import Reply
 
-THREADS = 4
+SLOTS = 16  # plain functions that run at one time
 TELL_EVERY = 3600.0
 FAILED = Reply(451, "4.3.0", "A policy of this server could not be applied; try again later")
 
@@ -159,6 +160,7 @@ HOOKS: dict[str, str] = {  # stage: name of the function
     "deliver": "on_deliver",
 }
 Hook = Callable[[Any], Any]
+Outcome = tuple[Any, BaseException | None]
 
 
 def load(path: Path) -> dict[str, Hook]:
@@ -170,7 +172,7 @@ def load(path: Path) -> dict[str, Hook]:
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Permanent(f"filter.policy cannot be used: {where(error, path)}") from error
     finally:
         sys.dont_write_bytecode = written
@@ -204,7 +206,7 @@ class Hooks:
         self._log = log
         self._notice = notice
         self._hooks = load(path)
-        self._threads = ThreadPoolExecutor(THREADS, "policy")
+        self._slots = asyncio.Semaphore(SLOTS)
         self._told: dict[str, float] = {}
 
     def at(self, stage: str) -> bool:
@@ -212,24 +214,51 @@ class Hooks:
         return stage in self._hooks
 
     async def run(self, stage: str, value: Any) -> Verdict | None:
-        """The verdict of a hook; a refusal with FAILED's code if it could not be had."""
+        """The verdict of a hook; "failed" if it could not be had."""
         hook = self._hooks[stage]
+        work = _on_loop(hook, value) if inspect.iscoroutinefunction(hook) else self._on_thread(hook, value)
+        task = asyncio.get_running_loop().create_task(work)
         try:
-            async with asyncio.timeout(self._timeout):
-                if inspect.iscoroutinefunction(hook):
-                    result = await hook(value)
-                else:
-                    result = await asyncio.get_running_loop().run_in_executor(self._threads, hook, value)
-            if result is not None and not isinstance(result, Verdict):
-                raise TypeError(f"{HOOKS[stage]} returned {type(result).__name__}: return None or a verdict")
-            if result is not None and result.action in ("into", "discard") and stage != "deliver":
-                raise TypeError(f"{HOOKS[stage]} returned {result.action}: that is for on_deliver")
-        except Exception as error:
+            # Not asyncio.timeout: a hook that swallows its cancellation would keep us waiting with it.
+            done, _ = await asyncio.wait({task}, timeout=self._timeout)
+        finally:
+            task.cancel()
+        result, error = task.result() if done and not task.cancelled() else (None, TimeoutError())
+        if error is None and result is not None:
+            error = _wrong(stage, result)
+        if error is not None:
             await self._report(stage, error)
             return Verdict("failed")
-        return result
+        verdict: Verdict | None = result
+        return verdict
 
-    async def _report(self, stage: str, error: Exception) -> None:
+    async def _on_thread(self, hook: Hook, value: Any) -> Outcome:
+        """Run a plain function on a thread of its own, which ends with the process: one that never returns can keep
+        neither the server from stopping nor more than a slot from others."""
+        await self._slots.acquire()
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Outcome] = loop.create_future()
+
+        def finish(outcome: Outcome) -> None:
+            self._slots.release()
+            if not answered.done():
+                answered.set_result(outcome)
+
+        def run() -> None:
+            try:
+                outcome: Outcome = (hook(value), None)
+            except BaseException as error:
+                outcome = (None, error)
+            with contextlib.suppress(RuntimeError):  # the server has stopped meanwhile
+                loop.call_soon_threadsafe(finish, outcome)
+
+        try:
+            threading.Thread(target=run, name="policy", daemon=True).start()
+        except RuntimeError as error:  # no more threads
+            finish((None, error))
+        return await answered
+
+    async def _report(self, stage: str, error: BaseException) -> None:
         if isinstance(error, TimeoutError):
             text = f"{self._path}: {HOOKS[stage]} took longer than {self._timeout:g} s"
         else:
@@ -243,9 +272,25 @@ class Hooks:
                 f"{text}\n\nMail that it should judge is deferred (451) until it works again.",
             )
 
-    def close(self) -> None:
-        """Let the threads go."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+
+async def _on_loop(hook: Hook, value: Any) -> Outcome:
+    try:
+        return await hook(value), None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # SystemExit of a hook must not end the server
+        return None, error
+
+
+def _wrong(stage: str, result: Any) -> TypeError | None:
+    """What is wrong with what a hook returned."""
+    if not isinstance(result, Verdict):
+        if inspect.iscoroutine(result):
+            result.close()
+        return TypeError(f"{HOOKS[stage]} returned {type(result).__name__}: return None or a verdict")
+    if result.action in ("into", "discard") and stage != "deliver":
+        return TypeError(f"{HOOKS[stage]} returned {result.action}: that is for on_deliver")
+    return None
 
 
 def ruling(verdict: Verdict | None, tags: list[str], settle: Callable[[], None], stage: str) -> Ruling:
