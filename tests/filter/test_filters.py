@@ -45,6 +45,17 @@ def test_an_hour_slides() -> None:
     assert limiter.admit(1, "alice", 31 * 3600, recipients=1) is None
 
 
+def test_an_hour_is_no_shorter_than_an_hour() -> None:
+    limiter = Limiter(Rate(messages_per_hour=1), "account")
+    assert limiter.admit(1, "alice", 299, messages=1) is None
+    for now in (300, 3000, 3599, 3898):
+        over = limiter.admit(1, "alice", now, messages=1)
+        assert over is not None
+        minutes = -(-(3900 - now) // 60)
+        assert over.reply.text.endswith(f"try again in {minutes} min")
+    assert limiter.admit(1, "alice", 4200, messages=1) is None
+
+
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MOST", 10)
     limiter = Limiter(Rate(messages_per_hour=1), "network")
@@ -224,8 +235,8 @@ HEAD = "from posthouse.filter.hooks import *\nimport asyncio\n"
         ("def on_rcpt(r): return None", None),
         ("def on_rcpt(r): return reject('no', 554) if r.recipient == 'b@y.test' else None", ("refuse", "no", 554)),
         ("async def on_rcpt(r):\n    await asyncio.sleep(0)\n    return defer('later')", ("refuse", "later", 451)),
-        ("def on_rcpt(r): return reject('x', 200)", ("refuse", "x", 550)),
-        ("def on_rcpt(r): return defer('x', 421)", ("refuse", "x", 451)),
+        ("def on_rcpt(r): return reject('x', 200)", ("failed", "", 0)),
+        ("def on_rcpt(r): return defer('x', 421)", ("failed", "", 0)),
         ("def on_rcpt(r): return tag('seen')", ("tag", "seen", 0)),
         ("def on_rcpt(r): return accept()", ("accept", "", 0)),
         ("def on_rcpt(r): return 1/0", ("failed", "", 0)),
@@ -248,6 +259,14 @@ def test_hooks(tmp_path: Path, body: str, verdict: tuple[str, str, int] | None) 
     found, notices = run_hook(tmp_path, HEAD + body)
     assert found == verdict
     assert len(notices) == (verdict is not None and verdict[0] == "failed")
+
+
+def test_a_policy_may_use_modern_python(tmp_path: Path) -> None:
+    source = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = 1\n"
+    )
+    found, _ = run_hook(tmp_path, source + "def on_rcpt(r): return None")
+    assert found is None
 
 
 def test_the_admin_is_told_where_and_once(tmp_path: Path) -> None:

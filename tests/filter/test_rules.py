@@ -13,7 +13,7 @@ from posthouse.filter.visitor import STAGES, Visitor
 NOW = int(datetime(2026, 11, 24, 23, 30, tzinfo=UTC).timestamp()) * 1_000_000  # a Tuesday
 FACTS: dict[str, Any] = {
     "secure": "TLSv1.3 x", "hello": "Mail.Example.net", "name": "mail.example.net", "sender": "alice@sub.example.net",
-    "recipient": "sales@posthouse.test", "size": 5000,
+    "recipient": "sales@posthouse.test", "recipients": ["bob@posthouse.test", "sales@posthouse.test"], "size": 5000,
 }  # fmt: skip
 
 
@@ -42,8 +42,10 @@ def decide(rules: list[dict[str, Any]], who: Visitor) -> tuple[str, int, float]:
         ({"tls": True}, "mail", {"secure": ""}),
         ({"tls": False}, "mail", None),
         ({"authenticated": False}, "mail", {"login": "alice@posthouse.test"}),
+        ({"hello": ["[192.0.2.*]", "mail.example.ne?"]}, "hello", {"hello": "1"}),
         ({"hello": ["*.example.net", "localhost"]}, "hello", {"hello": "example.net"}),
         ({"reverse_dns": ["mail.*"]}, "connect", {"name": ""}),
+        ({"reverse_dns": ["mail.*", ""]}, "connect", {"name": None}),
         ({"reverse_dns": [""]}, "connect", None),
         ({"sender": ["@example.net"]}, "mail", {"sender": "alice@badexample.net"}),
         ({"sender": ["@example.org", "ALICE@*"]}, "mail", {"sender": ""}),
@@ -53,6 +55,7 @@ def decide(rules: list[dict[str, Any]], who: Visitor) -> tuple[str, int, float]:
         ({"hours": "22:00-06:00"}, "connect", None),
         ({"hours": "06:00-23:29"}, "connect", None),
         ({"hours": "23:30-24:00"}, "connect", None),
+        ({"larger": 10, "recipient": ["bob@*"]}, "message", {"recipients": ["sales@posthouse.test"]}),
         ({"days": ["tue"]}, "connect", None),
         ({"days": ["mon", "sun"]}, "connect", None),
         ({"network": ["192.0.2.0/24"], "sender": ["@example.net"]}, "mail", {"ip": "198.51.100.1"}),
@@ -110,12 +113,23 @@ def test_the_first_that_decides_decides() -> None:
     [
         {}, {"action": "explode"}, {"action": "tag"}, {"action": "tag", "tag": "two words"},
         {"action": "reject", "code": 450}, {"action": "accept", "code": 550}, {"action": "reject", "hours": "9-5"},
+        {"action": "reject", "hours": "06:00-06:00"},
         {"action": "tarpit", "delay": 61}, {"action": "reject", "days": ["someday"]}, {"action": "reject", "from": "x"},
     ],
 )  # fmt: skip
 def test_rules_that_make_no_sense(rule: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Filter.model_validate({"rule": [rule]})
+
+
+def test_domains_are_compared_as_the_dns_writes_them() -> None:
+    rule = {"sender": ["@bücher.example"], "action": "reject"}
+    assert decide([rule], visitor(sender="x@xn--bcher-kva.example")) == ("mail", 550, 0)
+
+
+def test_many_stars_cost_nothing() -> None:
+    rule = {"hello": ["*" * 5000 + "x"], "action": "reject"}
+    assert decide([rule], visitor(hello="a" * 200)) == ("", 0, 0)
 
 
 def test_each_rule_has_one_stage() -> None:

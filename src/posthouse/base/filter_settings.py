@@ -51,6 +51,8 @@ class Rule(Section):
     def _are_hours(cls, hours: str | None) -> str | None:
         if hours is not None and not _hours(hours):
             raise ValueError(f'{hours!r} is no time of day; write it like "22:00-06:00"')
+        if hours is not None and hours[:5] == hours[6:]:
+            raise ValueError(f"{hours!r} is no time at all; leave `hours` out for the whole day")
         return hours
 
     @model_validator(mode="after")
@@ -73,7 +75,9 @@ class DnsList(Section):
     of: Literal["ip", "domain"] = Field(
         default="ip", description="What it lists: client addresses, or domains (of EHLO, reverse DNS and sender)."
     )
-    weight: float = Field(default=1.0, description="What a hit counts; less than 0: a list of the good.")
+    weight: float = Field(
+        default=1.0, allow_inf_nan=False, description="What a hit counts; less than 0: a list of the good."
+    )
     answers: tuple[str, ...] = Field(
         default=(), description='Answers that count, like "127.0.0.2-127.0.0.11"; default: all but 127.255.255.*.'
     )

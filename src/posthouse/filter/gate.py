@@ -28,6 +28,7 @@ from posthouse.smtp.replies import Reply
 from posthouse.store.database import Database
 
 T = TypeVar("T")
+MOST_NOTICES = 20  # an hour
 MOST_KEPT, KEPT_FOR = 20_000, 300.0  # answers about clients, and for how many seconds
 Notice = Callable[[str, str], Awaitable[None]]
 
@@ -74,6 +75,7 @@ class Gate:
         self._notice = notice
         self._names: _Kept[str] = _Kept()
         self._scores: _Kept[tuple[float, str]] = _Kept()
+        self._hour = self._told = 0  # notices of this hour
         self._telling: set[asyncio.Future[None]] = set()
         self._rules = Rules(chosen.rule)
         self._lists = Lists(chosen.list, resolver, clock)
@@ -253,7 +255,13 @@ class Gate:
         return Ruling(excess.reply, 0.0, excess.text)
 
     def _tell(self, subject: str, text: str) -> None:
-        """A notice to the admin, for which nobody waits."""
+        """A notice to the admin, for which nobody waits; not more than so many an hour, whatever floods in."""
+        hour = self._clock.now() // 3_600_000_000
+        if hour != self._hour:
+            self._hour, self._told = hour, 0
+        self._told += 1
+        if self._told > MOST_NOTICES:
+            return
         task = asyncio.ensure_future(self._notice(subject, text))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)

@@ -125,13 +125,17 @@ def accept() -> Verdict:
 
 
 def reject(text: str, code: int = 550) -> Verdict:
-    """Refuse for good."""
-    return Verdict("refuse", text, code if 500 <= code < 600 else 550)
+    """Refuse for good, with a code from 500 to 599. In on_deliver that refuses the message for everybody."""
+    if not 500 <= code < 600:
+        raise ValueError(f"reject() with the code {code}: take one from 500 to 599")
+    return Verdict("refuse", text, code)
 
 
 def defer(text: str, code: int = 451) -> Verdict:
-    """Refuse for now."""
-    return Verdict("refuse", text, code if 400 <= code < 500 and code != 421 else 451)
+    """Refuse for now, with a code from 400 to 499 but 421, which would close the connection."""
+    if not 400 <= code < 500 or code == 421:
+        raise ValueError(f"defer() with the code {code}: take one from 400 to 499, but not 421")
+    return Verdict("refuse", text, code)
 
 
 def tag(word: str) -> Verdict:
@@ -169,6 +173,7 @@ def load(path: Path) -> dict[str, Hook]:
     if spec is None or spec.loader is None or not path.is_file():
         raise Permanent(f"filter.policy: {path} is no Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for the module of a class
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)

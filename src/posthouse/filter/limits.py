@@ -37,11 +37,15 @@ class _Window:
 
     def look(self, now: int) -> None:
         """Forget what is past."""
-        oldest = (now - self._span) // self._width
-        while self._counts and self._counts[0][0] <= oldest:
+        oldest = (now - self._span) // self._width  # this bucket still has something within the span
+        while self._counts and self._counts[0][0] < oldest:
             _, messages, recipients = self._counts.popleft()
             self.messages -= messages
             self.recipients -= recipients
+
+    def opens_in(self, now: int) -> int:
+        """Seconds until the oldest count is past."""
+        return (self._counts[0][0] + 1) * self._width + self._span - now if self._counts else self._span
 
     def add(self, now: int, messages: int, recipients: int) -> None:
         bucket = now // self._width
@@ -94,7 +98,8 @@ class Limiter:
                 # An hour passes while a server retries; after a day the people should hear of it.
                 hourly = words.endswith("hour")
                 code, status = (450, "4.7.28") if hourly or self._what == "network" else (550, "5.7.28")
-                text = f"At most {limit} {words} are taken from your {self._what}; try again later"
+                minutes = -(-(sender.hour if hourly else sender.day).opens_in(now) // 60)
+                text = f"At most {limit} {words} are taken from your {self._what}; try again in {minutes} min"
                 return Excess(Reply(code, status, text), f"{self._what} {name}: more than {limit} {words}", first)
         sender.hour.add(now, messages, recipients)
         sender.day.add(now, messages, recipients)

@@ -9,13 +9,13 @@ and `tarpit` go on. Pure.
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from fnmatch import translate
 from typing import NamedTuple
 
 from posthouse.base.filter_settings import Rule
 from posthouse.base.networks import trusted
 from posthouse.filter.visitor import GO, Ruling, Stage, Visitor
 from posthouse.smtp.replies import Reply
+from posthouse.wire.address import parse_domain
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Holds = Callable[[Visitor, int], bool]  # now, in seconds
@@ -113,13 +113,17 @@ def _conditions(rule: Rule) -> list[Holds]:
         found.append(lambda v, _: hello(v.hello))
     if rule.reverse_dns:
         name = _any_of(rule.reverse_dns)
-        found.append(lambda v, _: name(v.name or ""))
+        # A name that could not be looked up is not "none".
+        found.append(lambda v, _: v.name is not None and name(v.name))
     if rule.sender:
         sender = _any_address(rule.sender)
         found.append(lambda v, _: sender(v.sender))
     if rule.recipient:
         recipient = _any_address(rule.recipient)
-        found.append(lambda v, _: recipient(v.recipient))
+        if stage_of(rule) == "message":
+            found.append(lambda v, _: any(recipient(one) for one in v.recipients))
+        else:
+            found.append(lambda v, _: recipient(v.recipient))
     if rule.larger is not None:
         limit = rule.larger
         found.append(lambda v, _: (v.size or 0) > limit)
@@ -136,16 +140,22 @@ def _within(now: str, begin: str, end: str) -> bool:
 
 
 def _any_of(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """One expression for all patterns: "*" and "?" as in file names, letters of any case."""
-    matches = re.compile("|".join(translate(pattern.lower()) for pattern in patterns)).match
+    """One expression for all patterns: "*" is anything, "?" one character, letters of any case."""
+    matches = re.compile("|".join(_expression(pattern.lower()) for pattern in patterns), re.DOTALL).fullmatch
     return lambda text: matches(text.lower()) is not None
+
+
+def _expression(pattern: str) -> str:
+    # Neighbouring stars are one: each more would make matching slower, and say nothing.
+    return re.escape(re.sub(r"\*+", "*", pattern)).replace(r"\*", ".*").replace(r"\?", ".")
 
 
 def _any_address(patterns: Sequence[str]) -> Callable[[str], bool]:
     globs: list[str] = []
     for pattern in patterns:
         if pattern.startswith("@") and "*" not in pattern:
-            globs += [f"*{pattern}", f"*@*.{pattern[1:]}"]
+            domain = parse_domain(pattern[1:], True) or pattern[1:]
+            globs += [f"*@{domain}", f"*@*.{domain}"]
         else:
             globs.append("" if pattern == "<>" else pattern)
     return _any_of(globs)

@@ -42,6 +42,7 @@ class Visitor:
         self.sender = self.recipient = ""
         self.recipients = []
         self.size = None
+        self.listed, self.listed_why = 0.0, ""
         if self.tags_before is not None:
             del self.tags[self.tags_before :]
             self.tags_before = None
