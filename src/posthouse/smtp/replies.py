@@ -166,7 +166,7 @@ UNKNOWN_MECHANISM = Reply(504, "5.5.4", "Authentication mechanism not offered")
 AUTH_BASE64 = Reply(501, "5.5.2", "This is not base64")
 AUTH_MALFORMED = Reply(501, "5.5.2", "The response does not fit the mechanism")
 AUTH_CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
-AUTH_FAILED = Reply(535, "5.7.8", "User name or password is wrong")
+AUTH_FAILED = Reply(535, "5.7.8", "User name or password is wrong; with a second factor on, use an app password")
 AUTH_TEMPORARY = Reply(454, "4.7.0", "Authentication is not possible at the moment; try again later")
 
 # Sender and recipient
