@@ -36,9 +36,12 @@ from posthouse.queue.manager import QueueManager
 from posthouse.servers.admin import AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
+from posthouse.servers.imap.shared import SEARCHES
+from posthouse.servers.imap.watches import Watches
 from posthouse.servers.pop3 import MailboxLocks, Pop3Service
 from posthouse.servers.smtp import SmtpService
 from posthouse.store.feed import ChangeFeed
+from posthouse.store.model import Change, FileSpared
 from posthouse.store.sqlite import SqliteDatabase
 from posthouse.wire.sasl import MECHANISMS
 
@@ -97,6 +100,7 @@ class App:
         self._closers.append(database.close)
         feed = self.feed = ChangeFeed()
         database.on_commit(feed.publish)
+        feed.subscribe(0, lambda changes: _remove_spared(database, changes))
         new_ids = ids.IdSource()
         directory = Directory(database, feed, settings.hostname, settings.postmaster)
         logins = self.logins = Logins(
@@ -139,6 +143,7 @@ class App:
             lambda ip: trusted(ip, settings.limits.trusted),
         )
         pop3_locks = MailboxLocks()
+        watches, searching = Watches(feed), asyncio.Semaphore(SEARCHES)
         common = (settings, database)
         for listen in settings.listen:
             secure = listen.implicit_tls
@@ -159,6 +164,8 @@ class App:
                     secure=secure,
                     allow_plaintext_auth=plaintext,
                     require_tls=require_tls,
+                    watches=watches,
+                    searching=searching,
                 )
             else:
                 service = Pop3Service(
@@ -264,6 +271,12 @@ class App:
             except Exception as error:
                 self.log.error("server.failed", what="stopping", error=repr(error))
         self.log.info("server.stopped")
+
+
+def _remove_spared(database: SqliteDatabase, changes: list[Change]) -> None:
+    for change in changes:
+        if isinstance(change, FileSpared):
+            database.files.path(change.name).unlink(missing_ok=True)
 
 
 def _mechanisms(auth: Auth) -> tuple[str, ...]:

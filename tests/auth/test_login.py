@@ -149,3 +149,19 @@ def test_connections_end_with_their_account_and_only_then() -> None:
             await logins.close()
 
     asyncio.run(main())
+
+
+def test_many_guesses_at_once_are_no_better_than_one_after_the_other() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            logins, _, _ = await prepared(database, FakeClock())
+            guesses = [logins.verify("alice", f"guess {n}", "192.0.2.7", "imap") for n in range(40)]
+            found = await asyncio.gather(*guesses)
+            assert found.count(Refused.WRONG) == FREE_TRIES
+            assert found.count(Refused.LATER) == 40 - FREE_TRIES
+            right = await asyncio.gather(*(logins.verify("alice", PASSWORD, "192.0.2.8", "imap") for _ in range(10)))
+            assert all(isinstance(login, Login) for login in right), "many connections of one program are welcome"
+            assert logins._throttle._turns == {}
+            await logins.close()
+
+    asyncio.run(main())

@@ -147,3 +147,37 @@ def test_a_login_before_starttls_is_forgotten_with_it(tmp_path: Path) -> None:
 
     listen = [{"service": "smtp", "address": "127.0.0.1", "port": 0, "allow_plaintext_auth": True}]
     run(tmp_path, test, listen=listen)
+
+
+def test_a_client_that_goes_while_its_password_is_checked_leaves_nothing(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        logins = house.app.logins
+        for service, lines in (
+            ("imap", f"a LOGIN alice {PASSWORD}\r\n"),
+            ("pop3", f"USER alice@posthouse.test\r\nPASS {PASSWORD}\r\n"),
+        ):
+            for _ in range(5):
+                logins.forget()
+                reader, writer = await asyncio.open_connection("127.0.0.1", house.ports[service])
+                await reader.readline()
+                writer.write(lines.encode())
+                await writer.drain()
+                writer.transport.abort()
+        while any(len(listener) for listener in house.app._listeners) or logins._waiting:
+            await house.database.read(accounts.active)
+        assert logins._open == {}
+
+    run(tmp_path, test)
+
+
+def test_all_imap_ports_share_what_they_know(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        for _ in range(3):
+            await house.said("smtp", "EHLO c", "MAIL FROM:<x@y.z>", "RCPT TO:<alice@posthouse.test>", "DATA", "x\r\n.")
+        async with talk(house, "imaps") as first, talk(house, "imap") as second:
+            for imap in (first, second):
+                assert "a OK" in await imap.say(f"a LOGIN alice {PASSWORD}", "a ")
+            assert await first.say("b SELECT INBOX", "* 3 RECENT")
+            assert await second.say("b SELECT INBOX", "* 0 RECENT")
+
+    run(tmp_path, test)

@@ -173,20 +173,27 @@ class Logins:
         try:
             found = await self._database.read(credentials.find, name)
             place = self._place(found, name, ip)
-            if self._must_wait(place, ip, now):
-                return self._refuse(visitor, name, found, Refused.LATER, "too many tries")
-            fitting, why = await self._check(found, password, visitor)
+            # One after the other for each account and network: or many guesses at once would all be looked at before
+            # the first is counted.
+            async with self._throttle.turn(place):
+                known = self._remembered.get(mark)
+                if known is not None:
+                    self._record(visitor, known[1].account_id, "accepted", credential_id=known[2])
+                    return known[1]
+                if self._must_wait(place, ip, now):
+                    return self._refuse(visitor, name, found, Refused.LATER, "too many tries")
+                fitting, why = await self._check(found, password, visitor)
+                if found is None or fitting is None:
+                    self._throttle.failed(place, now)
+                    return self._refuse(visitor, name, found, Refused.WRONG, why)
+                login = await self._let_in(visitor, found, fitting, place, generation)
+                if isinstance(login, Login) and fitting.kind == "password" and generation == self._generation:
+                    while len(self._remembered) >= REMEMBERED:
+                        self._remembered.popitem(last=False)
+                    self._remembered[mark] = (now + REMEMBERED_FOR, login, fitting.id)
+                return login
         finally:
             self._waiting -= 1
-        if found is None or fitting is None:
-            self._throttle.failed(place, now)
-            return self._refuse(visitor, name, found, Refused.WRONG, why)
-        login = await self._let_in(visitor, found, fitting, place, generation)
-        if isinstance(login, Login) and fitting.kind == "password" and generation == self._generation:
-            while len(self._remembered) >= REMEMBERED:
-                self._remembered.popitem(last=False)
-            self._remembered[mark] = (now + REMEMBERED_FOR, login, fitting.id)
-        return login
 
     async def _check(self, found: Candidate | None, password: str, visitor: Visitor) -> tuple[Credential | None, str]:
         """The credential that fits, or why none does."""

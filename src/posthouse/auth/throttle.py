@@ -4,7 +4,10 @@ Kept in memory and bounded: who forgets a password is not locked out for ever, a
 restart. Trusted networks never wait; that is for the caller.
 """
 
+import asyncio
+import contextlib
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from posthouse.base.networks import site
@@ -27,6 +30,22 @@ class Throttle:
 
     def __init__(self) -> None:
         self._failures: OrderedDict[Place, _Failures] = OrderedDict()
+        self._turns: dict[Place, tuple[asyncio.Lock, int]] = {}  # and how many want it
+
+    @contextlib.asynccontextmanager
+    async def turn(self, at: Place) -> AsyncIterator[None]:
+        """One at a time for a place."""
+        lock, wanted = self._turns.get(at, (asyncio.Lock(), 0))
+        self._turns[at] = (lock, wanted + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, wanted = self._turns[at]
+            if wanted == 1:
+                del self._turns[at]
+            else:
+                self._turns[at] = (lock, wanted - 1)
 
     @staticmethod
     def place(who: int | str, ip: str) -> Place:

@@ -212,6 +212,8 @@ class Pop3Session:
             self._unlock()
             raise
         self._contents = found
+        if self._connection.is_closing:
+            return  # it went while we looked: nobody would log it out
         self._log_off = self._service.logins.enter(login, self._connection.drain_and_close)
         self._connection.established = True
         self._connection.set_limit(0)

@@ -96,7 +96,8 @@ def list_domains(tx: Tx) -> list[tuple[str, int, int]]:
 def remove_domain(tx: Tx, name: str) -> None:
     """Give a domain up; refused while accounts have their name in it."""
     domain_id = _domain_id(tx, canonical_domain(name))
-    row = tx.one("SELECT name FROM account WHERE name LIKE ? LIMIT 1", "%@" + canonical_domain(name))
+    ending = "@" + canonical_domain(name)
+    row = tx.one("SELECT name FROM account WHERE substr(name, -?) = ? LIMIT 1", len(ending), ending)
     if row:
         raise Permanent(f"domain {name} still has accounts ({row[0]}): remove them first")
     tx.run("DELETE FROM address WHERE domain_id = ?", domain_id)

@@ -9,7 +9,7 @@ import secrets
 from typing import NamedTuple
 
 from posthouse.base.errors import NotFound, Permanent
-from posthouse.store.accounts import canonical_domain
+from posthouse.store.accounts import canonical_domain, folded
 from posthouse.store.database import Tx
 from posthouse.store.model import DirectoryChanged
 
@@ -55,7 +55,7 @@ def find(tx: Tx, name: str) -> Candidate | None:
     """Whoever may be meant by `name`: an account's name, any of its addresses, or its local part alone where only one
     account has it."""
     select = "SELECT account.id, account.name, account.disabled FROM account "
-    local_part, at, domain = name.strip().lower().rpartition("@")
+    local_part, at, domain = folded(name.strip()).rpartition("@")
     if at:
         try:
             domain = canonical_domain(domain)

@@ -14,6 +14,7 @@ class Dialect(NamedTuple):
 
 
 SQLITE = Dialect(
-    types={"ID": "INTEGER PRIMARY KEY", "BIG": "INTEGER", "BYTES": "BLOB", "CLUSTERED": "WITHOUT ROWID"},
+    # AUTOINCREMENT: an id is never given twice. Sessions hold ids while others delete and add.
+    types={"ID": "INTEGER PRIMARY KEY AUTOINCREMENT", "BIG": "INTEGER", "BYTES": "BLOB", "CLUSTERED": "WITHOUT ROWID"},
     integrity="PRAGMA integrity_check",
 )

@@ -6,6 +6,7 @@ one goes to a blob file in chunks (`spills` tells when to call from a worker thr
 """
 
 import hashlib
+import threading
 
 from posthouse.imap.structure import body_structure, envelope
 from posthouse.mime import fields, header, sections, text
@@ -49,9 +50,16 @@ def digest(scanned: Scan) -> Digest:
 
 
 class Intake:
-    """Use it as: write…, then finish() or abandon()."""
+    """Use it as: write…, then finish() or abandon().
+
+    `abandon` may come from another thread than the one that writes or finishes, at any time: the client has gone. Then
+    whoever is at work tidies up when it is done, and what was finished is the caller's and stays.
+    """
 
     def __init__(self, files: BlobFiles) -> None:
+        self._at_work = threading.Lock()
+        self._dropped = False
+        self._finished = False
         self._blob = BlobWriter(files)
         self._pieces: list[bytes] = []
         self._scanner: Scanner | None = None
@@ -67,6 +75,12 @@ class Intake:
 
     def write(self, data: bytes) -> None:
         """Add a piece of the message."""
+        with self._at_work:
+            if not self._dropped:
+                self._write(data)
+        self._tidy()
+
+    def _write(self, data: bytes) -> None:
         if self._scanner is not None:
             self._scanner.feed(data)
         elif self._blob.spills(len(data)):
@@ -80,12 +94,28 @@ class Intake:
         self._blob.write(data)
 
     def finish(self) -> tuple[Content, Digest, Scan]:
-        """The content, its file synced, and what was learned of it."""
+        """The content, its file synced, and what was learned of it. Raises ConnectionResetError if it was abandoned."""
+        with self._at_work:
+            if self._dropped:
+                raise ConnectionResetError("the client is gone")
+            result = self._finish()
+            self._finished = True
+        return result
+
+    def _finish(self) -> tuple[Content, Digest, Scan]:
         scanned = self._scanner.finish() if self._scanner is not None else scan(b"".join(self._pieces))
         self._pieces.clear()
         return self._blob.finish(), digest(scanned), scanned
 
     def abandon(self) -> None:
-        """Forget it; a file that was begun is removed."""
-        self._pieces.clear()
-        self._blob.abandon()
+        """Forget it; a file that was begun is removed, now or when whoever is at work is done."""
+        self._dropped = True
+        self._tidy()
+
+    def _tidy(self) -> None:
+        if self._dropped and not self._finished and self._at_work.acquire(blocking=False):
+            try:
+                self._pieces.clear()
+                self._blob.abandon()
+            finally:
+                self._at_work.release()

@@ -116,4 +116,10 @@ class DirectoryChanged(NamedTuple):
     """Domains, accounts, addresses or credentials changed: forget what was cached of them."""
 
 
-Change = EntriesAdded | EntriesExpunged | FlagsChanged | MailboxesChanged | QueueChanged | DirectoryChanged
+class FileSpared(NamedTuple):
+    """A blob file that no row needs, because its content is kept already."""
+
+    name: str
+
+
+Change = FileSpared | EntriesAdded | EntriesExpunged | FlagsChanged | MailboxesChanged | QueueChanged | DirectoryChanged

@@ -92,21 +92,41 @@ def noop(session: "ImapSession", event: common.Noop) -> Awaitable[None] | None:
 
 async def _catch_up(session: "ImapSession", event: common.Noop) -> None:
     """So many flags changed since the client last listened that the view lost some: read them."""
-    view, watch = session.selected
-    since, view.lost_flags = view.lost_flags, 0
-    rows = await session.service.database.read(stored.flags_since, watch.mailbox_id, since)
-    session.tell()
-    for at in range(0, len(rows), 1000):
-        await session.send(b"".join(view.flag_lines(rows[at : at + 1000], rev1=not session.engine.rev2)))
+    await _lost_flags(session)
     session.done(f"{event.name} completed")
 
 
-def idle(session: "ImapSession", _: mailboxes.Idle) -> None:
-    session.engine.idle()
+async def _lost_flags(session: "ImapSession") -> None:
+    view, watch = session.selected
+    since, view.lost_flags = view.lost_flags, 0
+    rows = await session.service.database.read(stored.flags_since, watch.mailbox_id, since)
+    for at in range(0, len(rows), 1000):
+        await session.send(b"".join(view.flag_lines(rows[at : at + 1000], rev1=not session.engine.rev2)))
+    # What changed since is newer than what was read.
     session.tell()
 
 
-def done(session: "ImapSession", _: mailboxes.Done) -> None:
+def idle(session: "ImapSession", _: mailboxes.Idle) -> Awaitable[None] | None:
+    session.engine.idle()
+    if session.view is not None and session.view.lost_flags:
+        return _lost_flags(session)
+    session.tell()
+    return None
+
+
+def done(session: "ImapSession", _: mailboxes.Done) -> Awaitable[None] | None:
+    if session.view is not None and session.view.lost_flags:
+        return _done(session)
+    _end_idle(session)
+    return None
+
+
+async def _done(session: "ImapSession") -> None:
+    await _lost_flags(session)
+    _end_idle(session)
+
+
+def _end_idle(session: "ImapSession") -> None:
     session.tell()
     session.engine.end_idle()
     if session.watch is not None and session.watch.deleted:

@@ -117,6 +117,8 @@ class ImapSession:
     def logged_in(self, login: Login) -> None:
         """The connection is an account's from now on."""
         self.login = login
+        if self.connection.is_closing:
+            return  # it went while we looked: nobody would log it out
         self._log_off = self.service.logins.enter(login, self.connection.drain_and_close)
 
     @property

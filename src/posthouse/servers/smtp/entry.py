@@ -61,6 +61,8 @@ async def _step(session: SmtpSession, data: bytes | None) -> None:
 def _enter(session: SmtpSession, login: Login) -> None:
     session.log_out()
     session.login = login
+    if session.connection.is_closing:
+        return  # it went while we looked: nobody would log it out
     session.log_off = session.service.logins.enter(login, session.connection.drain_and_close)
     session.engine.authenticated(login.name)
     session.connection.established = True

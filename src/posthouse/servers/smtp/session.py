@@ -415,7 +415,7 @@ class SmtpSession:
                     keep(tx)
 
             await service.database.submit(commit)
-        except BaseException:
+        except Exception:
             self._discard(content.file)
             raise
         if not delivery.local and not delivery.remote:

@@ -4,6 +4,7 @@ from posthouse.base.errors import NotFound
 from posthouse.store.blobs.files import decompress
 from posthouse.store.blobs.writer import FILE, PLAIN, Content
 from posthouse.store.database import Tx
+from posthouse.store.model import FileSpared
 
 BlobRow = tuple[int, int, bytes | None, str | None]  # size, encoding, data, file
 
@@ -11,11 +12,12 @@ BlobRow = tuple[int, int, bytes | None, str | None]  # size, encoding, data, fil
 def put(tx: Tx, content: Content, refs: int = 1) -> int:
     """Store a content (or find it stored) and count `refs` references to it; return the blob's id.
 
-    A second file of a content that is kept already is left to the sweeper.
+    A second file of a content that is kept already is removed after the commit; it takes the place of the first if that
+    one is missing.
     """
-    return tx.insert(
+    row = tx.one(
         "INSERT INTO blob (hash, size, stored, refs, encoding, data, file) VALUES (?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (hash) DO UPDATE SET refs = blob.refs + excluded.refs RETURNING id",
+        "ON CONFLICT (hash) DO UPDATE SET refs = blob.refs + excluded.refs RETURNING id, file",
         content.hash,
         content.size,
         content.stored,
@@ -24,6 +26,20 @@ def put(tx: Tx, content: Content, refs: int = 1) -> int:
         content.data,
         content.file,
     )
+    assert row is not None
+    blob_id, file = int(row[0]), row[1]
+    if content.file is not None and file != content.file:
+        if file is not None and not tx.files.path(file).exists():
+            tx.run(
+                "UPDATE blob SET stored = ?, encoding = ?, file = ? WHERE id = ?",
+                content.stored,
+                content.encoding,
+                content.file,
+                blob_id,
+            )
+        else:
+            tx.publish(FileSpared(content.file))
+    return blob_id
 
 
 def reference(tx: Tx, blob_id: int, refs: int = 1) -> None:
