@@ -30,15 +30,13 @@ async def test_the_id_of_one_who_is_gone_is_nobodys() -> None:
         assert await database.write(accounts.add_account, "yan@here.test", "hash", START) > first
 
         def ids(tx: Tx) -> dict[str, bool]:
-            """Tables whose ids are their own: does each of them never give one twice?"""
-            found = tx.all(
-                "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '% id INTEGER PRIMARY%'"
-            )
+            """Tables whose ids the database gives out: does each of them never give one twice?"""
+            found = tx.all("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
             return {name: "AUTOINCREMENT" in sql for name, sql in found}
 
         tables = await database.read(ids)
-        assert {"account", "mailbox", "email", "blob", "recipient", "credential", "domain", "address"} <= tables.keys()
-        assert all(tables.values()), tables
+        for name in ("account", "mailbox", "email", "blob", "recipient", "credential", "domain", "address"):
+            assert tables[name], name
 
 
 def test_a_message_that_was_expunged_does_not_become_another_ones(tmp_path: Path) -> None:
