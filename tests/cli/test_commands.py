@@ -279,3 +279,23 @@ def test_what_is_to_be_copied_stays_whole(width: int, terminal: bool, monkeypatc
     assert row[2] in lines[1]
     assert (len(lines) > 2) == terminal, "texts are folded for people only"
     assert "".join(" ".join(lines).split()).count("greylisted") == 8
+
+
+def test_a_ca_that_cannot_be_used_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("nothing")
+    for name, why in (("missing.pem", "No such file"), ("no.pem", "no PEM certificate")):
+        with pytest.raises(Permanent, match=why) as raised:
+            server.text(
+                "send", "--server", "127.0.0.1:1", "--ca", str(tmp_path / name), "--from", ALICE, "--text", "x",
+                "--password-stdin", "bob@example.org", given="x\n",
+            )  # fmt: skip
+        assert name in str(raised.value)
+
+
+def test_an_alias_does_not_lead_to_nobody_beside_somebody(server: Server) -> None:
+    server.text("domain", "add", "example.org")
+    server.text("account", "add", ALICE, "--generate")
+    server.text("address", "add", "info@example.org", ALICE)
+    with pytest.raises(Permanent, match="nobody's address"):
+        server.text("address", "add", "info@example.org", "nobody@example.org")
+    assert len(server.json("address", "list")) == 2

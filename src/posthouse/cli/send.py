@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PASSWORD = "POSTHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
 PIECE = 65536
+GREETING = 20.0  # seconds to wait for a server's first word
 MODES = ("auto", "starttls", "implicit", "none")
 
 
@@ -79,6 +80,8 @@ def send(
     way = _way(context.obj, server, tls, ca, "" if no_login else user or sender, password)
     content = _content(file, text, sender, recipients, subject, attachments)
     report = asyncio.run(_submit(way, sender, tuple(dict.fromkeys(recipients)), content))
+    if way.host.tls == "starttls" and any("did not answer" in line for line in report.transcript):
+        sys.stderr.write("A port that is silent may want TLS from the first byte: try --tls implicit.\n")
     _show(context.obj, report, verbose, as_json)
     if any(verdict.state != "delivered" for verdict in report.verdicts.values()):
         raise typer.Exit(1)
@@ -199,6 +202,7 @@ async def _submit(way: _Way, sender: str, recipients: tuple[str, ...], content: 
     from posthouse.net.dns import SystemResolver, Unavailable
     from posthouse.queue import remote
     from posthouse.queue.routes import Router
+    from posthouse.smtp.client import TIMEOUTS
 
     async def pieces() -> AsyncIterator[bytes]:
         for at in range(0, len(content), PIECE):
@@ -218,7 +222,10 @@ async def _submit(way: _Way, sender: str, recipients: tuple[str, ...], content: 
 
     resolver = Names(SystemClock())
     router = Router(resolver, (), random.Random(), way.host)  # noqa: S311 - there is nothing to choose
-    return await remote.Sender(router, dial, "localhost", ca=way.ca).attempt(way.host.name, outgoing)
+    # A person waits: a server that says nothing for so long will say nothing.
+    patience = {**TIMEOUTS, "greeting": GREETING}
+    sending = remote.Sender(router, dial, "localhost", timeouts=patience, ca=way.ca)
+    return await sending.attempt(way.host.name, outgoing)
 
 
 def _show(options: output.Options, report: "Report", verbose: bool, as_json: bool) -> None:

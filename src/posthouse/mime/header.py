@@ -20,6 +20,9 @@ Finder = Callable[[bytes], list[tuple[bytes, bytes]]]
 Selector = Callable[[bytes], bytes]
 
 
+MANY = 40  # names of fields in one request
+
+
 class Field(NamedTuple):
     """One header field; `start` and `end` are its offsets, its line end included."""
 
@@ -66,9 +69,13 @@ def select(header: bytes, names: Iterable[bytes], invert: bool = False) -> bytes
     return selector(tuple(names), invert)(header)
 
 
-@lru_cache(256)
 def selector(names: tuple[bytes, ...], invert: bool = False) -> Selector:
-    """`select` made ready for many headers."""
+    """`select` made ready for many headers. Only what programs really ask for is remembered."""
+    return _selector(names, invert) if len(names) <= MANY else _selector.__wrapped__(names, invert)
+
+
+@lru_cache(256)
+def _selector(names: tuple[bytes, ...], invert: bool) -> Selector:
     field = rb"[ \t]*+:(?:[^\n]*+\n[ \t])*+[^\n]*+)"
     if invert:
         field = rb"(" + _NAME + field

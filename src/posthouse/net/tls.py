@@ -164,7 +164,11 @@ def common_name(der: bytes) -> str:
 
 def client_context(*, verify: bool, ca: Path | None = None) -> ssl.SSLContext:
     """For connections we open. `verify=False` is opportunistic TLS: encrypted, whoever it is (RFC 7435)."""
-    context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    try:
+        context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    except (OSError, ssl.SSLError) as error:
+        why = error.strerror if type(error) is not ssl.SSLError and error.strerror else "it holds no PEM certificate"
+        raise Permanent(f"the CA file {ca} cannot be used: {why}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
         context.check_hostname = False

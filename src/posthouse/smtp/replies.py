@@ -190,6 +190,9 @@ LOCAL_ERROR = Reply(451, "4.3.0", "Something went wrong here; try again later")
 MAIL_LOOP = Reply(554, "5.4.6", "The message goes in circles: too many Received fields")
 
 
+ODD_HEADER = Reply(550, "5.6.0", "The header has lines that are no fields; correct it (RFC 5322 section 2.2)")
+
+
 def from_not_yours(address: str) -> Reply:
     """The From field names somebody else."""
     return Reply(550, "5.7.1", f"You may not send as {address[:100]}: ask for the right to, or correct From")

@@ -239,7 +239,15 @@ def add_address(tx: Tx, address: str, target: str) -> None:
         ) from error
     if not found.accounts and not found.remote:
         raise Permanent(f"{target} is nobody's address here, or leads back to {address}")
+    if elsewhere is not None and tx.one("SELECT id FROM domain WHERE name = ?", _domain_of(target)):
+        alone = resolve(tx, *split_address(target))
+        if not alone.accounts and not alone.remote:
+            raise Permanent(f"{target} is nobody's address here")
     tx.publish(DirectoryChanged())
+
+
+def _domain_of(address: str) -> str:
+    return address.rpartition("@")[2]
 
 
 def list_addresses(tx: Tx) -> list[AddressRow]:

@@ -8,7 +8,7 @@ its blob go when the last entry that shows them is gone.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from posthouse.base.errors import NotFound
+from posthouse.base.errors import NotFound, Permanent
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Tx
@@ -21,6 +21,8 @@ from posthouse.store.model import (
     EntriesExpunged,
     FlagsChanged,
 )
+
+MAX_KEYWORDS = 100  # of a message: every session that sees it is told all of them
 
 
 class NewEmail(NamedTuple):
@@ -231,6 +233,8 @@ def _keywords(old: str, mode: str, named: dict[str, str]) -> str:
         have = {key: word for key, word in have.items() if key not in named}
     else:
         have = {key: have.get(key, word) for key, word in named.items()}
+    if mode != "remove" and len(have) > MAX_KEYWORDS:
+        raise Permanent(f"more than {MAX_KEYWORDS} keywords", f"A message may have {MAX_KEYWORDS} keywords at most")
     return " ".join(sorted(have.values()))
 
 

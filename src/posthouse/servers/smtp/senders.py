@@ -1,14 +1,20 @@
 """In whose name an account may send: its own addresses, those of a catch-all of its, and what was granted to it.
 
-That holds for the reverse-path and for From; the null reverse-path is free, because receipts of mail programs use it
-(RFC 8098 section 3). Without From, or with one that cannot be read, nothing is claimed.
+That holds for the reverse-path, for From and for Sender; the null reverse-path is free, because receipts of mail
+programs use it (RFC 8098 section 3). Without From nothing is claimed. A header with lines that are no fields is
+refused.
 """
+
+import re
 
 from posthouse.mime import addresses, header
 from posthouse.smtp import replies
 from posthouse.smtp.replies import Reply
 from posthouse.store import accounts
 from posthouse.wire.address import Address, parse_domain
+
+# A field, or the rest of one (RFC 5322 section 2.2)
+_field_line = re.compile(rb"[ \t]|[!-9;-~]+[ \t]*:").match
 
 
 def check_envelope(owned: set[str], sender: Address) -> Reply | None:
@@ -18,15 +24,25 @@ def check_envelope(owned: set[str], sender: Address) -> Reply | None:
     return replies.SENDER_NOT_YOURS
 
 
-def check_header(owned: set[str], head: bytes) -> Reply | None:
-    """The refusal of a message for its From field, or None."""
-    for value in header.find_all(head, b"From"):
+def check_header(owned: set[str], head: bytes, size: int) -> Reply | None:
+    """The refusal of a message of `size` octets for what its header says, or None."""
+    if _odd(head, size):
+        return replies.ODD_HEADER
+    for value in (*header.find_all(head, b"From"), *header.find_all(head, b"Sender")):
         for address in addresses.addresses(value):
             local = address.local.decode("utf-8", "replace")
             domain = parse_domain(address.domain.decode("utf-8", "replace"), True) or ""
             if not owns(owned, local, domain):
                 return replies.from_not_yours(f"{local}@{domain}")
     return None
+
+
+def _odd(head: bytes, size: int) -> bool:
+    """Whether a header has lines that are no field, or ends at one: programs differ in what they make of them, and may
+    show as sender who is not."""
+    if head.strip() and len(head) < size and not head.endswith((b"\n\r\n", b"\n\n")):
+        return True
+    return b"\0" in head or any(line.strip() and not _field_line(line) for line in head.split(b"\n"))
 
 
 def owns(owned: set[str], local_part: str, domain: str) -> bool:

@@ -440,7 +440,7 @@ class SmtpSession:
         if trace.count_received(facts.header) >= self.service.settings.limits.hops:
             return replies.MAIL_LOOP
         if self.login is not None and not self.service.settings.smtp.any_sender:
-            refusal = senders.check_header(await self._owned(), facts.header)
+            refusal = senders.check_header(await self._owned(), facts.header, facts.size)
             if refusal is not None:
                 return refusal
         if self.visitor is None:
