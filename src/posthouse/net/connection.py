@@ -69,6 +69,8 @@ class Session(Protocol):
         """An event could not be answered: say so, and log it."""
         ...
 
+    # A session may have `resumed()` too: the peer reads again, after it had not for a while.
+
     def timed_out(self) -> None:
         """The peer was silent for too long: say goodbye; the connection closes after it."""
         ...
@@ -338,6 +340,9 @@ class Connection(asyncio.Protocol):
         if blocked is not None and not blocked.done():
             blocked.set_result(None)
         if not self._busy:
+            resumed = getattr(self._session, "resumed", None)
+            if resumed is not None:
+                resumed()
             self._pump()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature

@@ -7,6 +7,7 @@ from array import array
 import pytest
 
 from posthouse.imap.commands.fetch import FetchRequest, Section
+from posthouse.imap.commands.search import MAX_KEYS
 from posthouse.imap.fetch import SMALL, compile_fetch
 from posthouse.mime.scan import Scanner
 from posthouse.servers.imap import fetch
@@ -128,5 +129,38 @@ def test_list_lets_others_have_their_turn() -> None:
         task.cancel()
         assert found == set(names)
         assert turns > 400  # 11 million letters
+
+    asyncio.run(main())
+
+
+def test_as_many_search_keys_as_are_taken_can_be_answered() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            await site.deliver(MESSAGE)
+            client = await site.logged_in("INBOX")
+            for key in ("UNSEEN", "NOT SEEN", "OR SEEN UNSEEN", "UID 1:5,7,9:*"):
+                count = MAX_KEYS // (1 + key.count("NOT") + 2 * key.count("OR"))
+                answer = await client.try_command("SEARCH " + " ".join([key] * count))
+                assert answer.startswith(b"* SEARCH 1\r\n"), (key, answer)
+            assert b"T BAD" in await client.try_command("SEARCH " + " ".join(["UNSEEN"] * (MAX_KEYS + 1)))
+            await client.command("SEARCH 1")
+
+    asyncio.run(main())
+
+
+def test_a_client_that_reads_again_in_idle_hears_what_came_meanwhile() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in("INBOX")
+            await client.send(b"a IDLE\r\n")
+            client.connection.pause_writing()
+            await site.deliver(MESSAGE)
+            await client.settle()
+            assert client.transport.take() == b""
+            client.connection.resume_writing()
+            await client.settle()
+            assert b"* 1 EXISTS\r\n" in client.transport.take()
 
     asyncio.run(main())

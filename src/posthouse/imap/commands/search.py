@@ -12,7 +12,7 @@ from posthouse.imap.keys import Field, Key, Scope
 from posthouse.imap.numbers import match_set
 from posthouse.imap.tokens import BadSyntax, Cursor
 
-MAX_KEYS = 1000
+MAX_KEYS = 300  # each makes the SQL deeper, and SQLite has an end
 MAX_DEPTH = 50
 MAX_TEXTS = 100  # each costs a look at every message
 MAX_TEXT = 4096  # characters looked for

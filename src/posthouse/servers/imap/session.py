@@ -99,6 +99,11 @@ class ImapSession:
         elif self.engine.answering:
             self.done_with(status, expunges=False)
 
+    def resumed(self) -> None:
+        """The client reads again: in IDLE it hears what came meanwhile (RFC 2177)."""
+        if self.engine.idling:
+            self.tell()
+
     def timed_out(self) -> None:
         self.engine.bye(replies.TOO_LATE)
 
