@@ -141,7 +141,6 @@ SERVICE_REFUSED = Reply(503, "5.5.1", "Service refused; only QUIT is possible")
 ENCRYPTION_NEEDED = Reply(530, "5.7.0", "REQUIRETLS needs TLS here as well: issue STARTTLS first")
 REQUIRETLS_NOT_OFFERED = Reply(550, "5.7.30", "The message must go by TLS only: REQUIRETLS is not offered")
 DELIVERBY_NOT_OFFERED = Reply(550, "5.4.7", "The message has a time limit, and the server does not offer DELIVERBY")
-BINARY_NOT_OFFERED = Reply(554, "5.6.1", "The message is binary, and the server does not offer BINARYMIME")
 HOLD_TOO_LONG = Reply(501, "5.5.4", "The message would be held for longer than is possible here")
 HOLD_PAST = Reply(501, "5.5.4", "The time until which the message should be held is not in the future")
 
