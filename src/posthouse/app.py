@@ -243,7 +243,8 @@ class App:
                 f"cannot listen on {where} for {listen.service}: {error.strerror or error}. "
                 "Is another server running there? Ports below 1024 need root or CAP_NET_BIND_SERVICE."
             ) from error
-        self.ports.setdefault(listen.service, port)
+        if listen.path is None:
+            self.ports.setdefault(listen.service, port)
 
     def has_room(self) -> bool:
         """Is there more free space on the disk of the data folder than the configured reserve? Asked at most

@@ -5,8 +5,10 @@ further, at what the settings point to: files, keys, addresses. Everything wrong
 Which settings there are is told by `base/settings.py`.
 """
 
+import errno
 import os
 import re
+import socket
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -73,6 +75,9 @@ def load(path: Path) -> Settings:
             f"or {ENVIRONMENT}; `posthouse demo` needs none."
         )
         raise ConfigError([Problem(str(path), 0, "", "there is no such configuration file", cure)]) from None
+    except IsADirectoryError:
+        cure = f"Name the file in it, perhaps {path / 'posthouse.toml'}."
+        raise ConfigError([Problem(str(path), 0, "", "is a folder, not a configuration file", cure)]) from None
     except OSError as error:
         cure = "Its reader must be the user that runs Posthouse."
         raise ConfigError([Problem(str(path), 0, "", f"cannot be read: {error.strerror}", cure)]) from None
@@ -94,7 +99,16 @@ def parse(text: str, name: str = "posthouse.toml", folder: Path | None = None) -
         return Settings.model_validate(table, context={"folder": folder})
     except ValidationError as error:
         lines = toml_lines.lines_of(text)
-        found = [_problem(name, lines, table, details) for details in error.errors(include_url=False)]
+        told = error.errors(include_url=False)
+        unknown = {details["loc"][:-1] for details in told if details["loc"][-1:] == ("service",)}
+        found = [
+            _problem(name, lines, table, details)
+            for details in told
+            # The port depends on the service: if that is wrong, nothing can be said of it.
+            if not (
+                details["type"] == "missing" and details["loc"][-1:] == ("port",) and details["loc"][:-1] in unknown
+            )
+        ]
         problems = list(dict.fromkeys(found))  # a value of two possible types fails twice
         problems.sort(key=lambda problem: problem.line)
         raise ConfigError(problems) from None
@@ -287,6 +301,10 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
                 f"{network} lets everybody send through this server",
                 "Name your own networks.",
             )
+    for address in dict.fromkeys(one.address for one in settings.listen if one.path is None):
+        if address != EVERY_ADDRESS and not _is_of_this_machine(address):
+            cure = 'Write one that `ip address` shows, or "*" for every address.'
+            add("listen", f"this machine has no address {address}", cure)
     for one in settings.listen:
         if one.service == "lmtp" and one.path is None and not one.networks and _is_public(one.address):
             add(
@@ -304,6 +322,16 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
             )
     problems += _disk(settings, name, lines)
     return problems
+
+
+def _is_of_this_machine(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True
 
 
 def _is_public(address: str) -> bool:
@@ -372,6 +400,9 @@ def _disk(settings: Settings, name: str, lines: Mapping[toml_lines.Path, int]) -
         yield Problem(name, line, "data", f"{existing} cannot be written", cure)
         return
     disk = os.statvfs(existing)
+    if not disk.f_blocks:  # /proc and its like
+        yield Problem(name, line, "data", f"{existing} is no place for files", "Name a folder on a disk.")
+        return
     free = disk.f_bavail * disk.f_frsize
     if free <= settings.storage.reserve:
         says = f"{human_size(free)} free, and storage.reserve is {human_size(settings.storage.reserve)}"

@@ -4,6 +4,7 @@ import email
 import email.policy
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from posthouse.cli import config as config_command
 from posthouse.cli import opening, output
 from posthouse.cli import send as send_command
 from posthouse.cli.main import app, leading
+from tests.support.ports import free_port
 from tests.support.program import environment, run
 
 ALICE = "alice@example.org"
@@ -132,6 +134,38 @@ def test_without_a_server_there_is_nobody_to_tell(server: Server) -> None:
 
 
 # The configuration file
+
+
+def test_what_the_settings_point_to_is_looked_at(server: Server, tmp_path: Path) -> None:
+    def problems(text: str) -> list[str]:
+        server.path.write_text("hostname = 'mail.example.org'\n" + text)
+        result = run("--config", str(server.path), "config", "check", "--json")
+        assert result.returncode == 1
+        return [f"{one['key']}: {one['text']}" for one in json.loads(result.stdout)["problems"]]
+
+    assert problems("data = '/proc/posthouse'\n") == ["data: /proc is no place for files"] or os.geteuid() != 0
+    elsewhere = "data = 'data'\n[[listen]]\nservice = 'smtp'\naddress = '192.0.2.77'\nport = 2525\n"
+    assert problems(elsewhere) == ["listen: this machine has no address 192.0.2.77"]
+    (one,) = problems("data = 'data'\n[[listen]]\nservice = 'smpt'\n")
+    assert one.startswith('listen.service: "smpt" is not possible here')
+    result = run("--config", str(tmp_path), "config", "check")
+    assert f"{tmp_path}: is a folder, not a configuration file. Name the file in it" in result.stdout
+
+
+def test_who_is_not_there_cannot_be_removed(server: Server) -> None:
+    with pytest.raises(NotFound, match=r"no account nobody@example\.org"):
+        server.text("account", "remove", "nobody@example.org")
+    with pytest.raises(NotFound, match="posthouse domain list"):
+        server.text("domain", "remove", "example.org")
+
+
+def test_a_failure_of_our_own_is_not_put_into_the_mouth_of_a_server() -> None:
+    here = ("send", "--server", f"127.0.0.1:{free_port()}", "--from", ALICE, "--no-login", "--tls", "none", ALICE)
+    result = run(*here, "--text", "hello")
+    assert result.returncode == 1
+    assert result.stdout.startswith(f"not sent {ALICE}: ")
+    (told,) = json.loads(run(*here, "--text", "hello", "--json").stdout)["recipients"]
+    assert (told["ok"], told["replied"], told["code"]) == (False, False, 0)
 
 
 def test_check(server: Server) -> None:

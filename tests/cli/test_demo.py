@@ -234,7 +234,7 @@ def test_the_screen(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "it" / "accounts.json").read_text())
     for said in (ALICE, *kept.values(), f"127.0.0.1:{offset + 993}", "ca.pem", "swaks --server", "curl --cacert"):
         assert said in seen
-    assert f"posthouse demo --dir {tmp_path / 'it'}" in seen
+    assert f"posthouse demo --port-offset {offset} --dir {tmp_path / 'it'}" in seen
     assert (tmp_path / "it" / "accounts.json").stat().st_mode & 0o777 == 0o600
 
 

@@ -20,6 +20,7 @@ from posthouse.servers.pop3 import MailboxLocks, Pop3Service
 from posthouse.store import accounts, mailboxes, messages
 from posthouse.store.database import Tx
 from posthouse.store.feed import ChangeFeed
+from posthouse.store.intake import Intake
 from posthouse.store.sqlite import SqliteDatabase
 from tests.store.test_sqlite import deliver
 from tests.support.certificates import root_file, server_context
@@ -160,6 +161,34 @@ async def test_a_session() -> None:
         assert await client.lines() == b"Received: x\r\nSubject: 2\r\n\r\n"
         assert await client.ask("QUIT") == "+OK Bye"
         assert await client.line() == ""  # closed
+
+
+@on_loop
+async def test_list_tells_what_retr_sends() -> None:
+    async with site(mail=[]) as here:
+        for content, any_line_ends in (
+            (b"Subject: a\n\nbare\rline\n.ends", True),
+            (b"Subject: b\r\n\r\nall is well\r\n", True),
+            (b"Subject: c\r\n\r\nunfinished", False),
+            (b"Subject: d\r\n\r\n" + b"\n" * 300_000, True),
+        ):
+            intake = Intake(here.database.files, any_line_ends=any_line_ends)
+            for at in range(0, len(content), 7919):
+                await asyncio.to_thread(intake.write, content[at : at + 7919])
+            made, digest, _ = await asyncio.to_thread(intake.finish)
+
+            def keep(tx: Tx, new: messages.NewEmail) -> None:
+                messages.append(tx, here.bob, mailboxes.inbox_id(tx, here.bob), new)
+
+            await here.database.write(keep, messages.NewEmail(made, b"Received: x\r\n", digest, 1, START))
+        client = await here.client()
+        await client.login()
+        for number in range(1, 5):
+            told = int((await client.ask(f"LIST {number}")).split()[2])
+            assert (await client.ask(f"RETR {number}")).startswith("+OK")
+            sent = (await client.lines()).replace(b"\r\n..", b"\r\n.")
+            assert len(sent) == told
+            assert b"\n" not in sent.replace(b"\r\n", b"")
 
 
 @on_loop

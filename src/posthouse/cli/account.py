@@ -69,6 +69,7 @@ def remove(context: typer.Context, address: str, yes: Yes = False, as_json: Json
     """Remove an account with all its mail."""
     from posthouse.store import accounts
 
+    opening.read(context.obj, accounts.find_account, address)
     if not yes and not sys.stdin.isatty():
         raise Permanent(f"removing {address} removes all its mail: say --yes if you mean it")
     if not yes:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posthouse.base.errors import NotFound, Permanent, PosthouseError
+from posthouse.cli.demo_screen import USUAL_OFFSET
 
 if TYPE_CHECKING:
     from posthouse.app import App
@@ -71,7 +72,7 @@ def demo(
     context: typer.Context,
     port_offset: Annotated[
         int, typer.Option(min=0, max=64000, help="Added to every standard port: SMTP 25 becomes 2025.")
-    ] = 2000,
+    ] = USUAL_OFFSET,
     folder: Annotated[
         Path | None,
         typer.Option("--dir", help="Where the demo lives, and is taken up again; default: a new temporary folder."),
@@ -96,7 +97,7 @@ def demo(
     if check and made_here and not run.failure:
         shutil.rmtree(place, ignore_errors=True)
     elif not quiet and not check and not run.failure:
-        run.screen.goodbye(place)
+        run.screen.goodbye(place, port_offset)
     if run.failure:
         raise typer.Exit(1)
 

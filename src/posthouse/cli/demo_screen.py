@@ -13,6 +13,7 @@ from posthouse import __version__
 if TYPE_CHECKING:
     from posthouse.cli.proof import Person, Proof, Turn
 
+USUAL_OFFSET = 2000
 SECURITY = {
     "smtp": "STARTTLS; for mail from other servers",
     "submission": "STARTTLS; for sending",
@@ -80,7 +81,8 @@ class Screen:
             screen.print(text, markup=False, highlight=False, soft_wrap=True, style="cyan")
         screen.print(
             "\nMail to other domains is captured and shown here. [bold]Ctrl-C[/bold] stops; "
-            "`posthouse demo --dir` with the folder above takes it up again."
+            "`posthouse demo --dir` with the folder above takes it up again.",
+            soft_wrap=True,
         )
 
     def captured(self, facts: Mapping[str, object]) -> None:
@@ -94,11 +96,14 @@ class Screen:
         text = f"from {facts.get('sender') or '<>'} to {to}: {facts.get('file')}"
         screen.print(_plain(text), markup=False, soft_wrap=True)
 
-    def goodbye(self, folder: Path) -> None:
+    def goodbye(self, folder: Path, port_offset: int) -> None:
         """After Ctrl-C."""
         screen = self._console()
         screen.print("\nStopped; nothing is lost. To take it up again:")
-        screen.print(f"posthouse demo --dir {shlex.quote(str(folder))}", markup=False, soft_wrap=True, style="cyan")
+        offset = f" --port-offset {port_offset}" if port_offset != USUAL_OFFSET else ""
+        screen.print(
+            f"posthouse demo{offset} --dir {shlex.quote(str(folder))}", markup=False, soft_wrap=True, style="cyan"
+        )
 
 
 def _plain(text: str) -> str:
@@ -133,17 +138,24 @@ def lines_to_copy(facts: Mapping[str, Any], people: "Sequence[Person]") -> dict[
     user, to_user = shlex.quote(f"{me}:{sender.password}"), shlex.quote(f"{to}:{to_password}")
     python = f"""\
 import imaplib, smtplib, ssl
+from email.message import EmailMessage
+from email.utils import formatdate
 tls = ssl.create_default_context(cafile={facts["ca"]!r})
+message = EmailMessage()
+message["From"], message["To"], message["Date"] = {me!r}, {to!r}, formatdate()
+message["Subject"] = "Hello from Python"
+message.set_content("Hello.")
 with smtplib.SMTP_SSL({host!r}, {ports["submissions"]}, context=tls) as smtp:
     smtp.login({me!r}, {sender.password!r})
-    smtp.sendmail({me!r}, [{to!r}], "Subject: Hello from Python\\r\\n\\r\\nHello.\\r\\n")
+    smtp.send_message(message)
 with imaplib.IMAP4_SSL({host!r}, {ports["imaps"]}, ssl_context=tls) as imap:
     imap.login({to!r}, {to_password!r})
     imap.select("INBOX")
     print(imap.search(None, "ALL"))"""
     return {
         "Send with curl": (
-            f"printf 'From: {me}\\r\\nTo: {to}\\r\\nSubject: Hello\\r\\n\\r\\nHello.\\r\\n' | "
+            f"printf 'From: {me}\\r\\nTo: {to}\\r\\nDate: %s\\r\\nSubject: Hello\\r\\n\\r\\nHello.\\r\\n' "
+            f'"$(date -R)" | '
             f"curl --cacert {ca} --user {user} --mail-from {me} --mail-rcpt {to} "
             f"--upload-file - smtps://{host}:{ports['submissions']}"
         ),

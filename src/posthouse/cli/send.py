@@ -231,7 +231,14 @@ async def _submit(way: _Way, sender: str, recipients: tuple[str, ...], content: 
 def _show(options: output.Options, report: "Report", verbose: bool, as_json: bool) -> None:
     if as_json:
         results = [
-            {"recipient": one, "ok": v.state == "delivered", "code": v.code, "status": v.status, "text": v.text}
+            {
+                "recipient": one,
+                "ok": v.state == "delivered",
+                "replied": v.remote,
+                "code": v.code if v.remote else 0,
+                "status": v.status,
+                "text": v.text,
+            }
             for one, v in report.verdicts.items()
         ]
         facts = {"ok": all(one["ok"] for one in results), "recipients": results, "tls": report.tls}
@@ -243,6 +250,8 @@ def _show(options: output.Options, report: "Report", verbose: bool, as_json: boo
             screen.print(line, markup=False, soft_wrap=True, style="dim")
     for recipient, verdict in report.verdicts.items():
         taken = verdict.state == "delivered"
-        screen.print("[green]taken[/green]  " if taken else "[red]refused[/red]", end=" ")
-        said = f"{verdict.code or ''} {verdict.status} {verdict.text}".strip()
+        refused = "[red]refused[/red]" if verdict.remote else "[red]not sent[/red]"
+        screen.print("[green]taken[/green]  " if taken else refused, end=" ")
+        # Without a server's reply there is a reason of our own, and no code.
+        said = f"{verdict.code or ''} {verdict.status} {verdict.text}".strip() if verdict.remote else verdict.text
         screen.print(f"{recipient}: {said}", markup=False, soft_wrap=True)

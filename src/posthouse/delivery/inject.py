@@ -53,7 +53,7 @@ class Injector:
                 remote.setdefault(target.lower(), accept.Remote(target, target.rpartition("@")[2].lower()))
         if not local and not remote:
             return None
-        intake = Intake(self._database.files)
+        intake = Intake(self._database.files, any_line_ends=True)
         if isinstance(message, bytes):
             await self._database.work(intake.write, message)
         else:

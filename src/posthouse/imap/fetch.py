@@ -18,6 +18,7 @@ from posthouse.mime.header import selector
 from posthouse.mime.scan import Scan
 from posthouse.mime.sections import find_part, find_section
 
+USUAL = 60  # items, sections and names of fields; requests with more are compiled each time
 SMALL = 256 * 1024  # octets: up to here a value is made at once, beyond it is sent in pieces
 
 Row = Sequence[Any]
@@ -46,9 +47,18 @@ class Plan(NamedTuple):
     sets_seen: bool
 
 
-@lru_cache(256)
 def compile_fetch(request: FetchRequest) -> Plan:
-    """Turn what the client asked for into one function, used for every message of the answer."""
+    """Turn what the client asked for into one function, used for every message of the answer.
+
+    Only requests as programs really make them are remembered.
+    """
+    names = sum(len(section.fields) for section in request.sections)
+    is_usual = len(request.items) + len(request.sections) + names <= USUAL
+    return _compile(request) if is_usual else _compile.__wrapped__(request)
+
+
+@lru_cache(256)
+def _compile(request: FetchRequest) -> Plan:
     items = request.items
     wanted = ["uid"]
     if request.sections:

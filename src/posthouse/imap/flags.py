@@ -33,6 +33,7 @@ _REGISTERED = {
     )
 }
 MAX_KEYWORD = 255
+USUAL = 200  # characters of keywords
 
 
 class Flags(NamedTuple):
@@ -64,9 +65,14 @@ def flags_of(names: Iterable[bytes]) -> Flags | str:
     return Flags(bits, tuple(keywords.values()))
 
 
-@lru_cache(4096)
 def flag_text(bits: int, keywords: str, recent: bool = False) -> bytes:
-    """Flags of a message as they stand in the parentheses of FLAGS ()."""
+    """Flags of a message as they stand in the parentheses of FLAGS (). Few and short keywords are remembered."""
+    made = _flag_text if len(keywords) <= USUAL else _flag_text.__wrapped__
+    return made(bits, keywords, recent)
+
+
+@lru_cache(4096)
+def _flag_text(bits: int, keywords: str, recent: bool) -> bytes:
     words = [name for bit, name in _NAMES if bits & bit]
     if keywords:
         words.append(keywords.encode())

@@ -106,8 +106,12 @@ def _without_cr(value: bytes) -> bytes:
     return value[:-1] if value[-1:] == b"\r" else value
 
 
-@lru_cache(256)
 def _finder(names: tuple[bytes, ...]) -> Finder:
+    return _usual_finder(names) if len(names) <= MANY else _usual_finder.__wrapped__(names)
+
+
+@lru_cache(256)
+def _usual_finder(names: tuple[bytes, ...]) -> Finder:
     return re.compile(rb"(?i)\n(" + _any_of(names) + rb")" + _VALUE).findall
 
 

@@ -218,7 +218,7 @@ class Pop3Session:
         self._connection.established = True
         self._connection.set_limit(0)
         self._connection.set_timeout(self._service.timeout)
-        self.engine.authenticated(Maildrop(found.uidvalidity, found.uids, found.sizes))
+        self.engine.authenticated(Maildrop(found.uidvalidity, found.uids, found.told))
 
     # Messages
 

@@ -95,7 +95,10 @@ def list_domains(tx: Tx) -> list[tuple[str, int, int]]:
 
 def remove_domain(tx: Tx, name: str) -> None:
     """Give a domain up; refused while accounts have their name in it."""
-    domain_id = _domain_id(tx, canonical_domain(name))
+    row = tx.one("SELECT id FROM domain WHERE name = ?", canonical_domain(name))
+    if row is None:
+        raise NotFound(f"domain {name} is not one of ours: `posthouse domain list` shows them")
+    (domain_id,) = row
     ending = "@" + canonical_domain(name)
     row = tx.one("SELECT name FROM account WHERE substr(name, -?) = ? LIMIT 1", len(ending), ending)
     if row:

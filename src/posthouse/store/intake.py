@@ -14,6 +14,7 @@ from posthouse.mime.scan import Scan, Scanner, scan
 from posthouse.store.blobs.files import BlobFiles
 from posthouse.store.blobs.writer import BlobWriter, Content
 from posthouse.store.model import Digest
+from posthouse.wire.dots import DotEncoder
 
 MAX_REFERENCES = 20  # of these the nearest decide the thread
 
@@ -54,9 +55,14 @@ class Intake:
 
     `abandon` may come from another thread than the one that writes or finishes, at any time: the client has gone. Then
     whoever is at work tidies up when it is done, and what was finished is the caller's and stays.
+
+    `any_line_ends`: lines may end with a bare CR or LF, so what is missing for CRLF is counted.
     """
 
-    def __init__(self, files: BlobFiles) -> None:
+    def __init__(self, files: BlobFiles, *, any_line_ends: bool = False) -> None:
+        self._lines = DotEncoder(dots=False) if any_line_ends else None
+        self._line_octets = 0  # of the message if every line ends with CRLF
+        self._last = b""  # octet
         self._at_work = threading.Lock()
         self._dropped = False
         self._finished = False
@@ -92,6 +98,9 @@ class Intake:
         else:
             self._pieces.append(data)
         self._blob.write(data)
+        self._last = data[-1:] or self._last
+        if self._lines is not None:
+            self._line_octets += len(self._lines.encode(data))
 
     def finish(self) -> tuple[Content, Digest, Scan]:
         """The content, its file synced, and what was learned of it. Raises ConnectionResetError if it was abandoned."""
@@ -105,7 +114,12 @@ class Intake:
     def _finish(self) -> tuple[Content, Digest, Scan]:
         scanned = self._scanner.finish() if self._scanner is not None else scan(b"".join(self._pieces))
         self._pieces.clear()
-        return self._blob.finish(), digest(scanned), scanned
+        learned, size = digest(scanned), self._blob.size
+        if self._lines is not None:
+            learned = learned._replace(line_ends=self._line_octets + len(self._lines.finish()) - size)
+        elif self._last not in (b"", b"\n"):
+            learned = learned._replace(line_ends=2)
+        return self._blob.finish(), learned, scanned
 
     def abandon(self) -> None:
         """Forget it; a file that was begun is removed, now or when whoever is at work is done."""

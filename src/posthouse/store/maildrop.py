@@ -17,7 +17,8 @@ class Contents(NamedTuple):
     uidvalidity: int
     uids: "array[int]"
     emails: "array[int]"
-    sizes: "array[int]"
+    sizes: "array[int]"  # as stored
+    told: "array[int]"  # as sent: every line ends with CRLF (RFC 1939 section 11)
 
 
 def contents(tx: Tx, account_id: int) -> Contents:
@@ -26,7 +27,7 @@ def contents(tx: Tx, account_id: int) -> Contents:
     if mailbox is None:
         raise NotFound(f"account {account_id}")
     rows = tx.all(
-        "SELECT e.uid, e.email_id, m.size FROM entry e JOIN email m ON m.id = e.email_id "
+        "SELECT e.uid, e.email_id, m.size, m.size + m.line_ends FROM entry e JOIN email m ON m.id = e.email_id "
         "WHERE e.mailbox_id = ? AND e.expunged = 0 ORDER BY e.uid",
         mailbox.id,
     )
@@ -36,6 +37,7 @@ def contents(tx: Tx, account_id: int) -> Contents:
         array("Q", [row[0] for row in rows]),
         array("Q", [row[1] for row in rows]),
         array("Q", [row[2] for row in rows]),
+        array("Q", [row[3] for row in rows]),
     )
 
 

@@ -77,8 +77,8 @@ def add(
     mailbox_id, uid = row
     email_id = tx.insert(
         "INSERT INTO email (account_id, blob_id, trace, prefix, size, received, thread_id, message_id_hash, "
-        "entries, envelope, bodystructure, parts, preview) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?) "
-        "RETURNING id",
+        "entries, envelope, bodystructure, parts, preview, line_ends) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?) RETURNING id",
         account_id,
         blob_id,
         new.trace,
@@ -91,6 +91,7 @@ def add(
         digest.bodystructure,
         digest.parts,
         digest.preview,
+        digest.line_ends,
     )
     tx.run(
         "INSERT INTO entry (mailbox_id, uid, email_id, modseq, flags, keywords, savedate) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -84,6 +84,34 @@ def test_seen_is_told_for_every_message_that_fetch_marks() -> None:
     asyncio.run(main())
 
 
+def test_seen_is_told_even_of_a_message_whose_encoding_cannot_be_undone() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            await site.deliver(b"Content-Transfer-Encoding: x-unknown\r\n\r\ndata\r\n")
+            await site.deliver(b"Subject: plain\r\n\r\ndata\r\n")
+            await client.command("SELECT INBOX")
+            answer = await client.try_command("FETCH 1:2 BINARY[1]")
+            assert (
+                b"* 1 FETCH (UID 1 FLAGS (\\Seen \\Recent))\r\n* 2 FETCH (BINARY[1] {6}\r\ndata\r\n FLAGS (" in answer
+            )
+            assert b"\r\nT NO [UNKNOWN-CTE] " in answer
+
+    asyncio.run(main())
+
+
+def test_only_usual_requests_are_remembered() -> None:
+    names = tuple(b"x-field-%d" % n for n in range(100))
+    for request in (
+        FetchRequest((b"UID",), (Section(b"BODY[HEADER.FIELDS (...)]", part=b"HEADER.FIELDS", fields=names),)),
+        FetchRequest((), (Section(b"BODY[]", peek=True),) * 99),
+    ):
+        assert compile_fetch(request) is not compile_fetch(request)
+    usual = FetchRequest((b"UID", b"FLAGS"), (Section(b"BODY[HEADER]", part=b"HEADER", peek=True),))
+    assert compile_fetch(usual) is compile_fetch(usual)
+
+
 def test_many_texts_cost_one_look_at_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
 

@@ -38,7 +38,7 @@ async def _look(session: "ImapSession", event: append.Append) -> None:
 def data(session: "ImapSession", event: append.AppendData) -> Awaitable[None] | None:
     intake = session.intake
     if intake is None:
-        intake = session.intake = Intake(session.service.database.files)
+        intake = session.intake = Intake(session.service.database.files, any_line_ends=True)
     if event.data and intake.spills(len(event.data)):
         return _spill(session, intake, event.data)
     intake.write(event.data)

@@ -115,6 +115,10 @@ def _render_sections(
             if not compiled.can_decode(plan.sections, source.scan):
                 answer.unknown = True
                 count += 1
+                if uid in told:  # nothing is shown of it, but that it is \\Seen now
+                    flags, keywords = plan.flags
+                    text = flag_text(row[flags], row[keywords], is_recent)
+                    answer.add(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (numbers[uid], uid, text))
                 continue
             answer.add(plan.line(numbers[uid], row, is_recent))
         reached = answer.add_sections(source, row[width + 2], under_way)

@@ -354,7 +354,8 @@ class SmtpSession:
     def _on_content(self, event: Content) -> Awaitable[None] | None:
         intake = self._intake
         if intake is None:
-            intake = self._intake = Intake(self.service.database.files)
+            binary = self.transaction is not None and self.transaction.params.body == "BINARYMIME"
+            intake = self._intake = Intake(self.service.database.files, any_line_ends=binary)
             if not event.last:
                 self.connection.set_timeout(self.service.content_timeout)
                 declared = self.service.options.max_size / SLOWEST
