@@ -1,0 +1,71 @@
+"""The HTTP client: answers of every status, bounds, redirects, failures."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+
+from posthouse.net import http
+from posthouse.net.http import HttpFailed, Response, fetch
+from tests.support.ports import free_port
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = b"x" * 1000 if self.path == "/long" else b"hello"
+        self.send_response(404 if self.path == "/none" else 200)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(202)
+        self.end_headers()
+        self.wfile.write(self.headers["X-Test"].encode() + b" " + body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+        thread.join()
+
+
+def test_answers(server: str) -> None:
+    assert asyncio.run(fetch(server + "/")) == Response(200, "text/plain", b"hello")
+    assert asyncio.run(fetch(server + "/none")) == Response(404, "text/plain", b"hello")
+    assert asyncio.run(fetch(server + "/elsewhere")).status == 302
+    posted = asyncio.run(fetch(server + "/", body=b"body", headers={"X-Test": "seen"}))
+    assert (posted.status, posted.body) == (202, b"seen body")
+
+
+def test_what_is_no_answer(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HttpFailed, match="more than 999 octets"):
+        asyncio.run(fetch(server + "/long", most=999))
+    times = iter((0.0, 31.0))
+    monkeypatch.setattr(http, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    with pytest.raises(HttpFailed, match="takes longer than 30 s"):
+        asyncio.run(fetch(server + "/"))
+    monkeypatch.undo()
+    with pytest.raises(HttpFailed, match="gives no answer"):
+        asyncio.run(fetch(f"http://127.0.0.1:{free_port()}/"))
+    with pytest.raises(HttpFailed, match="not an address"):
+        asyncio.run(fetch("file:///etc/passwd"))
+    with pytest.raises(HttpFailed, match="gives no answer"):
+        asyncio.run(fetch(server.replace("http:", "https:")))
