@@ -192,7 +192,7 @@ def test_the_example_is_good_with_and_without_its_comments(tmp_path: Path) -> No
     bare = re.sub("^path = .*\n", "", bare, flags=re.MULTILINE)  # a port, or a socket
     full = config.parse(bare, folder=tmp_path)
     assert full.limits == settings.limits
-    assert full.queue == settings.queue
+    assert full.queue.model_copy(update={"limit": ()}) == settings.queue
     assert full.relay.smarthost is not None
 
 

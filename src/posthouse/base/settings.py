@@ -13,7 +13,7 @@ import os
 import socket
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 from pydantic import (
     Field,
@@ -354,6 +354,29 @@ class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least to log.")
 
 
+class DestinationLimit(Section):
+    """How fast single destinations may be served; the first that fits counts."""
+
+    domains: tuple[str, ...] = Field(
+        min_length=1, description='Domains, or names of smart hosts; "*.example.org" is every name below example.org.'
+    )
+    concurrency: int | None = Field(default=None, ge=1, le=100, description="Messages on their way at one time.")
+    per_minute: float = Field(default=0.0, ge=0, description="Messages in a minute; 0 is no limit.")
+
+
+class Limit(NamedTuple):
+    """What is allowed towards one next hop."""
+
+    most: int  # deliveries at one time
+    per_minute: float = 0.0  # messages; 0: no limit
+
+
+def is_within(name: str, pattern: str) -> bool:
+    """Is a domain what the pattern says: itself, or with "*." anything below?"""
+    pattern = pattern.lower()
+    return name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern
+
+
 class Queue(Section):
     """Mail that waits to be sent to other servers."""
 
@@ -370,8 +393,20 @@ class Queue(Section):
     )
     concurrency: int = Field(default=50, ge=1, le=1000, description="Messages on their way out at one time.")
     concurrency_per_destination: int = Field(
-        default=5, ge=1, le=100, description="Messages on their way to one destination at one time."
+        default=20,
+        ge=1,
+        le=100,
+        description="Messages on their way to one destination at one time; it begins with 4 and learns from replies.",
     )
+    limit: tuple[DestinationLimit, ...] = Field(default=(), description="Limits for single destinations.")
+
+    def limit_of(self, destination: str) -> Limit:
+        """What is allowed towards a destination: a domain, or the name of the smart host."""
+        for one in self.limit:
+            if any(is_within(destination, domain) for domain in one.domains):
+                most = self.concurrency_per_destination if one.concurrency is None else one.concurrency
+                return Limit(most, one.per_minute)
+        return Limit(self.concurrency_per_destination)
 
     @field_validator("retry")
     @classmethod

@@ -35,6 +35,8 @@ SAMPLES = {
     "filter.rule.action": '"reject"',
     "filter.rule.code": "550",
     "filter.list.zone": '"zen.spamhaus.org"',
+    "queue.limit.domains": '["example.net", "*.example.net"]',
+    "queue.limit.concurrency": "5",
     "listen.service": '"submissions"',
     "listen.port": "465",
     "listen.path": '"/run/posthouse/lmtp.sock"',

@@ -1,8 +1,8 @@
 """Open a connection to one of several addresses.
 
-`dial` tries the addresses one after the other, IPv6 and IPv4 in turn (RFC 8305 section 4, without its
-racing yet), each with its own limit of time, and returns the first `Stream` that stands, after the TLS
-handshake if TLS from the first byte is wanted. If none does it raises `DialFailed`, which says for each
+`dial` lets the addresses race, IPv6 and IPv4 in turn, each a quarter of a second after the one before (RFC 8305), each
+with its own limit of time, and returns the first `Stream` that stands, after the TLS handshake if TLS from the first
+byte is wanted. If none does it raises `DialFailed`, which says for each
 address why. It does not look up names: that is `net/dns.py` and the caller's policy.
 
 `Dial` is the interface that callers take as a parameter, so that a test network can stand in.
@@ -10,14 +10,16 @@ address why. It does not look up names: that is `net/dns.py` and the caller's po
 
 import asyncio
 import ssl
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from posthouse.base.errors import Temporary
 from posthouse.net.stream import Stream, describe
 
 # A host with more addresses than this is not helped by trying them all in one attempt.
 _MAX_ADDRESSES = 8
+STAGGER = 0.25  # seconds (RFC 8305 section 8)
 
 
 class DialFailed(Temporary):
@@ -61,25 +63,59 @@ async def dial(
 
     `patience` (seconds) is for each address. `sources` are own addresses to connect from, the first of each family.
     """
-    failures: list[tuple[str, str]] = []
-    loop = asyncio.get_running_loop()
-    for address in in_turn(addresses)[:_MAX_ADDRESSES]:
-        source = next((own for own in sources if _family(own) == _family(address)), None)
+    waiting = deque(in_turn(addresses)[:_MAX_ADDRESSES])
+    if len(waiting) == 1:
         try:
-            async with asyncio.timeout(patience):
-                _, stream = await loop.create_connection(
-                    Stream,
-                    address,
-                    port,
-                    ssl=tls.context if tls else None,
-                    server_hostname=tls.name if tls else None,
-                    local_addr=(source, 0) if source else None,
-                )
+            return await _connect(waiting[0], port, patience, tls, sources)
         except (OSError, ssl.SSLError) as error:  # TimeoutError is an OSError
-            failures.append((address, describe(error)))
-        else:
-            return stream
-    raise DialFailed(failures)
+            raise DialFailed([(waiting[0], describe(error))]) from error
+    return await _race(waiting, lambda address: _connect(address, port, patience, tls, sources))
+
+
+async def _race(waiting: deque[str], connect: Callable[[str], Coroutine[Any, Any, Stream]]) -> Stream:
+    """One more address every `STAGGER` seconds, or at once when one fails; the first that stands wins."""
+    loop = asyncio.get_running_loop()
+    running: dict[asyncio.Task[Stream], str] = {}
+    failures: list[tuple[str, str]] = []
+    try:
+        while waiting or running:
+            if waiting:
+                address = waiting.popleft()
+                running[loop.create_task(connect(address))] = address
+            done, _ = await asyncio.wait(
+                running, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in sorted(done, key=lambda task: list(running).index(task)):
+                address = running[task]
+                try:
+                    stream = task.result()
+                except (OSError, ssl.SSLError) as error:
+                    failures.append((address, describe(error)))
+                    del running[task]
+                else:
+                    del running[task]
+                    return stream
+        raise DialFailed(failures)
+    finally:
+        for task in running:
+            task.cancel()
+        for late in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(late, Stream):
+                late.abort()
+
+
+async def _connect(address: str, port: int, patience: float, tls: ClientTls | None, sources: Sequence[str]) -> Stream:
+    source = next((own for own in sources if _family(own) == _family(address)), None)
+    async with asyncio.timeout(patience):
+        _, stream = await asyncio.get_running_loop().create_connection(
+            Stream,
+            address,
+            port,
+            ssl=tls.context if tls else None,
+            server_hostname=tls.name if tls else None,
+            local_addr=(source, 0) if source else None,
+        )
+    return stream
 
 
 def in_turn(addresses: Sequence[str]) -> list[str]:

@@ -66,6 +66,11 @@ class Stream(asyncio.Protocol):
         name = self._transport.get_extra_info("sockname")
         return (name[0], name[1]) if isinstance(name, tuple) else (str(name or ""), 0)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the other side has not gone, as far as we know, and has said nothing that waits to be read."""
+        return not self._ended and not self._closed.done() and not self._held
+
     async def read(self) -> bytes:
         """Whatever has come, as soon as there is something. b"": the peer will send no more."""
         if not self._held and not self._ended:

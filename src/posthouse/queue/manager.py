@@ -1,8 +1,8 @@
 """The queue at work: claim what is due, try it, write down what happened, wait for the next.
 
-One loop claims recipients in batches; those of one message and next hop go together, as one job. Jobs wait here,
-in bounded number, until they may run: so many in all, so many to one next hop. No destination gets more than a
-share of what is held here, so that a slow one cannot keep the others out.
+One loop claims recipients in batches; those of one message and next hop go together, as one job. Jobs wait here, in
+bounded number, until they may run: so many in all, as many to one next hop as it likes (`pace.py`). No destination
+gets more than a share of what is held here, so that a slow one cannot keep the others out.
 
 What an attempt found out is one transaction: outcomes, trace, and the bounce if one is owed. It is tried until it
 succeeds, because a delivery that is not written down would be made again. A crash between a server's 250 and that
@@ -26,6 +26,7 @@ from posthouse.net.dial import Dial, dial
 from posthouse.net.dns import Resolver
 from posthouse.queue import capture
 from posthouse.queue.bounce import Notice, bounce, notices, returns_whole
+from posthouse.queue.pace import Pace, is_slower
 from posthouse.queue.remote import ATTEMPT_LIMIT, Outgoing, Sender
 from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Judged, Report, Verdict, judge
 from posthouse.queue.routes import Credentials, Host, Router
@@ -41,6 +42,7 @@ from posthouse.store.outbox import HERE, Claim, Message
 
 SECOND = 1_000_000
 LEASE = 7200 * SECOND  # a claim holds so long; a job that would not end within it is given back untried
+KEEP = 5.0  # seconds that an idle connection to another server stays open for the next message
 IDLE = 60.0  # seconds between two looks when nothing is due: another process may have added something
 RECOVER_EVERY = 900 * SECOND  # between two looks for claims that other nodes lost
 MAX_RECIPIENTS = 100  # in one transaction: what every server takes (RFC 5321 section 4.5.3.1.8)
@@ -51,6 +53,9 @@ DELIVER_HERE = "here"  # the next hop of held messages to our own people
 
 Keep = Callable[[Tx], None]
 Prepare = Callable[[str, list[str], bytes | AsyncIterator[bytes], dict[str, Any]], Awaitable[Keep | None]]
+
+MOST_PACES = 10_000  # next hops of which something is remembered
+_UNREACHED = ("4.4.1", "4.4.2")  # no connection, or it broke before an answer (RFC 3463 section 3.5)
 
 _LOG = {DELIVERED: "queue.delivered", DEFERRED: "queue.deferred", FAILED: "queue.bounced"}
 
@@ -95,13 +100,14 @@ class QueueManager:
         self._node = node or settings.hostname
         own_ports = [listen.port for listen in settings.listen if listen.service == "smtp"]
         self._router = Router(resolver, [settings.hostname], self._chance, _smarthost(settings), own_ports=own_ports)
-        self._sender = Sender(self._router, dialler, settings.hostname, timeouts=timeouts)
+        self._sender = Sender(self._router, dialler, settings.hostname, timeouts=timeouts, keep=KEEP)
         self._most = settings.queue.concurrency
-        self._most_each = settings.queue.concurrency_per_destination
         self._room = max(100, self._most * 10)  # recipients held here
-        self._share = max(10, self._most_each * 10)  # of them for one destination
+        self._share = max(10, settings.queue.concurrency_per_destination * 10)  # of them for one destination
 
         self._pending: dict[str, deque[Job]] = {}  # by next hop
+        self._paces: dict[str, Pace] = {}  # by next hop
+        self._waiting: dict[str, asyncio.Task[None]] = {}  # next hops whose rate allows nothing now
         self._ready: dict[str, None] = {}  # next hops with a pending job and a free place, in turn
         self._active: Counter[str] = Counter()  # running jobs by next hop
         self._held: Counter[str] = Counter()  # recipients held here by destination
@@ -151,6 +157,8 @@ class QueueManager:
                 self._untried.update(claim.id for claim in await self._claiming)
         self._pending.clear()
         self._ready.clear()
+        for waiting in self._waiting.values():
+            waiting.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace)
         for task in self._tasks:
@@ -161,6 +169,7 @@ class QueueManager:
         for record in self._records:
             record.cancel()
         await asyncio.gather(*self._records, return_exceptions=True)
+        await self._sender.sessions.close()
         if self._untried:
             await self._database.write(outbox.release, self._node, sorted(self._untried))
 
@@ -222,9 +231,31 @@ class QueueManager:
             return DELIVER_HERE
         return CAPTURED if self._settings.relay.capture else self._router.next_hop(destination)
 
+    def _pace(self, hop: str) -> Pace:
+        pace = self._paces.get(hop)
+        if pace is None:
+            if len(self._paces) >= MOST_PACES:
+                self._paces = {name: one for name, one in self._paces.items() if name in self._active or not one.is_new}
+                while len(self._paces) >= MOST_PACES:  # those that were learned longest ago
+                    del self._paces[next(iter(self._paces))]
+            pace = self._paces[hop] = Pace(self._settings.queue.limit_of(hop))
+        return pace
+
     def _make_ready(self, hop: str) -> None:
-        if self._pending.get(hop) and self._active[hop] < self._most_each:
+        pace = self._pace(hop)
+        if hop in self._waiting or not self._pending.get(hop) or self._active[hop] >= pace.places():
+            return
+        if wait := pace.wait(self._clock.now()):
+            self._waiting[hop] = asyncio.get_running_loop().create_task(self._wait_for_rate(hop, wait / SECOND))
+        else:
             self._ready.setdefault(hop)
+
+    async def _wait_for_rate(self, hop: str, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        del self._waiting[hop]
+        self._still.clear()
+        self._make_ready(hop)
+        self._dispatch()
 
     def _dispatch(self) -> None:
         """Start jobs, one next hop after the other, while there is a place."""
@@ -236,6 +267,7 @@ class QueueManager:
             if not self._pending[hop]:
                 del self._pending[hop]
             self._active[hop] += 1
+            self._pace(hop).started(self._clock.now())
             task = loop.create_task(self._deliver(job))
             self._tasks[task] = job
             task.add_done_callback(functools.partial(self._ended, job))
@@ -254,7 +286,7 @@ class QueueManager:
             return
         self._make_ready(job.next_hop)
         self._dispatch()
-        if not self._held or (self._more and self._held.total() <= self._room // 2):
+        if (not self._tasks and not self._ready) or (self._more and self._held.total() <= self._room // 2):
             self.wake()
 
     async def _rest(self, seconds: float) -> None:
@@ -263,7 +295,8 @@ class QueueManager:
         self._resting_until = self._clock.now() + int(seconds * SECOND)
         waiters = {loop.create_task(self._wake.wait()), loop.create_task(self._clock.sleep(seconds))}
         await asyncio.sleep(0)  # let them begin
-        if not self._held and not self._wake.is_set():
+        # What is held beside those waits for its rate: only time can change that.
+        if not self._tasks and not self._ready and not self._wake.is_set():
             self._still.set()
         try:
             await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
@@ -283,8 +316,13 @@ class QueueManager:
             self._untried.difference_update(mine)
             return
         keep = None
+        pace = self._pace(job.next_hop)
         try:
-            report, keep = await self._attempt(job)
+            if pace.resting(self._clock.now()):
+                report = _put_off(job, pace)
+            else:
+                report, keep = await self._attempt(job)
+                _learn(pace, report, self._clock.now())
         except Exception as error:
             self._log.error("queue.failed", what="attempt", message=ids.to_text(job.message.id), error=repr(error))
             verdict = Verdict(DEFERRED, 451, "4.3.0", "Something went wrong on our side", "", False)
@@ -435,6 +473,24 @@ class QueueManager:
         if one.retry is not None:
             fields["retry_in"] = (one.retry - now) // SECOND
         self._log.info(event or _LOG[verdict.state], sender=message.sender, **fields)
+
+
+def _put_off(job: Job, pace: Pace) -> Report:
+    """What becomes of mail for a hop that rests."""
+    text = f"Not tried: the last attempts there found nobody ({pace.why})"
+    verdict = Verdict(DEFERRED, 451, "4.4.1", text, "", False)
+    return Report({claim.address: verdict for claim in job.claims}, [f"! {text}"])
+
+
+def _learn(pace: Pace, report: Report, now: int) -> None:
+    """What an attempt tells of the pace that its hop likes."""
+    verdicts = report.verdicts.values()
+    if any(is_slower(one.code, one.status) for one in verdicts if one.remote):
+        pace.slower()
+    elif any(one.remote or one.state == DELIVERED for one in verdicts):
+        pace.answered()
+    elif unreached := [one for one in verdicts if one.status in _UNREACHED]:
+        pace.unreached(now, unreached[0].text)
 
 
 def _smarthost(settings: Settings) -> Host | None:

@@ -1,35 +1,34 @@
 """One attempt: a message to some recipients over one route, host after host until each has an answer.
 
-The client engine speaks, `net/dial.py` connects. A recipient that no host said anything about is taken on to
-the next host; one that a host answered, in whatever way, is done with for this attempt, and so is one whose
-message was sent to its end without an answer: trying another host then could deliver it twice.
+The client engine speaks, `queue/sessions.py` connects and keeps connections open. A recipient that no host said
+anything about is taken on to the next host; one that a host answered, in whatever way, is done with for this attempt,
+and so is one whose message was sent to its end without an answer: trying another host then could deliver it twice.
 
 Opportunistic TLS that fails is followed by one try without. Nothing is raised for what the network does: what
 no server said is ours, and temporary unless the DNS says for certain that there is no way.
 """
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from ssl import SSLContext
 from types import MappingProxyType
 from typing import NamedTuple
 
 from posthouse.base.errors import Temporary
-from posthouse.net.dial import ClientTls, Dial, DialFailed
+from posthouse.net.dial import Dial, DialFailed
 from posthouse.net.stream import ConnectionLost, Stream, TlsFailed
-from posthouse.net.tls import client_context
-from posthouse.queue.results import DEFERRED, FAILED, Report, Verdict
+from posthouse.queue.results import DEFERRED, FAILED, Contact, Report, Verdict
 from posthouse.queue.routes import Host, Router
+from posthouse.queue.sessions import Session, Sessions, Unheard, ours
 from posthouse.smtp import client as smtp
 from posthouse.smtp.aio.driver import next_event
 from posthouse.smtp.client import TIMEOUTS, SmtpClient
 from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, MailParams, RcptParams
 from posthouse.smtp.replies import Reply
 
-CONNECT_PATIENCE = 30.0  # seconds for each address
 ATTEMPT_LIMIT = 3000.0  # seconds for all of an attempt: below the lease of a claim
+# What a server that has closed on an idle connection answers to, if it answers at all.
+_BEFORE_MAIL = ("", "RSET", "MAIL")
 
 
 class Outgoing(NamedTuple):
@@ -45,16 +44,9 @@ class Outgoing(NamedTuple):
     utf8_header: bool = False
 
 
-class _Unheard(Exception):
-    """A host gave no verdict on the recipients that are left: try the next."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.text)
-        self.verdict = verdict
-
-
 class Sender:
-    """Makes attempts; what they share. `ca` is trusted beside nothing else, if given."""
+    """Makes attempts; what they share. `ca` is trusted beside nothing else, if given; connections are kept for `keep`
+    seconds."""
 
     def __init__(
         self,
@@ -64,13 +56,10 @@ class Sender:
         *,
         timeouts: Mapping[str, float] = TIMEOUTS,
         ca: Path | None = None,
+        keep: float = 0.0,
     ) -> None:
         self._router = router
-        self._dial = dialler
-        self._hostname = hostname
-        self._timeouts = timeouts
-        self._ca = ca
-        self._contexts: dict[bool, SSLContext] = {}
+        self.sessions = Sessions(dialler, hostname, timeouts=timeouts, ca=ca, keep=keep)
 
     async def attempt(self, destination: str, outgoing: Outgoing) -> Report:
         """Try the hosts of a destination in turn."""
@@ -88,14 +77,6 @@ class Sender:
             attempt.unheard(Verdict(DEFERRED, 451, "4.4.7", "The attempt took too long", "", False))
         return attempt.report()
 
-    def tls(self, host: Host) -> ClientTls:
-        """How to speak TLS to a host. A context is made once: reading the trusted roots is slow."""
-        verify = host.tls in ("starttls", "implicit")
-        context = self._contexts.get(verify)
-        if context is None:
-            context = self._contexts[verify] = client_context(verify=verify, ca=self._ca)
-        return ClientTls(context, host.name)
-
 
 class _Attempt:
     """One message on its way over its hosts."""
@@ -106,7 +87,7 @@ class _Attempt:
         self._verdicts: dict[str, Verdict] = {}
         self._reasons: list[Verdict] = []  # why hosts gave none
         self._transcript: list[str] = []
-        self._tls = ""
+        self._contact: Contact | None = None
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -121,7 +102,7 @@ class _Attempt:
         """What was found out. Only if every host refused for good is that final; one that may come back is hope."""
         hopeful = [verdict for verdict in self._reasons if verdict.state != FAILED]
         last = (hopeful or self._reasons or [Verdict(DEFERRED, 451, "4.4.1", "No server answered", "", False)])[-1]
-        return Report(dict.fromkeys(self.left, last) | self._verdicts, self._transcript, self._tls)
+        return Report(dict.fromkeys(self.left, last) | self._verdicts, self._transcript, self._contact)
 
     async def host(self, host: Host) -> None:
         """Try one host; once more without TLS if opportunistic TLS fails."""
@@ -130,85 +111,55 @@ class _Attempt:
             text = f"The message must go by TLS to a server whose name is certain; that of {host.name} is not"
             self.unheard(Verdict(FAILED, 550, "5.7.30", text, host.name, False))
             return
-        addresses = await self._shared._router.addresses(host)
-        if isinstance(addresses, Reply):
-            self._transcript.append(f"! {addresses.text}")
-            self.unheard(Verdict.of(addresses, host.name))
-            return
         try:
+            if await self._again(host):
+                return
+            addresses = await self._shared._router.addresses(host)
+            if isinstance(addresses, Reply):
+                self._transcript.append(f"! {addresses.text}")
+                self.unheard(Verdict.of(addresses, host.name))
+                return
             try:
-                await self._conversation(host, addresses)
+                await self._anew(host, addresses)
             except TlsFailed as error:
                 self._transcript.append(f"! the TLS handshake with {host.name} failed: {error}")
                 if host.tls != "opportunistic":
-                    raise _Unheard(
-                        _ours("4.7.5", f"The TLS handshake with {host.name} failed: {error}", host)
-                    ) from error
-                await self._conversation(host._replace(tls="none"), addresses)
-        except _Unheard as error:
+                    raise Unheard(ours("4.7.5", f"The TLS handshake with {host.name} failed: {error}", host)) from error
+                await self._anew(host._replace(tls="none"), addresses)
+        except Unheard as error:
             self.unheard(error.verdict)
         except DialFailed as error:
             self._transcript.append(f"! no connection to {host.name}: {error}")
-            self.unheard(_ours("4.4.1", f"No connection to {host.name}: {error}", host))
+            self.unheard(ours("4.4.1", f"No connection to {host.name}: {error}", host))
         except Temporary as error:
-            self.unheard(_ours("4.4.2", f"The connection to {host.name} broke: {error}", host))
+            self.unheard(ours("4.4.2", f"The connection to {host.name} broke: {error}", host))
 
-    async def _conversation(self, host: Host, addresses: Sequence[str]) -> None:
-        tls = self._shared.tls(host)
-        stream = await self._shared._dial(
-            addresses, host.port, patience=CONNECT_PATIENCE, tls=tls if host.tls == "implicit" else None
-        )
-        client = SmtpClient(self._shared._hostname, secure=host.tls == "implicit", timeouts=self._shared._timeouts)
+    async def _again(self, host: Host) -> bool:
+        """Use a conversation that is idle; False if there is none that still stands."""
+        while (session := self._shared.sessions.take(host)) is not None:
+            contact = session.contact
+            where = f"{contact.host} [{contact.address}]:{contact.port}"
+            self._transcript.append(f"! the open connection to {where}, message {session.uses + 1}")
+            if await self._use(session):
+                return True
+            self._transcript.append("! it was not open any more")
+        return False
+
+    async def _anew(self, host: Host, addresses: Sequence[str]) -> None:
+        await self._use(await self._shared.sessions.open(host, addresses, self._transcript.append))
+
+    async def _use(self, session: Session) -> bool:
+        """Send by this conversation; False if it had ended before the server heard of the message."""
+        self._contact = session.contact
         try:
-            self._transcript.append(f"! connected to {host.name} [{stream.peer[0]}]:{stream.peer[1]}")
-            await self._greet(client, stream, host, tls)
-            self._tls = f"{stream.tls.version} {stream.tls.cipher}" if stream.tls else ""
-            await self._send(client, stream, host)
-            if not client.closed:
-                client.quit()
-                stream.write(client.take_output())  # no need to wait for the reply to QUIT
+            return await self._send(session)
         finally:
-            self._transcript += client.take_transcript()
-            await stream.close()
+            self._transcript += session.client.take_transcript()
+            self._shared.sessions.give(session)
 
-    async def _greet(self, client: SmtpClient, stream: Stream, host: Host, tls: ClientTls) -> None:
-        """Up to where a message can be sent: EHLO, TLS, login."""
-        event = await next_event(client, stream)
-        if isinstance(event, smtp.Ready) and host.tls in ("opportunistic", "starttls"):
-            event = await self._start_tls(client, stream, host, tls, event)
-        if isinstance(event, smtp.Ready) and host.login is not None:
-            client.authenticate(
-                host.login.user,
-                host.login.password,
-                nonce=secrets.token_urlsafe(18),
-                plaintext=host.tls == "none",
-            )
-            event = await next_event(client, stream)
-            if isinstance(event, smtp.AuthRefused):
-                # Our configuration is at fault, not the message: it must not bounce.
-                text = f"{host.name} refused our login: {event.reply}"
-                raise _Unheard(Verdict(DEFERRED, 454, "4.7.8", text, host.name, False))
-        if isinstance(event, smtp.Failed):
-            raise _Unheard(Verdict.of(event.reply, host.name, remote=event.remote))
-
-    async def _start_tls(
-        self, client: SmtpClient, stream: Stream, host: Host, tls: ClientTls, ready: smtp.Event
-    ) -> smtp.Event:
-        required = host.tls == "starttls"
-        if not client.offers("STARTTLS") and not required:
-            return ready
-        client.start_tls()
-        event = await next_event(client, stream)
-        if isinstance(event, smtp.StartTls):
-            await stream.start_tls(tls.context, tls.name)
-            client.tls_started(stream.tls.version if stream.tls else "")
-            return await next_event(client, stream)
-        if isinstance(event, smtp.TlsRefused) and required:
-            raise _Unheard(_ours("4.7.4", f"{host.name} does not do TLS, which is required: {event.reply}", host))
-        return ready if isinstance(event, smtp.TlsRefused) else event
-
-    async def _send(self, client: SmtpClient, stream: Stream, host: Host) -> None:
+    async def _send(self, session: Session) -> bool:
         """The mail transaction, for the recipients that are left."""
+        client, stream, host = session.client, session.stream, session.host
         outgoing, left = self._outgoing, self.left
         client.send(
             outgoing.sender,
@@ -222,11 +173,15 @@ class _Attempt:
         dsn = client.offers("DSN")
         event = await next_event(client, stream)
         complete = False
-        if isinstance(event, smtp.NeedContent):
+        content = isinstance(event, smtp.NeedContent)
+        if content:
             complete = await self._content(client, stream)
             event = await next_event(client, stream)
         if not isinstance(event, smtp.Sent):
-            raise _Unheard(_ours("4.5.0", f"The conversation with {host.name} broke off", host))
+            raise Unheard(ours("4.5.0", f"The conversation with {host.name} broke off", host))
+        early = client.closed and not content and all(one.command in _BEFORE_MAIL for one in event.results)
+        if early and session.uses:
+            return False
         lost: Verdict | None = None
         for result in event.results:
             verdict = Verdict.of(result.reply, host.name, remote=result.remote, dsn=dsn)
@@ -236,7 +191,8 @@ class _Attempt:
             else:
                 self._verdicts[result.recipient] = verdict
         if lost is not None:
-            raise _Unheard(lost)
+            raise Unheard(lost)
+        return True
 
     async def _content(self, client: SmtpClient, stream: Stream) -> bool:
         """Send the content; True if its end was sent. A server that refuses in the midst of it is heard after it."""
@@ -257,7 +213,3 @@ class _Attempt:
             client.end_content()
             return True
         return False
-
-
-def _ours(status: str, text: str, host: Host) -> Verdict:
-    return Verdict(DEFERRED, 451, status, text, host.name, False)

@@ -29,12 +29,29 @@ class Verdict(NamedTuple):
         return cls(state, reply.code, reply.status, reply.text, host, remote, dsn)
 
 
+class Contact(NamedTuple):
+    """With whom we spoke last in an attempt."""
+
+    host: str
+    address: str
+    port: int
+    version: str = ""  # of TLS; "" without
+    cipher: str = ""
+    verified: bool = False  # the certificate was checked against trusted roots and the name
+    security: str = ""  # what DANE or MTA-STS asked for, and whether it was kept
+
+
 class Report(NamedTuple):
     """What one attempt found out."""
 
     verdicts: Mapping[str, Verdict]  # by address
     transcript: Sequence[str] = ()
-    tls: str = ""
+    contact: Contact | None = None
+
+    @property
+    def tls(self) -> str:
+        """Version and cipher; "" if there was none."""
+        return f"{self.contact.version} {self.contact.cipher}".strip() if self.contact else ""
 
     def event(self, destination: str) -> dict[str, Any]:
         """The attempt as it stands in the trace."""
@@ -45,9 +62,14 @@ class Report(NamedTuple):
                 kept.append("! more lines were left out")
                 break
             kept.append(line)
+        contact = self.contact or Contact("", "", 0)
+        tls = {"version": contact.version, "cipher": contact.cipher, "verified": contact.verified}
         return {
             "destination": destination,
-            "tls": self.tls,
+            "host": contact.host,
+            "address": f"[{contact.address}]:{contact.port}" if contact.address else "",
+            "tls": tls if contact.version else {},
+            "security": contact.security,
             "results": {address: verdict._asdict() for address, verdict in self.verdicts.items()},
             "transcript": kept,
         }

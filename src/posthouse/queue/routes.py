@@ -43,6 +43,9 @@ class Host(NamedTuple):
     port: int = SMTP_PORT
     tls: TlsMode = "opportunistic"
     login: Credentials | None = None
+    sources: tuple[str, ...] = ()  # own addresses to connect from
+    helo: str = ""  # what we call ourselves there; "": the host name
+    lmtp: bool = False
 
 
 class Router:

@@ -123,8 +123,10 @@ class SmtpClient:
         secure: bool = False,
         pipelining: bool = True,
         timeouts: Mapping[str, float] = TIMEOUTS,
+        lmtp: bool = False,
     ) -> None:
         self._hostname = hostname
+        self._lmtp = lmtp  # RFC 2033: LHLO, and a reply for each recipient after the content
         self._pipelining = pipelining
         self._timeouts = timeouts
         self._buffer = ReceiveBuffer()
@@ -224,7 +226,7 @@ class SmtpClient:
         self.secure = True
         self.extensions = {}
         self._note("!", f"TLS started {what}".rstrip())
-        self._command(_Command("EHLO", f"EHLO {self._hostname}"))
+        self._hello()
 
     def authenticate(
         self,
@@ -362,7 +364,8 @@ class SmtpClient:
             self._output.append(end)
             self._encoder = None
             self._note("C:", f"({self._octets} octets of content{', in chunks' * self._chunks})")
-            self._expected.append(_Command("end", ""))
+            accepted = self._transaction.accepted if self._lmtp and self._transaction is not None else (-1,)
+            self._expected.extend([_Command("end", "", recipient) for recipient in accepted])
 
     def abort(self, why: str = "The message could not be read to its end") -> None:
         """Give up at once. The server gets no end of data, so it delivers nothing. Then close the stream."""
@@ -421,15 +424,18 @@ class SmtpClient:
     def _take_greeting(self, reply: Reply, command: _Command) -> None:
         self.greeting = reply
         if reply.code // 100 == 2:
-            self._command(_Command("EHLO", f"EHLO {self._hostname}"))
+            self._hello()
         else:
             self._fail(reply, remote=True, command=command.name)
+
+    def _hello(self) -> None:
+        self._command(_Command("EHLO", f"{'LHLO' if self._lmtp else 'EHLO'} {self._hostname}"))
 
     def _take_hello(self, reply: Reply, command: _Command) -> None:
         if reply.code // 100 == 2:
             self.extensions = extensions_of(reply.text) if command.name == "EHLO" else {}
             self._events.append(Ready(self.extensions))
-        elif command.name == "EHLO" and reply.code >= 500:
+        elif command.name == "EHLO" and reply.code >= 500 and not self._lmtp:
             self._command(_Command("HELO", f"HELO {self._hostname}"))
         else:
             self._fail(reply, remote=True, command=command.name)
@@ -523,8 +529,12 @@ class SmtpClient:
         assert transaction is not None
         self._mail_open = False
         result = reply if reply.code // 100 == 2 else _refusal(reply)
-        transaction.decide_rest(result, command.name, reply.code >= 400 or result is reply)
-        self._finish()
+        if command.recipient >= 0:
+            transaction.decide(command.recipient, result, command.name, reply.code >= 400 or result is reply)
+        else:
+            transaction.decide_rest(result, command.name, reply.code >= 400 or result is reply)
+        if not self._expected:
+            self._finish()
 
     def _take_quit(self, _reply: Reply, _command: _Command) -> None:
         self.closed = True

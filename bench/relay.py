@@ -1,0 +1,204 @@
+"""Relaying: messages a second from the first byte in to the last message at the next server.
+
+python -m bench.relay [--count N] [--runs N] [--backlog N --domains N]
+
+smtp-source sends to `posthouse serve`, which relays to smtp-sink; both are of Debian's postfix package. Everything
+happens on loopback. With --backlog that many messages to so many domains are queued while the way out is closed, then
+it is opened: how long until all are delivered, and how much memory that takes.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.generator import load
+from bench.server import TICK
+
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+CONFIGURATION = """\
+hostname = "mail.posthouse.test"
+data = "data"
+[limits]
+shutdown_grace = "3 s"
+connections_per_ip = 10000
+[relay]
+networks = ["127.0.0.0/8"]
+[relay.smarthost]
+host = "127.0.0.1"
+port = {sink}
+tls = "none"
+[queue]
+concurrency = {concurrency}
+concurrency_per_destination = {concurrency}
+[log]
+level = "{level}"
+[[listen]]
+service = "smtp"
+address = "127.0.0.1"
+port = {port}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Sink:
+    """smtp-sink, and how many messages it has."""
+
+    def __init__(self, port: int) -> None:
+        program = shutil.which("smtp-sink", path=PATH)
+        if program is None:
+            raise SystemExit("smtp-sink is not installed (Debian: apt-get install postfix)")
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        self._process = subprocess.Popen(
+            [program, "-c", *user, f"127.0.0.1:{port}", "1000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self._seen = b""
+
+    def wait_for(self, count: int, patience: float = 600.0) -> None:
+        """Until it has so many messages."""
+        assert self._process.stdout is not None
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            self._seen = (self._seen + os.read(self._process.stdout.fileno(), 65536))[-200:]
+            found = re.findall(rb"mesg=(\d+)", self._seen)
+            if found and int(found[-1]) >= count:
+                return
+        raise SystemExit(f"the sink has not got {count} messages in {patience:.0f} s: {self._seen[-60:]!r}")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+
+class Server:
+    """`posthouse serve` with everything going to the sink."""
+
+    def __init__(self, folder: Path, sink: int, concurrency: int, level: str) -> None:
+        self.port = free_port()
+        self.path = folder / "posthouse.toml"
+        self.path.write_text(
+            CONFIGURATION.format(sink=sink, port=self.port, concurrency=concurrency, level=level), "utf-8"
+        )
+        self._log = open(folder / "log", "ab")  # noqa: SIM115 - as long as the server
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "posthouse", "serve", "--config", str(self.path)],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        assert self._process.stdout is not None
+        if not self._process.stdout.readline():
+            raise SystemExit(f"the server did not start: {(folder / 'log').read_text()}")
+
+    def cpu(self) -> float:
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def peak(self) -> float:
+        text = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+        self._log.close()
+
+
+def send(port: int, count: int, recipient: str) -> None:
+    source = shutil.which("smtp-source", path=PATH)
+    if source is None:
+        raise SystemExit("smtp-source is not installed (Debian: apt-get install postfix)")
+    command = [source, "-4", "-d", "-s", "20", "-m", str(count), "-l", "4096", "-f", "sender@example.com"]
+    subprocess.run([*command, "-t", recipient, f"127.0.0.1:{port}"], check=True, timeout=900)
+
+
+def relay(count: int, concurrency: int, level: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="posthouse-bench-") as folder:
+        port = free_port()
+        sink, server = Sink(port), Server(Path(folder), port, concurrency, level)
+        try:
+            send(server.port, 40, "to@sink.test")
+            sink.wait_for(40)
+            cpu, began = server.cpu(), time.perf_counter()
+            send(server.port, count, "to@sink.test")
+            taken = time.perf_counter() - began
+            sink.wait_for(40 + count)
+            wall, used = time.perf_counter() - began, server.cpu() - cpu
+            return {"rate": count / wall, "taken": count / taken, "cpu": used * 1000 / count, "peak": server.peak()}
+        finally:
+            server.stop()
+            sink.stop()
+
+
+def backlog(count: int, domains: int, concurrency: int) -> dict[str, Any]:
+    """Queue while nobody listens there, then open."""
+    with tempfile.TemporaryDirectory(prefix="posthouse-bench-") as folder:
+        port = free_port()
+        server = Server(Path(folder), port, concurrency, "warning")
+        began = time.perf_counter()
+        per = max(1, count // domains)
+        import asyncio
+
+        for number in range(domains):
+            asyncio.run(load("127.0.0.1", server.port, f"to@d{number}.test", per, 4096, 20, True))
+        queued = time.perf_counter() - began
+        server.stop()
+        sink, began = Sink(port), time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "posthouse", "--config", str(server.path), "queue", "retry", "--all", "--yes"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        server = Server(Path(folder), port, concurrency, "warning")
+        try:
+            sink.wait_for(1)
+            first = time.perf_counter() - began
+            sink.wait_for(per * domains, 1800)
+            wall = time.perf_counter() - began
+            return {"queued": queued, "first": first, "rate": per * domains / wall, "wall": wall, "peak": server.peak()}
+        finally:
+            server.stop()
+            sink.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--concurrency", type=int, default=20)
+    parser.add_argument("--level", default="info", help="log level of the server")
+    parser.add_argument("--backlog", type=int, default=0)
+    parser.add_argument("--domains", type=int, default=1000)
+    options = parser.parse_args()
+    console = Console()
+    if options.backlog:
+        console.print(json.dumps(backlog(options.backlog, options.domains, options.concurrency)))
+        return
+    rows = sorted((relay(options.count, options.concurrency, options.level) for _ in range(options.runs)),
+                  key=lambda row: row["rate"])  # fmt: skip
+    middle = rows[len(rows) // 2]
+    table = Table(title="Relay, smtp-source to smtp-sink, 4 KiB")
+    for column in ("messages", "end to end /s", "taken /s", "CPU-ms a message", "peak MiB"):
+        table.add_column(column, justify="right")
+    table.add_row(str(options.count), *(f"{middle[key]:,.2f}" for key in ("rate", "taken", "cpu", "peak")))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
