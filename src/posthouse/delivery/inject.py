@@ -10,6 +10,7 @@ from posthouse.base import ids
 from posthouse.base.clock import Clock
 from posthouse.delivery import accept
 from posthouse.delivery.directory import Directory
+from posthouse.delivery.forwarding import Forwarding
 from posthouse.mime import trace
 from posthouse.store.database import Database, Tx
 from posthouse.store.intake import Intake
@@ -27,7 +28,9 @@ class Injector:
         new_ids: ids.IdSource,
         hostname: str,
         lifetime_days: float,
+        forwarding: Forwarding | None = None,
     ) -> None:
+        self._forwarding = forwarding
         self._database = database
         self._directory = directory
         self._clock = clock
@@ -41,17 +44,25 @@ class Injector:
         """A delivery ready for `accept.commit`, or None if nobody can get it. Its file, if large, is on disk."""
         local: dict[int, None] = {}
         remote: dict[str, accept.Remote] = {}
+        onward: dict[str, accept.Remote] = {}  # by aliases of ours
         for text in recipients:
             address = Address.parse(text)
             if address is None:
                 continue
+            if self._forwarding is not None and self._forwarding.concerns(address):
+                # What we had forwarded did not arrive: its sender is the one to hear of it.
+                origin = await self._forwarding.origin(address)
+                if sender or not isinstance(origin, Address):
+                    continue
+                address = origin
             resolution = await self._directory.resolve(address)
             for account_id in resolution.accounts:
                 local[account_id] = None
             elsewhere = resolution.remote if resolution.local else (str(address),)
             for target in elsewhere:
-                remote.setdefault(target.lower(), accept.Remote(target, target.rpartition("@")[2].lower()))
-        if not local and not remote:
+                where = onward if resolution.local else remote
+                where.setdefault(target.lower(), accept.Remote(target, target.rpartition("@")[2].lower()))
+        if not local and not remote and not onward:
             return None
         intake = Intake(self._database.files, any_line_ends=True)
         if isinstance(message, bytes):
@@ -62,6 +73,14 @@ class Injector:
         content, digest, _ = await self._database.work(intake.finish)
         now = self._clock.now()
         number = self._ids.next(now)
+        rewritten = await self._rewritten(sender) if onward else sender
+        forwarded: accept.Forwarded | None = None
+        if rewritten == sender:
+            remote = onward | remote
+        else:
+            rest = tuple(one for target, one in onward.items() if target not in remote)
+            own = self._ids.next(now) if remote else number
+            forwarded = accept.Forwarded(own, rewritten, rest) if rest else None
         return accept.Delivery(
             trace=number,
             sender=sender,
@@ -76,8 +95,15 @@ class Injector:
             ),
             at=now,
             expires=now + self._lifetime,
+            forwarded=forwarded,
             event=event | {"sender": sender, "recipients": recipients, "message_id": digest.message_id},
         )
+
+    async def _rewritten(self, sender: str) -> str:
+        address = Address.parse(sender)
+        if self._forwarding is None or address is None:
+            return sender
+        return str(await self._forwarding.sender(address))
 
     async def keeper(
         self, sender: str, recipients: list[str], message: bytes | AsyncIterator[bytes], event: dict[str, Any]

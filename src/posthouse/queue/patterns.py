@@ -24,6 +24,7 @@ MAX_OPTIONAL = 4  # "?" in an expression
 # The vocabulary, for those who compare: every word has a table [meaning.WORD] in the data.
 USER_UNKNOWN: Final = "user-unknown"
 MAILBOX_DISABLED: Final = "mailbox-disabled"
+RATE_LIMITED: Final = "rate-limited"
 
 
 class Meaning(NamedTuple):

@@ -20,7 +20,7 @@ from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.net.tls import common_name
-from posthouse.servers.smtp import senders
+from posthouse.servers.smtp import recipients, senders
 from posthouse.servers.smtp.shared import Shared
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp import replies
@@ -276,7 +276,7 @@ class SmtpSession:
 
     def _on_rcpt(self, event: Rcpt) -> Awaitable[None] | None:
         resolution = self.service.directory.known(event.recipient)
-        if resolution is None:
+        if resolution is None or recipients.needs_more(self.service, self.login, event.recipient, resolution):
             return self._look_up(event)
         reply = self._decide(resolution)
         if reply.accepted and self.visitor is not None:
@@ -289,8 +289,11 @@ class SmtpSession:
         return None
 
     async def _look_up(self, event: Rcpt) -> None:
-        resolution = await self.service.directory.resolve(event.recipient)
-        reply = self._decide(resolution)
+        transaction = self.transaction
+        assert transaction is not None
+        resolution, reply = await recipients.look_up(
+            self.service, self.login, transaction.sender, event.recipient, self._decide
+        )
         if reply.accepted and self.visitor is not None:
             self.visitor.ask_about(str(event.recipient))
             await self._judge_recipient(event, resolution, reply, None)
@@ -407,7 +410,10 @@ class SmtpSession:
                     self.rejected(refusal, str(transaction.sender))
                     self._end(refusal)
                     return
-            delivery = transaction.delivery(self._where(), number, now, service.expiry, content, digest, may_hurry)
+            forwarded = await self._forwarded(transaction, number, now) if transaction.forwarded else None
+            delivery = transaction.delivery(
+                self._where(), number, now, service.expiry, content, digest, may_hurry, forwarded
+            )
             receipts = await self._receipts(transaction, header, now, text) if transaction.success else []
 
             def commit(tx: Any) -> None:
@@ -419,7 +425,7 @@ class SmtpSession:
         except Exception:
             self._discard(content.file)
             raise
-        if not delivery.local and not delivery.remote:
+        if not delivery.local and not delivery.remote and forwarded is None:
             self._discard(content.file)
         self._messages += 1
         self.connection.established = True
@@ -435,6 +441,18 @@ class SmtpSession:
             message_id=digest.message_id,
         )
         self._end(Reply(250, "2.0.0", f"Accepted, id {text}"))
+
+    async def _forwarded(self, transaction: Transaction, number: int, now: int) -> accept.Forwarded | None:
+        """What aliases of ours pass on, if it goes with another sender than the message came with."""
+        service = self.service
+        if service.forwarding is None:
+            return None
+        sender = await service.forwarding.sender(transaction.sender)
+        if sender == transaction.sender:
+            return None
+        onward = tuple(one for address, one in transaction.forwarded.items() if address not in transaction.remote)
+        own = service.ids.next(now) if transaction.remote else number
+        return accept.Forwarded(own, str(sender), onward) if onward else None
 
     async def _judge(self, facts: ContentFacts) -> Reply | None:
         """Why a complete message is not wanted."""
