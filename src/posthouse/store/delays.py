@@ -29,7 +29,8 @@ def untold(tx: Tx, queue_id: int) -> list[Waiting] | None:
         return None
     rows = tx.all(
         "SELECT id, address, destination, attempts, options, next_attempt, last_code, last_status, last_text, "
-        "last_host FROM recipient WHERE queue_id = ? AND state IN ('due', 'claimed') AND attempts > 0 ORDER BY id LIMIT ?",
+        "last_host FROM recipient WHERE queue_id = ? AND state IN ('due', 'claimed') AND attempts > 0 "
+        "ORDER BY id LIMIT ?",
         queue_id,
         MOST,
     )
