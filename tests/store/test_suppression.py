@@ -54,7 +54,8 @@ async def test_a_later_failure_lasts_longer_and_an_entry_for_good_stays() -> Non
         assert suppression.expire(tx, START + DAY) == 1
         assert suppression.expire(tx, START + DAY) == 0
         with pytest.raises(Permanent, match="is not an address"):
-            suppression.add(tx, Entry(7, "bob", "x", "", START, 0))
+            suppression.canonical("bob")
+        suppression.add(tx, Entry(7, "not an address\0", "x", "\0", START, 0))
 
     async with opened() as database:
         await database.write(work)

@@ -34,13 +34,14 @@ def canonical(text: str) -> str:
 
 
 def add(tx: Tx, entry: Entry) -> None:
-    """Put an address on the list; what was known of it before is replaced, but an entry for good stays for good."""
+    """Put an address on the list; what was known of it before is replaced, but an entry for good stays for good.
+    Any text will do for an address: the queue, which writes down what happened, must not fail here."""
     tx.run(
         f"INSERT INTO suppression ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) "  # noqa: S608
         "ON CONFLICT (account_id, address) DO UPDATE SET reason = excluded.reason, reply = excluded.reply, "
         "since = excluded.since, until = CASE WHEN suppression.until = 0 THEN 0 ELSE excluded.until END",
         entry.account_id,
-        canonical(entry.address),
+        entry.address.lower(),
         entry.reason,
         entry.reply[:MAX_REPLY],
         entry.since,
