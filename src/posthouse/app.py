@@ -26,6 +26,7 @@ from posthouse.base.log import Logger, get_logger
 from posthouse.base.networks import trusted
 from posthouse.base.settings import EVERY_ADDRESS, Auth, Listen, Settings, storage_key
 from posthouse.delivery.directory import Directory
+from posthouse.delivery.forwarding import Forwarding
 from posthouse.delivery.inject import Injector
 from posthouse.delivery.notices import Notices
 from posthouse.filter.gate import Gate
@@ -40,6 +41,7 @@ from posthouse.servers.imap.shared import SEARCHES
 from posthouse.servers.imap.watches import Watches
 from posthouse.servers.pop3 import MailboxLocks, Pop3Service
 from posthouse.servers.smtp import SmtpService
+from posthouse.store import suppression
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import Change, FileSpared
 from posthouse.store.sqlite import SqliteDatabase
@@ -117,7 +119,10 @@ class App:
         self._closers.append(logins.close)
         tls = self.tls = await asyncio.to_thread(self._server_tls)
 
-        injector = Injector(database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days)
+        forwarding = Forwarding(database, clock, settings)
+        injector = Injector(
+            database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days, forwarding
+        )
         resolver = self._resolver or _resolver(settings, clock)
         gate: Gate | None = None
         if settings.filter != Filter():
@@ -151,7 +156,17 @@ class App:
             service: SmtpService | ImapService | Pop3Service
             if listen.service in ("smtp", "submission", "submissions", "lmtp"):
                 service = SmtpService(
-                    *common, directory, logins, clock, new_ids, log, self.has_room, injector.keeper, listen, gate
+                    *common,
+                    directory,
+                    logins,
+                    clock,
+                    new_ids,
+                    log,
+                    self.has_room,
+                    injector.keeper,
+                    listen,
+                    gate,
+                    forwarding,
                 )
             elif listen.service in ("imap", "imaps"):
                 service = ImapService(
@@ -184,12 +199,20 @@ class App:
 
         def refresh() -> None:
             directory.forget()
+            forwarding.forget()
             logins.forget()
 
         admin = AdminSocket(settings.data / "admin.sock", {"refresh": refresh, "queue": queue.wake})
         await admin.open()
         self._closers.append(admin.close)
-        also = (gate.greylist.tidy,) if gate is not None and gate.greylist is not None else ()
+
+        async def tidy_suppression() -> None:
+            while await database.write(suppression.expire, clock.now()):
+                pass
+
+        also: tuple[Callable[[], Awaitable[None]], ...] = (tidy_suppression,)
+        if gate is not None and gate.greylist is not None:
+            also += (gate.greylist.tidy,)
         housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT, also)
         housekeeping.start()
         self._closers.append(housekeeping.close)

@@ -5,7 +5,7 @@ import email
 import pytest
 
 from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, DeliverBy, MailParams, RcptParams
-from posthouse.store import outbox
+from posthouse.store import accounts, outbox
 from posthouse.store.database import Tx
 from posthouse.store.envelope import pack_mail, pack_rcpt, unpack_mail, unpack_rcpt
 from posthouse.store.model import QueueChanged
@@ -207,6 +207,93 @@ async def test_a_held_message_to_somebody_who_is_gone_bounces() -> None:
         await ask(here, to="gone@here.test", destination=HERE)
         (report,) = await here.bounces()
         assert b"Status: 5.1.1" in report
+
+
+@on_loop
+async def test_each_recipient_of_a_held_message_has_its_own_end() -> None:
+    async with site() as here:
+        trace, now = here.ids.next(here.clock.now()), here.clock.now()
+
+        def work(tx: Tx) -> None:
+            blob_id = put_blob(tx, MESSAGE)
+            size = len(PREFIX) + len(MESSAGE)
+            outbox.add(
+                tx,
+                NewMessage(trace, ALICE, here.alice, blob_id, PREFIX, size, now, now + 5 * DAYS),
+                [To(ALICE, HERE), To("gone@here.test", HERE)],
+            )
+            tx.publish(QueueChanged(trace))
+
+        await here.database.write(work)
+        await here.settled()
+        bounce, arrived = sorted(await here.bounces(), key=len, reverse=True)
+        assert arrived.endswith(PREFIX + MESSAGE)
+        assert b"Status: 5.1.1" in bounce
+        assert b"gone@here.test" in bounce
+        assert await here.waiting() == {}
+
+
+@on_loop
+async def test_a_held_message_that_goes_on_elsewhere_asks_for_what_it_asked_for() -> None:
+    async with site() as here:
+
+        def alias(tx: Tx) -> None:
+            accounts.add_address(tx, "fwd@here.test", BOB)
+
+        await here.database.write(alias)
+        remote = await here.remote("there.test")
+        await ask(here, MailParams(requiretls=True, envid="7"), to="fwd@here.test", destination=HERE)
+        assert not remote.taken, "there is no TLS"
+        (report,) = await here.bounces()
+        assert b"Status: 5.7.30" in report
+        assert b"Original-Envelope-Id: 7" in report
+
+
+@on_loop
+async def test_reports_of_messages_that_require_tls_show_a_stranger_nothing() -> None:
+    async with site() as here:
+        own = await here.remote("there.test", {"RCPT": "550 5.1.1 unknown"})
+        far = await here.remote("far.test")
+        now = here.clock.now()
+        secret = b"Subject: a secret\r\n\r\nthe plan\r\n"
+        for number, account_id in ((1, None), (2, here.alice)):
+
+            def work(tx: Tx, number: int = number, account_id: int | None = account_id) -> None:
+                blob_id = put_blob(tx, secret)
+                options = pack_mail(MailParams(requiretls=True, ret="FULL"))
+                sender = ALICE if account_id else "eve@far.test"
+                outbox.add(
+                    tx,
+                    NewMessage(number, sender, account_id, blob_id, b"", len(secret), now, now + DAYS, 0, options),
+                    [To(BOB, "there.test")],
+                )
+                tx.publish(QueueChanged(number))
+
+            await here.database.write(work)
+            await here.settled()
+        assert not own.taken
+        (told,) = far.taken
+        assert b"secret" not in told.content
+        assert b"the plan" not in told.content
+        assert BOB.encode() in told.content
+        (report,) = await here.bounces()
+        assert b"Subject: a secret" in report
+        assert b"the plan" not in report, "RET=FULL counts as HDRS"
+
+
+@on_loop
+@pytest.mark.parametrize("capture", [False, True])
+@pytest.mark.parametrize("name", ["here", "captured", "HERE"])
+async def test_domains_that_are_called_like_something_of_ours_are_domains(name: str, capture: bool) -> None:
+    async with site(relay={"capture": capture}) as here:
+        trace = await here.run(f"x@{name}")
+        (attempt,) = await here.attempts(trace)
+        assert await here.waiting() == {}
+        assert len(here.captured) == capture
+        if not capture:
+            assert attempt.data["results"][f"x@{name}"]["status"] == "5.1.2"
+            (report,) = await here.bounces()
+            assert b"does not exist" in report
 
 
 @on_loop

@@ -24,7 +24,7 @@ BOB = "bob@there.test"
 
 @on_loop
 async def test_five_days_of_retries_then_a_bounce() -> None:
-    async with site() as here:
+    async with site(queue={"delay_warning": "0"}) as here:
         remote = await here.remote("there.test", {"RCPT": "451 4.2.1 come back later"})
         trace = await here.run(BOB)
         times = []
@@ -60,7 +60,7 @@ async def test_greylisting_is_over_in_a_minute() -> None:
 
 @on_loop
 async def test_trouble_of_the_dns_never_bounces_before_the_message_expires() -> None:
-    async with site() as here:
+    async with site(queue={"delay_warning": "0"}) as here:
         remote = await here.remote("mx.test")
         here.zone["there.test"] = None
         await here.run(BOB)
@@ -357,8 +357,8 @@ async def test_a_message_is_bounced_in_the_transaction_that_ends_it(monkeypatch:
         failures, failed, loop = [1], asyncio.Event(), asyncio.get_running_loop()
         prepare = here.manager._prepare
 
-        async def failing(*args: Any) -> Any:
-            keep = await prepare(*args)
+        async def failing(*args: Any, **options: Any) -> Any:
+            keep = await prepare(*args, **options)
             assert keep is not None
 
             def work(tx: Tx) -> None:

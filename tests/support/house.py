@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import io
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,17 @@ def settings(folder: Path, **changes: Any) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path, written: io.BytesIO | None = None, **changes: Any) -> AsyncIterator[House]:
-    """Open a house in `folder`; `written` gets its log as JSON lines."""
+async def opened(
+    folder: Path,
+    written: io.BytesIO | None = None,
+    captured: Callable[[dict[str, object]], None] | None = None,
+    **changes: Any,
+) -> AsyncIterator[House]:
+    """Open a house in `folder`; `written` gets its log as JSON lines, `captured` what would have been sent on."""
     global _made
     log.configure("json", "warning" if written is None else "info", io.BytesIO() if written is None else written)
     made = _made = _made or passwords.make(PASSWORD)
-    async with App(settings(folder, **changes)) as app:
+    async with App(settings(folder, **changes), captured=captured) as app:
 
         def people(tx: Tx) -> None:
             if accounts.list_domains(tx):

@@ -309,6 +309,20 @@ class Relay(Section):
         default=False,
         description="Keep mail to other domains in the folder `captured` of the data and never send it.",
     )
+    srs: bool = Field(
+        default=True,
+        description="Rewrite the sender of mail that aliases pass on to other servers (SRS), so that SPF holds.",
+    )
+    srs_domain: str = Field(
+        default="", description="Domain of rewritten senders, whose MX is this server; default: `hostname`."
+    )
+
+    @field_validator("srs_domain")
+    @classmethod
+    def _is_domain(cls, name: str) -> str:
+        if name and not is_hostname(name):
+            raise ValueError(f"{name!r} is not a domain; write one like fwd.example.org")
+        return name.lower()
 
 
 class Dns(Section):
@@ -407,6 +421,20 @@ class Queue(Section):
                 most = self.concurrency_per_destination if one.concurrency is None else one.concurrency
                 return Limit(most, one.per_minute)
         return Limit(self.concurrency_per_destination)
+
+    delay_warning: Span = Field(
+        default=4 * 3600.0,
+        description="Time after which a sender hears that a message is late; 0: only who asks for it.",
+    )
+    double_bounces: bool = Field(
+        default=False, description="Tell the postmaster of mail that failed and has nobody to be returned to."
+    )
+    suppress: bool = Field(
+        default=True, description="Refuse mail of accounts to addresses that refused theirs for good."
+    )
+    suppress_days: float = Field(
+        default=30.0, gt=0, le=3650, description="Days that such an address stays on the suppression list."
+    )
 
     @field_validator("retry")
     @classmethod

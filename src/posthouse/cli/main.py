@@ -14,7 +14,7 @@ import typer
 
 from posthouse import __version__
 from posthouse.base.errors import PosthouseError
-from posthouse.cli import account, address, config, demo, domain, output, queue, send, serve
+from posthouse.cli import account, address, config, demo, domain, output, queue, send, serve, srs, suppression
 
 app = typer.Typer(
     name="posthouse",
@@ -53,6 +53,8 @@ app.add_typer(domain.app, name="domain")
 app.add_typer(account.app, name="account")
 app.add_typer(address.app, name="address")
 app.add_typer(queue.app, name="queue")
+app.add_typer(suppression.app, name="suppression")
+app.add_typer(srs.app, name="srs")
 app.command("send")(send.send)
 app.add_typer(config.app, name="config")
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from posthouse.base import ids
 from posthouse.base.errors import Permanent
 from posthouse.store import events, mailboxes, messages, outbox
 from posthouse.store.blobs import rows as blobs
@@ -24,6 +25,14 @@ class Remote(NamedTuple):
     address: str
     destination: str  # the domain to route by; HERE for a held message to one of ours
     options: str = ""  # store/envelope.py
+
+
+class Forwarded(NamedTuple):
+    """A message that goes on to somewhere else in its sender's name: queued by itself, as its sender is another."""
+
+    id: int  # of its own trace, or of the message's where nothing else of it is queued
+    sender: str  # rewritten (delivery/srs.py)
+    remote: tuple[Remote, ...]
 
 
 class Delivery(NamedTuple):
@@ -45,6 +54,7 @@ class Delivery(NamedTuple):
     priority: int = 0
     due: int = 0  # the queue holds it until then
     into: Mapping[int, str] = MappingProxyType({})  # account: the name of another mailbox than INBOX
+    forwarded: Forwarded | None = None
 
 
 def _mailbox(tx: Tx, delivery: Delivery, account_id: int) -> int | None:
@@ -59,23 +69,26 @@ def _mailbox(tx: Tx, delivery: Delivery, account_id: int) -> int | None:
 def commit(tx: Tx, delivery: Delivery) -> None:
     """Keep a message for all its recipients. Runs inside the group commit; 250 comes after it."""
     d = delivery
-    if not d.local and not d.remote:
+    queued = [Forwarded(d.trace, d.sender, d.remote)] if d.remote else []
+    if d.forwarded is not None:
+        queued.append(d.forwarded)
+    if not d.local and not queued:
         if "discarded" not in d.event:
             raise Permanent("a message without recipients was to be kept")
         # A hook of the operator wants no copy at all: the trace is what remains.
         events.add(tx, d.trace, d.trace, "accepted", d.event, d.digest.message_id_hash)
         return
-    blob_id = blobs.put(tx, d.content, len(d.local) + (1 if d.remote else 0))
+    blob_id = blobs.put(tx, d.content, len(d.local) + len(queued))
     if d.local:
         new = messages.NewEmail(d.content, d.return_path + d.received, d.digest, d.trace, d.at)
         for account_id in d.local:
             messages.add(tx, account_id, _mailbox(tx, d, account_id), blob_id, new)
-    if d.remote:
+    for one in queued:
         outbox.add(
             tx,
             outbox.NewMessage(
-                id=d.trace,
-                sender=d.sender,
+                id=one.id,
+                sender=one.sender,
                 account_id=d.account_id,
                 blob_id=blob_id,
                 prefix=d.received,
@@ -86,7 +99,9 @@ def commit(tx: Tx, delivery: Delivery) -> None:
                 options=d.options,
                 due=d.due,
             ),
-            d.remote,
+            one.remote,
         )
-        tx.publish(QueueChanged(d.trace))
+        tx.publish(QueueChanged(one.id))
+        if one.id != d.trace:
+            events.add(tx, one.id, one.id, "accepted", d.event | {"forwarded_from": ids.to_text(d.trace)})
     events.add(tx, d.trace, d.trace, "accepted", d.event, d.digest.message_id_hash)

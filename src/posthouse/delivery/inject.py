@@ -3,17 +3,35 @@
 Unknown local recipients are left out; when nobody is left, nothing is kept and the answer is None.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from posthouse.base import ids
 from posthouse.base.clock import Clock
 from posthouse.delivery import accept
 from posthouse.delivery.directory import Directory
+from posthouse.delivery.forwarding import Forwarding
 from posthouse.mime import trace
 from posthouse.store.database import Database, Tx
 from posthouse.store.intake import Intake
+from posthouse.store.outbox import Message
 from posthouse.wire.address import Address
+
+MAX_HOPS = 100  # Received fields that mean a loop (RFC 5321 section 6.3)
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Keeps the message when it is called in a transaction. `nobody` are those recipients who lead nowhere."""
+
+    run: Callable[[Tx], None]
+    nobody: frozenset[str]
+
+    def __call__(self, tx: Tx, /) -> None:
+        self.run(tx)
 
 
 class Injector:
@@ -27,7 +45,9 @@ class Injector:
         new_ids: ids.IdSource,
         hostname: str,
         lifetime_days: float,
+        forwarding: Forwarding | None = None,
     ) -> None:
+        self._forwarding = forwarding
         self._database = database
         self._directory = directory
         self._clock = clock
@@ -36,36 +56,73 @@ class Injector:
         self._lifetime = int(lifetime_days * 86_400_000_000)
 
     async def prepare(
-        self, sender: str, recipients: list[str], message: bytes | AsyncIterator[bytes], event: dict[str, Any]
-    ) -> accept.Delivery | None:
-        """A delivery ready for `accept.commit`, or None if nobody can get it. Its file, if large, is on disk."""
+        self,
+        sender: str,
+        recipients: list[str],
+        message: bytes | AsyncIterator[bytes],
+        event: dict[str, Any],
+        like: Message | None = None,
+        options: Mapping[str, str] = NONE,
+        mail_options: str = "",
+    ) -> tuple[accept.Delivery | None, frozenset[str]]:
+        """A delivery ready for `accept.commit`, or None if nobody can get it; and the recipients who lead nowhere.
+
+        Its file, if large, is on disk. `like` is the queued message that goes on as this one, `options` are those of
+        its recipients and `mail_options` what it asks of the queue (store/envelope.py).
+        """
+        nobody: set[str] = set()
         local: dict[int, None] = {}
         remote: dict[str, accept.Remote] = {}
+        onward: dict[str, accept.Remote] = {}  # by aliases of ours
         for text in recipients:
             address = Address.parse(text)
             if address is None:
+                nobody.add(text)
                 continue
+            if self._forwarding is not None and self._forwarding.concerns(address):
+                # What we had forwarded did not arrive: its sender is the one to hear of it.
+                origin = await self._forwarding.origin(address)
+                if sender or not isinstance(origin, Address):
+                    nobody.add(text)
+                    continue
+                address = origin
             resolution = await self._directory.resolve(address)
             for account_id in resolution.accounts:
                 local[account_id] = None
             elsewhere = resolution.remote if resolution.local else (str(address),)
+            if not resolution.accounts and not elsewhere:
+                nobody.add(text)
             for target in elsewhere:
-                remote.setdefault(target.lower(), accept.Remote(target, target.rpartition("@")[2].lower()))
-        if not local and not remote:
-            return None
+                where = onward if resolution.local else remote
+                asked = options.get(text, "")
+                where.setdefault(target.lower(), accept.Remote(target, target.rpartition("@")[2].lower(), asked))
+        if not local and not remote and not onward:
+            return None, frozenset(nobody)
         intake = Intake(self._database.files, any_line_ends=True)
         if isinstance(message, bytes):
             await self._database.work(intake.write, message)
         else:
             async for piece in message:
                 await self._database.work(intake.write, piece)
-        content, digest, _ = await self._database.work(intake.finish)
+        content, digest, scanned = await self._database.work(intake.finish)
+        if trace.count_received(scanned.root.header_bytes) >= MAX_HOPS:
+            if content.file is not None:
+                self._database.files.path(content.file).unlink(missing_ok=True)
+            return None, frozenset(recipients)
         now = self._clock.now()
         number = self._ids.next(now)
-        return accept.Delivery(
+        rewritten = await self._rewritten(sender) if onward else sender
+        forwarded: accept.Forwarded | None = None
+        if rewritten == sender:
+            remote = onward | remote
+        else:
+            rest = tuple(one for target, one in onward.items() if target not in remote)
+            own = self._ids.next(now) if remote else number
+            forwarded = accept.Forwarded(own, rewritten, rest) if rest else None
+        made = accept.Delivery(
             trace=number,
             sender=sender,
-            account_id=None,
+            account_id=like.account_id if like else None,
             local=tuple(local),
             remote=tuple(remote.values()),
             content=content,
@@ -75,16 +132,33 @@ class Injector:
                 hello="", ip="", by=self._hostname, protocol="", id=ids.to_text(number), recipient="", tls="", at=now
             ),
             at=now,
-            expires=now + self._lifetime,
+            expires=like.expires if like else now + self._lifetime,
+            options=mail_options,
+            priority=like.priority if like else 0,
+            forwarded=forwarded,
             event=event | {"sender": sender, "recipients": recipients, "message_id": digest.message_id},
         )
+        return made, frozenset(nobody)
+
+    async def _rewritten(self, sender: str) -> str:
+        address = Address.parse(sender)
+        if self._forwarding is None or address is None:
+            return sender
+        return str(await self._forwarding.sender(address))
 
     async def keeper(
-        self, sender: str, recipients: list[str], message: bytes | AsyncIterator[bytes], event: dict[str, Any]
-    ) -> Callable[[Tx], None] | None:
-        """What keeps the message when it is run in a transaction, or None if nobody can get it."""
-        delivery = await self.prepare(sender, recipients, message, event)
+        self,
+        sender: str,
+        recipients: list[str],
+        message: bytes | AsyncIterator[bytes],
+        event: dict[str, Any],
+        like: Message | None = None,
+        options: Mapping[str, str] = NONE,
+        mail_options: str = "",
+    ) -> Kept | None:
+        """What keeps the message when it is run in a transaction, or None if nobody can get it. See `prepare`."""
+        delivery, nobody = await self.prepare(sender, recipients, message, event, like, options, mail_options)
         if delivery is None:
             return None
         ready = delivery
-        return lambda tx: accept.commit(tx, ready)
+        return Kept(lambda tx: accept.commit(tx, ready), nobody)

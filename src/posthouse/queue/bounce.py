@@ -1,17 +1,25 @@
 """What the sender of a message hears about its recipients (RFC 3464): failures, and what was asked for (RFC 3461).
 
 Reports go to the reverse-path from the null sender, so they can never cause another one; a message that itself came
-from the null sender causes none. Without NOTIFY a sender hears of failures; with it, of what it names.
+from the null sender causes none, except to the postmaster who wants to hear of them (`double_bounce`). Nobody hears
+anything of a message whose sender is not authentic: reports would go to people who never wrote it. Without NOTIFY a
+sender hears of failures; with it, of what it names. When it is time to speak of a delay is for `queue/delays.py`.
+
+The words are those of the reply's meaning where it is known (`queue/patterns.py`), else those of the status.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from posthouse.queue.results import DELIVERED, FAILED, Judged
-from posthouse.reports.dsn import FailedRecipient, Original, report
+from posthouse.queue.patterns import Meaning
+from posthouse.queue.results import DELIVERED, FAILED, Judged, understood
+from posthouse.reports.dsn import FailedRecipient, Original, explain, report
 from posthouse.store.envelope import unpack_mail, unpack_rcpt
+from posthouse.store.events import Event
 from posthouse.store.outbox import HERE, Message
 
+DOUBLE = "double_bounce_of"  # in the trace of a report to the postmaster: what it is about
+EXPIRED = "5.4.7"
 MAX_RETURNED = 1024 * 1024  # octets of a message that go back whole; of a larger one the header does
 
 
@@ -22,9 +30,10 @@ class Notice(NamedTuple):
     judged: tuple[Judged, ...]
 
 
-def notices(message: Message, judged: Sequence[Judged], late: bool = False) -> list[Notice]:
-    """The reports that an attempt makes due. `late`: the time by which the sender wanted delivery is over."""
-    if not message.sender:
+def notices(message: Message, judged: Sequence[Judged], late: bool = False, *, authentic: bool = True) -> list[Notice]:
+    """The reports that an attempt makes due. `late`: the time by which the sender wanted delivery is over.
+    `authentic`: it is not known that somebody else wrote the message in the sender's name (SPF, DKIM, DMARC)."""
+    if not message.sender or not authentic:
         return []
     groups: dict[str, list[Judged]] = {}
     for one in judged:
@@ -48,22 +57,38 @@ def _action(one: Judged, late: bool) -> str:
     return "delayed" if late and (not notify or "DELAY" in notify) else ""
 
 
+def double_bounce(message: Message, judged: Sequence[Judged], trace: Sequence[Event]) -> Notice | None:
+    """What the postmaster hears of a message that nobody can be told about: one from the null sender that failed.
+
+    `trace` are the message's events: a report to the postmaster that fails in turn causes no other one.
+    """
+    if message.sender or any(DOUBLE in event.data for event in trace):
+        return None
+    failed = tuple(one for one in judged if one.verdict.state == FAILED)
+    return Notice("failed", failed) if failed else None
+
+
 def returns_whole(message: Message, notice: Notice) -> bool:
     """Whether the message goes back, and not its header alone (RFC 3461 section 4.3)."""
-    asked = unpack_mail(message.options).ret == "FULL"
+    params = unpack_mail(message.options)
+    asked = params.ret == "FULL" and not params.requiretls  # RFC 8689 section 5
     return asked and notice.action == "failed" and message.size <= MAX_RETURNED
 
 
-def bounce(message: Message, original: bytes, notice: Notice, hostname: str, now: int, unique: str) -> bytes:
-    """The text of a report. `original` is the message's header, or the message; `unique` makes the Message-ID."""
+def bounce(
+    message: Message, original: bytes, notice: Notice, hostname: str, now: int, unique: str, *, postmaster: str = ""
+) -> bytes:
+    """The text of a report. `original` is the message's header, or the message; `unique` makes the Message-ID.
+    `postmaster`: who gets it, as the message has no sender (`double_bounce`)."""
     params = unpack_mail(message.options)
     return report(
-        to=message.sender,
+        to=message.sender or postmaster,
         hostname=hostname,
         now=now,
         message_id=f"{unique}@{hostname}",
         original=Original(original, message.created, params.envid, returns_whole(message, notice)),
         recipients=[_recipient(one, notice.action, message, now) for one in notice.judged],
+        double=not message.sender,
     )
 
 
@@ -82,4 +107,15 @@ def _recipient(one: Judged, action: str, message: Message, now: int) -> FailedRe
         last_attempt=now,
         retry_until=message.expires if action == "delayed" else 0,
         original=unpack_rcpt(one.claim.options).orcpt,
+        **_words(one.meaning or understood(verdict), expired=action == "failed" and verdict.status == EXPIRED),
     )
+
+
+def _words(meaning: Meaning | None, *, expired: bool) -> dict[str, str]:
+    if meaning is None:
+        return {}
+    if expired:
+        # The reply is why it was put off; what happened in the end is that the time was over.
+        what, cure = explain(EXPIRED)
+        return {"what": f"{what} {meaning.what}", "cure": cure, "operator": meaning.operator}
+    return {"what": meaning.what, "cure": meaning.sender, "operator": meaning.operator}

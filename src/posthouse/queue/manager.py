@@ -15,7 +15,7 @@ import functools
 import random
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from posthouse.base import ids
 from posthouse.base.clock import Clock
@@ -24,15 +24,16 @@ from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.net.dial import Dial, dial
 from posthouse.net.dns import Resolver
-from posthouse.queue import capture
-from posthouse.queue.bounce import Notice, bounce, notices, returns_whole
+from posthouse.queue import capture, delays, suppress
+from posthouse.queue.bounce import DOUBLE, Notice, bounce, double_bounce, notices, returns_whole
 from posthouse.queue.pace import Pace, is_slower
 from posthouse.queue.remote import ATTEMPT_LIMIT, Outgoing, Sender
 from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Judged, Report, Verdict, judge
 from posthouse.queue.routes import Credentials, Host, Router
 from posthouse.smtp.client import TIMEOUTS
 from posthouse.smtp.params import MailParams
-from posthouse.store import events, outbox
+from posthouse.store import delays as warnings
+from posthouse.store import events, outbox, suppression
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
 from posthouse.store.envelope import pack_mail, unpack_mail, unpack_rcpt
@@ -48,11 +49,36 @@ RECOVER_EVERY = 900 * SECOND  # between two looks for claims that other nodes lo
 MAX_RECIPIENTS = 100  # in one transaction: what every server takes (RFC 5321 section 4.5.3.1.8)
 PIECE = 256 * 1024
 LOOK_FOR_8BIT = 256 * 1024  # a larger message is taken to be 8-bit
-CAPTURED = "captured"  # the next hop of everything, where nothing leaves
-DELIVER_HERE = "here"  # the next hop of held messages to our own people
+# Next hops that are no hosts. No domain can have such a name, whatever a stranger writes into an address.
+CAPTURED = "\0captured"  # of everything, where nothing leaves
+DELIVER_HERE = "\0here"  # of held messages to our own people
 
 Keep = Callable[[Tx], None]
-Prepare = Callable[[str, list[str], bytes | AsyncIterator[bytes], dict[str, Any]], Awaitable[Keep | None]]
+
+
+class Kept(Protocol):
+    """Keeps a message here or in the queue; `nobody` are its recipients who lead nowhere."""
+
+    @property
+    def nobody(self) -> frozenset[str]: ...
+
+    def __call__(self, tx: Tx, /) -> None: ...
+
+
+class Prepare(Protocol):
+    """`delivery.inject.Injector.keeper`."""
+
+    def __call__(
+        self,
+        sender: str,
+        recipients: list[str],
+        message: bytes | AsyncIterator[bytes],
+        event: dict[str, Any],
+        like: Message | None = None,
+        options: Mapping[str, str] = ...,
+        mail_options: str = "",
+    ) -> Awaitable[Kept | None]: ...
+
 
 MOST_PACES = 10_000  # next hops of which something is remembered
 _UNREACHED = ("4.4.1", "4.4.2")  # no connection, or it broke before an answer (RFC 3463 section 3.5)
@@ -353,7 +379,7 @@ class QueueManager:
                 yield await self._read(message, at, min(at + PIECE, content))
 
         if job.next_hop == DELIVER_HERE:
-            return await self._deliver_here(message, addresses, pieces())
+            return await self._deliver_here(job, addresses, pieces())
         params = unpack_mail(message.options)
         outgoing = Outgoing(
             message.sender,
@@ -376,16 +402,25 @@ class QueueManager:
         return params._replace(by=params.by._replace(seconds=left if params.by.mode == "N" else max(left, 1)))
 
     async def _deliver_here(
-        self, message: Message, addresses: tuple[str, ...], pieces: AsyncIterator[bytes]
+        self, job: Job, addresses: tuple[str, ...], pieces: AsyncIterator[bytes]
     ) -> tuple[Report, Keep | None]:
-        """A held message to people of ours, whose time has come."""
-        event = {"released": ids.to_text(message.id)}
-        keep = await self._prepare(message.sender, list(addresses), pieces, event)
+        """A held message to people of ours, whose time has come; where they forward, it asks for what it asked for."""
+        message = job.message
+        params = self._remaining(message, unpack_mail(message.options))
+        keep = await self._prepare(
+            message.sender,
+            list(addresses),
+            pieces,
+            {"released": ids.to_text(message.id)},
+            message,
+            {claim.address: claim.options for claim in job.claims},
+            pack_mail(params),
+        )
+        gone = Verdict(FAILED, 550, "5.1.1", "There is no such mailbox any more", "", False)
         if keep is None:
-            verdict = Verdict(FAILED, 550, "5.1.1", "There is no such mailbox any more", "", False)
-        else:
-            verdict = Verdict(DELIVERED, 250, "2.0.0", "Delivered", "", False)
-        return Report(dict.fromkeys(addresses, verdict)), keep
+            return Report(dict.fromkeys(addresses, gone)), None
+        delivered = Verdict(DELIVERED, 250, "2.0.0", "Delivered", "", False)
+        return Report({address: gone if address in keep.nobody else delivered for address in addresses}), keep
 
     async def _read(self, message: Message, start: int, end: int) -> bytes:
         return await self._database.read(blobs.read, message.blob_id, start, end)
@@ -404,7 +439,7 @@ class QueueManager:
         self._log.info("queue.captured", message=name, sender=message.sender, recipients=addresses, file=str(path))
         if self._captured is not None:
             self._captured({"id": name, "sender": message.sender, "recipients": addresses, "file": str(path)})
-        verdict = Verdict(DELIVERED, 250, "2.0.0", f"Captured in {path.name}", CAPTURED, False)
+        verdict = Verdict(DELIVERED, 250, "2.0.0", f"Captured in {path.name}", "captured", False)
         return Report(dict.fromkeys(addresses, verdict))
 
     # What came of it
@@ -432,15 +467,21 @@ class QueueManager:
         keeps = [keep for notice in due if (keep := await self._notify(message, notice, now)) is not None]
         if here is not None:
             keeps.append(here)
+        also = await self._also_due(message, judged, late, now)
+        queue = self._settings.queue
+        bad = suppress.entries(message, judged, now, queue.suppress_days) if queue.suppress else []
         seq = self._ids.next(now)
 
         def write(tx: Tx) -> None:
             outbox.record(tx, self._node, [one.outcome for one in judged])
             if late:
                 outbox.set_options(tx, message.id, pack_mail(unpack_mail(message.options)._replace(by=None)))
+                warnings.tell(tx, message.id, now)
             events.add(tx, message.id, seq, "attempt", report.event(job.claims[0].destination))
-            for keep in keeps:
+            for keep in (*keeps, *also):
                 keep(tx)
+            for entry in bad:
+                suppression.add(tx, entry)
 
         await self._database.write(write)
         told = (
@@ -452,6 +493,36 @@ class QueueManager:
         if any(one.retry is not None and one.retry < self._resting_until for one in judged):
             self.wake()
 
+    async def _also_due(self, message: Message, judged: list[Judged], late: bool, now: int) -> list[Keep]:
+        """A warning of delay; what the postmaster hears of mail that nobody can be told about."""
+        queue = self._settings.queue
+        keeps: list[Keep] = []
+        if not late and delays.is_due(message, judged, now, queue):
+            others = await self._database.read(warnings.untold, message.id)
+            if others is not None:
+                warning = await self._notify(message, delays.notice(message, judged, others, queue), now)
+                if warning is not None:
+                    keep_warning = warning
+
+                    def warn(tx: Tx) -> None:
+                        if warnings.tell(tx, message.id, now):
+                            keep_warning(tx)
+
+                    keeps.append(warn)
+        if queue.double_bounces and not message.sender:
+            trace = await self._database.read(events.of_trace, message.id)
+            lost = double_bounce(message, judged, trace)
+            if lost is not None:
+                hostname = self._settings.hostname
+                postmaster = f"postmaster@{hostname}"
+                text = await self._read(message, 0, min(message.size - len(message.prefix), PIECE))
+                unique = ids.to_text(self._ids.next(now)).lower()
+                report = bounce(message, text, lost, hostname, now, unique, postmaster=postmaster)
+                keep = await self._prepare("", [postmaster], report, {DOUBLE: ids.to_text(message.id)})
+                if keep is not None:
+                    keeps.append(keep)
+        return keeps
+
     @staticmethod
     def _is_late(message: Message, now: int) -> bool:
         """Whether the time is over by which the sender wanted delivery, or to hear of the delay. Told once."""
@@ -461,10 +532,18 @@ class QueueManager:
     async def _notify(self, message: Message, notice: Notice, now: int) -> Keep | None:
         """What brings a report to the sender."""
         size = message.size - len(message.prefix)
-        text = await self._read(message, 0, size if returns_whole(message, notice) else min(size, PIECE))
+        params = unpack_mail(message.options)
+        if params.requiretls and message.account_id is None:
+            # RFC 8689 section 5: it goes back redacted, or only by TLS, and the way to a stranger is not certain.
+            text, options = b"", ""
+        else:
+            text = await self._read(message, 0, size if returns_whole(message, notice) else min(size, PIECE))
+            options = pack_mail(MailParams(requiretls=True)) if params.requiretls else ""
         unique = ids.to_text(self._ids.next(now)).lower()
         report = bounce(message, text, notice, self._settings.hostname, now, unique)
-        return await self._prepare("", [message.sender], report, {"bounce_of": ids.to_text(message.id)})
+        return await self._prepare(
+            "", [message.sender], report, {"bounce_of": ids.to_text(message.id)}, mail_options=options
+        )
 
     def _tell(self, message: Message, one: Judged, now: int, event: str) -> None:
         verdict = one.verdict

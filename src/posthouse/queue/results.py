@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from posthouse.queue import schedule
+from posthouse.queue import advice, schedule
+from posthouse.queue.patterns import Meaning, match
 from posthouse.smtp.replies import Reply
 from posthouse.store.outbox import Claim, Message, Outcome
 
@@ -81,6 +82,7 @@ class Judged(NamedTuple):
     claim: Claim
     verdict: Verdict
     retry: int | None
+    meaning: Meaning | None = None  # what the reply of the other server is known to mean
 
     @property
     def outcome(self) -> Outcome:
@@ -92,13 +94,37 @@ class Judged(NamedTuple):
 def judge(
     message: Message, claims: Sequence[Claim], report: Report, now: int, waits: Sequence[float], chance: float
 ) -> list[Judged]:
-    """Decide for each recipient whether it is tried again; a deferral whose time has run out is a failure."""
+    """Decide for each recipient whether it is tried again; a deferral whose time has run out is a failure.
+
+    What a reply is known to mean counts more than its code (`queue/patterns.py`).
+    """
     judged = []
     for claim in claims:
         verdict, retry = report.verdicts[claim.address], None
+        meaning = understood(verdict)
+        verdict = _advised(verdict, meaning)
         if verdict.state == DEFERRED:
-            retry = schedule.next_attempt(waits, claim.attempts + 1, now, message.expires, chance)
+            retry = schedule.next_attempt(
+                advice.waits(waits, meaning, claim.attempts + 1), claim.attempts + 1, now, message.expires, chance
+            )
             if retry is None:
                 verdict = verdict._replace(state=FAILED, status="5.4.7")
-        judged.append(Judged(claim, verdict, retry))
+        judged.append(Judged(claim, verdict, retry, meaning))
     return judged
+
+
+def understood(verdict: Verdict) -> Meaning | None:
+    """What another server's refusal means; None if it is not known, or nobody else said it."""
+    if not verdict.remote or verdict.state == DELIVERED:
+        return None
+    return match(verdict.host, verdict.code, verdict.status, verdict.text)
+
+
+def _advised(verdict: Verdict, meaning: Meaning | None) -> Verdict:
+    if meaning is None:
+        return verdict
+    if verdict.state == FAILED and meaning.retry == "later":
+        return verdict._replace(state=DEFERRED)
+    if verdict.state == DEFERRED and meaning.retry == "never":
+        return verdict._replace(state=FAILED)
+    return verdict

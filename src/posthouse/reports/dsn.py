@@ -34,6 +34,10 @@ class FailedRecipient(NamedTuple):
     last_attempt: int = 0  # microseconds; 0: not said
     retry_until: int = 0  # for "delayed"
     original: str = ""  # ORCPT: "rfc822;bob@example.org"
+    # Sentences of one who knows more than the status says; without them it is explained (`explain`).
+    what: str = ""  # what happened
+    cure: str = ""  # what the sender can do
+    operator: str = ""  # what the postmaster of the sender can do
 
 
 class Original(NamedTuple):
@@ -53,17 +57,20 @@ def report(
     message_id: str,
     original: Original,
     recipients: Sequence[FailedRecipient],
+    double: bool = False,
 ) -> bytes:
     """The whole message, CRLF throughout. All recipients have the same action: write one report for each.
 
-    `message_id` is without its brackets and also tells the report apart for people who ask for help.
+    `message_id` is without its brackets and also tells the report apart for people who ask for help. `double`: the
+    message has no sender that it could go back to, and `to` is the postmaster.
     """
     head = _header_of(original.header)
     subject = _readable(words.decode(header.find(head, b"Subject") or b"").strip())
     action = recipients[0].action if recipients else "failed"
     parts = [
         compose.part(
-            "text/plain; charset=utf-8", _text(hostname, now, message_id, subject, recipients, original, action)
+            "text/plain; charset=utf-8",
+            _text(hostname, now, message_id, subject, recipients, original, "double" if double else action),
         ),
         compose.part("message/delivery-status", _status_fields(hostname, original, recipients)),
         _returned(original, head),
@@ -76,7 +83,7 @@ def report(
         compose.multipart("report", parts, "; report-type=delivery-status"),
         sender=compose.mailbox(f"mailer-daemon@{hostname}", "Mail Delivery System"),
         to=[to],
-        subject=f"{_SUBJECTS[action]}: {subject[:200]}" if subject else _SUBJECTS[action],
+        subject=": ".join(word for word in (_SUBJECTS["double" if double else action], subject[:200]) if word),
         date=now,
         message_id=message_id,
         fields=fields,
@@ -98,6 +105,7 @@ _SUBJECTS = {
     "delivered": "Delivered",
     "relayed": "Passed on",
     "expanded": "Delivered to a list",
+    "double": "Not delivered, and nobody to tell",
 }
 
 
@@ -120,6 +128,12 @@ def _text(
     paragraphs = [f"This is the mail system of {hostname}."]
     if action == "failed":
         paragraphs.append(f"{which} was NOT delivered to {'these recipients' if many else 'this recipient'}:")
+    elif action == "double":
+        paragraphs.append(
+            f"A message{which.removeprefix('Your message')} was NOT delivered to "
+            f"{'these recipients' if many else 'this recipient'}. It is a report itself, or came without a sender, so "
+            "there is nobody to return it to. You get this because `queue.double_bounces` is on."
+        )
     elif action == "delayed":
         paragraphs.append(
             f"{which} has not been delivered yet to {'these recipients' if many else 'this recipient'}. "
@@ -133,17 +147,21 @@ def _text(
     for recipient in recipients:
         lines += ["", f"<{_readable(recipient.address)}>", *_about(recipient)]
     lines += ["", *_wrap([f"If you ask your postmaster for help, say this: {message_id}, {trace.date_time(now)}."])]
-    lines += ["Your message is attached." if original.full else "The header of your message is attached."]
+    whose = "the message" if action == "double" else "your message"
+    lines += [f"{whose.capitalize()} is attached." if original.full else f"The header of {whose} is attached."]
     return "\r\n".join([*lines, ""]).encode("utf-8", "replace")
 
 
 def _about(recipient: FailedRecipient) -> list[str]:
     what, cure = explain(recipient.status)
+    what, cure = recipient.what or what, recipient.cure or cure
     lines = []
     if recipient.action in ("failed", "delayed"):
         lines += _wrap([what, _readable(recipient.why)], "    ")
         if recipient.action == "failed":
             lines += _wrap([f"What to do: {cure}"], "    ")
+            if recipient.operator:
+                lines += _wrap([f"For your postmaster: {recipient.operator}"], "    ")
     elif recipient.action == "delivered":
         lines += _wrap(["Delivered into the mailbox."], "    ")
     elif recipient.action == "expanded":

@@ -83,6 +83,11 @@ def add_domain(tx: Tx, name: str, now: int) -> int:
     return domain_id
 
 
+def is_ours(tx: Tx, name: str) -> bool:
+    """Whether mail for a domain (in lower case) is for us."""
+    return tx.one("SELECT 1 FROM domain WHERE name = ?", name) is not None
+
+
 def list_domains(tx: Tx) -> list[tuple[str, int, int]]:
     """(name, number of addresses, created) of each domain, by name."""
     return [
@@ -184,7 +189,7 @@ def remove_account(tx: Tx, name: str) -> None:
     account_id = find_account(tx, name).id
     for mailbox in mailboxes.list_all(tx, account_id):
         messages.remove_all(tx, mailbox.id)
-    for table in ("mailbox", "subscription", "credential", "address", "send_as", "login_attempt"):
+    for table in ("mailbox", "subscription", "credential", "address", "send_as", "login_attempt", "suppression"):
         tx.run(f"DELETE FROM {table} WHERE account_id = ?", account_id)  # noqa: S608
     tx.run("DELETE FROM account WHERE id = ?", account_id)
     tx.publish(DirectoryChanged())

@@ -13,6 +13,8 @@ from typing import NamedTuple
 # RFC 5321 section 4.5.3.1.1 to 4.5.3.1.3. The path limit of 256 counts the brackets; senders with a
 # local part of 64 and a domain of 255 octets exist in test suites only, and cost nothing to accept.
 MAX_LOCAL_PART = 64
+# Rewritten senders of forwarded mail (SRS) hold a whole address, and are written this long by everybody who makes them.
+MAX_SRS = 240
 MAX_DOMAIN = 255
 MAX_ADDRESS = 320
 
@@ -65,6 +67,7 @@ _mailbox = re.compile(
     rf"@(\[[!-Z^-~]+\]|[A-Za-z0-9._\-\u0080-\U0010ffff]+)"
 ).fullmatch
 _unescape = re.compile(r"\\(.)").sub
+_rewritten = re.compile(r"SRS[01][-+=]", re.IGNORECASE).match
 
 # sub-domain = Let-dig [Ldh-str]. Underscores are against the rule and in use.
 _domain = re.compile(r"(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)*(?!-)[a-z0-9_-]{1,63}(?<!-)").fullmatch
@@ -103,7 +106,10 @@ def _parse(text: str, utf8: bool) -> Address | None:
         return None
     plain, quoted, domain = match.groups()
     local = plain if plain is not None else _unescape(r"\1", quoted)
-    if not local or len(local.encode("utf-8", "surrogatepass")) > MAX_LOCAL_PART or not local.isprintable():
+    length = len(local.encode("utf-8", "surrogatepass"))
+    if length > MAX_LOCAL_PART and (length > MAX_SRS or not _rewritten(local)):
+        return None
+    if not local or not local.isprintable():
         return None
     name = parse_domain(domain, utf8)
     return Address(local, name) if name is not None else None

@@ -20,7 +20,7 @@ from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.net.tls import common_name
-from posthouse.servers.smtp import senders
+from posthouse.servers.smtp import recipients, senders
 from posthouse.servers.smtp.shared import Shared
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp import replies
@@ -49,6 +49,7 @@ class SmtpSession:
     """One connection."""
 
     __slots__ = (
+        "_gone",
         "_handlers",
         "_head",
         "_intake",
@@ -81,6 +82,7 @@ class SmtpSession:
         self.exchange: Exchange | None = None
         self.owned: set[str] | None = None  # what the account may send as, once it was asked
         self.transaction: Transaction | None = None
+        self._gone = False
         self._may_relay: bool | None = None
         self._messages = 0
         self._intake: Intake | None = None
@@ -165,6 +167,7 @@ class SmtpSession:
         self.engine.goodbye(replies.SHUTTING_DOWN)
 
     def closed(self) -> None:
+        self._gone = True
         self._drop_content()
         self.log_out()
         self.service.log.debug("smtp.closed", session=self.id, ip=self.ip, hello=self.hello, messages=self._messages)
@@ -276,7 +279,7 @@ class SmtpSession:
 
     def _on_rcpt(self, event: Rcpt) -> Awaitable[None] | None:
         resolution = self.service.directory.known(event.recipient)
-        if resolution is None:
+        if resolution is None or recipients.needs_more(self.service, self.login, event.recipient, resolution):
             return self._look_up(event)
         reply = self._decide(resolution)
         if reply.accepted and self.visitor is not None:
@@ -289,8 +292,11 @@ class SmtpSession:
         return None
 
     async def _look_up(self, event: Rcpt) -> None:
-        resolution = await self.service.directory.resolve(event.recipient)
-        reply = self._decide(resolution)
+        transaction = self.transaction
+        assert transaction is not None
+        resolution, reply = await recipients.look_up(
+            self.service, self.login, transaction.sender, event.recipient, self._decide
+        )
         if reply.accepted and self.visitor is not None:
             self.visitor.ask_about(str(event.recipient))
             await self._judge_recipient(event, resolution, reply, None)
@@ -381,6 +387,8 @@ class SmtpSession:
         """The whole message is here: decide, commit, and only then 250."""
         service, transaction = self.service, self.transaction
         assert transaction is not None
+        # The client may go while this waits, and then nothing is left of who it was: such a message is not kept.
+        login, where = self.login, self._where()
         if intake.spills(0):
             content, digest, scanned = await service.database.work(intake.finish)
         else:
@@ -389,7 +397,7 @@ class SmtpSession:
         header = scanned.root.header_bytes
         try:
             facts = ContentFacts(header, content.size, digest.message_id, self._head, content.size > len(self._head))
-            refusal = await self._judge(facts)
+            refusal = await self._judge(facts) if not self._gone else None
             if refusal is not None:
                 self._discard(content.file)
                 self.rejected(refusal, str(transaction.sender))
@@ -398,7 +406,7 @@ class SmtpSession:
             now = service.clock.now()
             number = service.ids.next(now)
             text = ids.to_text(number)
-            may_hurry = self.login is not None or self._relay_allowed()
+            may_hurry = login is not None or self._relay_allowed()
             if self.visitor is not None:
                 transaction.tags = list(self.visitor.tags)
                 refusal = await self._sort(transaction, facts)
@@ -407,8 +415,13 @@ class SmtpSession:
                     self.rejected(refusal, str(transaction.sender))
                     self._end(refusal)
                     return
-            delivery = transaction.delivery(self._where(), number, now, service.expiry, content, digest, may_hurry)
+            forwarded = await self._forwarded(transaction, number, now) if transaction.forwarded else None
+            delivery = transaction.delivery(where, number, now, service.expiry, content, digest, may_hurry, forwarded)
             receipts = await self._receipts(transaction, header, now, text) if transaction.success else []
+
+            if self._gone:
+                self._discard(content.file)
+                return
 
             def commit(tx: Any) -> None:
                 accept.commit(tx, delivery)
@@ -419,7 +432,7 @@ class SmtpSession:
         except Exception:
             self._discard(content.file)
             raise
-        if not delivery.local and not delivery.remote:
+        if not delivery.local and not delivery.remote and forwarded is None:
             self._discard(content.file)
         self._messages += 1
         self.connection.established = True
@@ -428,13 +441,25 @@ class SmtpSession:
             session=self.id,
             message=text,
             ip=self.ip,
-            login=self.login.name if self.login is not None else "",
+            login=login.name if login is not None else "",
             sender=delivery.sender,
             recipients=len(transaction.recipients),
             size=content.size,
             message_id=digest.message_id,
         )
         self._end(Reply(250, "2.0.0", f"Accepted, id {text}"))
+
+    async def _forwarded(self, transaction: Transaction, number: int, now: int) -> accept.Forwarded | None:
+        """What aliases of ours pass on, if it goes with another sender than the message came with."""
+        service = self.service
+        if service.forwarding is None:
+            return None
+        sender = await service.forwarding.sender(transaction.sender)
+        if sender == transaction.sender:
+            return None
+        onward = tuple(one for address, one in transaction.forwarded.items() if address not in transaction.remote)
+        own = service.ids.next(now) if transaction.remote else number
+        return accept.Forwarded(own, str(sender), onward) if onward else None
 
     async def _judge(self, facts: ContentFacts) -> Reply | None:
         """Why a complete message is not wanted."""

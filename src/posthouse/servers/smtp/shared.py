@@ -11,6 +11,7 @@ from posthouse.base.log import Logger
 from posthouse.base.networks import trusted
 from posthouse.base.settings import Listen, Settings
 from posthouse.delivery.directory import Directory
+from posthouse.delivery.forwarding import Forwarding
 from posthouse.filter.gate import Gate
 from posthouse.filter.visitor import Visitor
 from posthouse.net.connection import Connection
@@ -38,7 +39,9 @@ class Shared:
         prepare: Prepare,
         listen: Listen,
         gate: Gate | None = None,
+        forwarding: Forwarding | None = None,
     ) -> None:
+        self.forwarding = forwarding
         self.gate = gate
         self.sees_content = gate is not None and gate.sees_content
         self.settings = settings

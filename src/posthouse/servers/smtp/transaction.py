@@ -40,7 +40,19 @@ class Where(NamedTuple):
 class Transaction:
     """From MAIL to the end of the content."""
 
-    __slots__ = ("discarded", "due", "into", "local", "params", "recipients", "remote", "sender", "success", "tags")
+    __slots__ = (
+        "discarded",
+        "due",
+        "forwarded",
+        "into",
+        "local",
+        "params",
+        "recipients",
+        "remote",
+        "sender",
+        "success",
+        "tags",
+    )
 
     def __init__(self, sender: Address, params: MailParams, due: int) -> None:
         self.sender = sender
@@ -49,6 +61,7 @@ class Transaction:
         self.recipients: list[Address] = []
         self.local: dict[int, None] = {}  # accounts
         self.remote: dict[str, accept.Remote] = {}
+        self.forwarded: dict[str, accept.Remote] = {}  # those to whom aliases of ours lead
         self.success: list[tuple[Address, RcptParams, str]] = []  # who is to be reported, and with which action
         self.tags: list[str] = []
         self.into: dict[int, str] = {}  # accounts whose copy goes into another mailbox than INBOX
@@ -74,16 +87,25 @@ class Transaction:
         if several:
             options = pack_rcpt(_EXPANDED) if params.notify and params.notify != ("NEVER",) else options
         for address in resolution.remote:
-            self.remote.setdefault(address, accept.Remote(address, address.rpartition("@")[2], options))
+            self.forwarded.setdefault(address, accept.Remote(address, address.rpartition("@")[2], options))
         if wants_success and several:
             self.success.append((recipient, params, "expanded"))
         elif wants_success and resolution.accounts:
             self.success.append((recipient, params, "delivered"))
 
     def delivery(
-        self, where: Where, number: int, now: int, lifetime: int, content: Content, digest: Digest, may_hurry: bool
+        self,
+        where: Where,
+        number: int,
+        now: int,
+        lifetime: int,
+        content: Content,
+        digest: Digest,
+        may_hurry: bool,
+        forwarded: accept.Forwarded | None = None,
     ) -> accept.Delivery:
-        """The message with its decisions. `may_hurry`: an urgent one may overtake others."""
+        """The message with its decisions. `may_hurry`: an urgent one may overtake others. `forwarded`: what goes on
+        with a sender of ours; without it, all that is queued has the sender that the message came with."""
         sender, text = str(self.sender), ids.to_text(number)
         recipients = [str(r) for r in self.recipients]
         received = trace.received(
@@ -104,7 +126,7 @@ class Transaction:
             sender=sender,
             account_id=where.login.account_id if where.login else None,
             local=tuple(self.local),
-            remote=tuple(self.remote.values()),
+            remote=tuple((self.remote if forwarded is not None else self.forwarded | self.remote).values()),
             content=content,
             digest=digest,
             return_path=trace.return_path(sender),
@@ -116,6 +138,7 @@ class Transaction:
             priority=priority if may_hurry else min(priority, 0),
             due=self.due,
             into=self.into,
+            forwarded=forwarded,
         )
 
     def _expires(self, now: int, lifetime: int) -> int:
@@ -133,7 +156,7 @@ class Transaction:
             "sender": str(self.sender),
             "recipients": recipients,
             "local": len(self.local),
-            "remote": len(self.remote),
+            "remote": len(self.forwarded | self.remote),
             "size": content.size,
             "message_id": digest.message_id,
         }
