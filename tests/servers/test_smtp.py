@@ -1,7 +1,9 @@
 """SMTP as a whole: the app on real sockets. Who may send what to whom, what is kept, and what is said."""
 
 import asyncio
+import base64
 import smtplib
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import pytest
 
 from posthouse.base.errors import StorageFull
 from posthouse.store import accounts
+from posthouse.store.intake import Intake
+from tests.support.clock import turns
 from tests.support.house import PASSWORD, House, opened
 
 
@@ -37,6 +41,52 @@ def test_a_message_is_in_the_mailbox_when_250_is_said(tmp_path: Path) -> None:
         assert message.startswith(b"Return-Path: <x@example.com>\r\nReceived: from c.example ([127.0.0.1])")
         assert message.endswith(b"\r\nFrom: x@example.com\r\nSubject: hello\r\n\r\nbody\r\n")
         assert b"with ESMTP id " in message
+
+    run(tmp_path, test)
+
+
+def test_who_hangs_up_while_the_message_is_finished_is_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The login goes with the connection; what it was asked for must not be done without it."""
+    began, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    whole = Intake.finish
+
+    def slow(self: Intake) -> object:
+        began.set()
+        assert go_on.wait(30)
+        try:
+            return whole(self)
+        finally:
+            done.set()
+
+    monkeypatch.setattr(Intake, "finish", slow)
+    forged = "From: CEO <ceo@posthouse.test>\r\n\r\n" + ("y" * 70 + "\r\n") * 10_000 + ".\r\n"
+    login = base64.b64encode(b"\0alice@posthouse.test\0" + PASSWORD.encode()).decode()
+
+    async def test(house: House) -> None:
+        port = house.ports["submissions"]
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=house.context, server_hostname="mail.posthouse.test"
+        )
+        await reader.readline()
+        commands = ("EHLO x", f"AUTH PLAIN {login}", "MAIL FROM:<alice@posthouse.test>", "RCPT TO:<bob@posthouse.test>")
+        for command in (*commands, "DATA"):
+            writer.write(command.encode() + b"\r\n")
+            while (line := await reader.readline())[3:4] == b"-":
+                pass
+            assert line[:1] in b"23", line
+        writer.write(forged.encode())
+        await asyncio.to_thread(began.wait, 30)
+        writer.transport.abort()
+        while any(len(listener) for listener in house.app._listeners):
+            await turns()
+        go_on.set()
+        await asyncio.to_thread(done.wait, 30)
+        for _ in range(5):
+            await turns()
+            await house.database.write(lambda _tx: None)
+        assert await house.inbox("bob") == []
 
     run(tmp_path, test)
 
