@@ -355,7 +355,7 @@ async def test_a_message_is_bounced_in_the_transaction_that_ends_it(monkeypatch:
     async with site() as here:
         await here.remote("there.test", {"RCPT": "550 5.1.1 unknown"})
         failures, failed, loop = [1], asyncio.Event(), asyncio.get_running_loop()
-        prepare = here.manager._prepare
+        prepare = here.manager._settler._prepare
 
         async def failing(*args: Any, **options: Any) -> Any:
             keep = await prepare(*args, **options)
@@ -370,7 +370,7 @@ async def test_a_message_is_bounced_in_the_transaction_that_ends_it(monkeypatch:
 
             return work
 
-        monkeypatch.setattr(here.manager, "_prepare", failing)
+        monkeypatch.setattr(here.manager._settler, "_prepare", failing)
         await here.queue(BOB)
         await failed.wait()
         assert await here.bounces() == []

@@ -50,7 +50,7 @@ def test_who_hangs_up_while_the_message_is_finished_is_nobody_else(
 ) -> None:
     """The login goes with the connection; what it was asked for must not be done without it."""
     began, go_on, done = threading.Event(), threading.Event(), threading.Event()
-    whole = Intake.finish
+    whole = Intake._finish
 
     def slow(self: Intake) -> object:
         began.set()
@@ -60,7 +60,7 @@ def test_who_hangs_up_while_the_message_is_finished_is_nobody_else(
         finally:
             done.set()
 
-    monkeypatch.setattr(Intake, "finish", slow)
+    monkeypatch.setattr(Intake, "_finish", slow)
     forged = "From: CEO <ceo@posthouse.test>\r\n\r\n" + ("y" * 70 + "\r\n") * 10_000 + ".\r\n"
     login = base64.b64encode(b"\0alice@posthouse.test\0" + PASSWORD.encode()).decode()
 

@@ -4,8 +4,7 @@ One loop claims recipients in batches; those of one message and next hop go toge
 bounded number, until they may run: so many in all, as many to one next hop as it likes (`pace.py`). No destination
 gets more than a share of what is held here, so that a slow one cannot keep the others out.
 
-What an attempt found out is one transaction: outcomes, trace, and the bounce if one is owed. It is tried until it
-succeeds, because a delivery that is not written down would be made again. A crash between a server's 250 and that
+What an attempt found out is one transaction (`settle.py`). A crash between a server's 250 and that
 transaction delivers once more: the one duplicate that SMTP cannot avoid (RFC 5321 section 6.1).
 """
 
@@ -14,8 +13,8 @@ import contextlib
 import functools
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 from posthouse.base import ids
 from posthouse.base.clock import Clock
@@ -24,16 +23,16 @@ from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.net.dial import Dial, dial
 from posthouse.net.dns import Resolver
-from posthouse.queue import capture, delays, suppress
-from posthouse.queue.bounce import DOUBLE, Notice, bounce, double_bounce, notices, returns_whole
+from posthouse.queue import capture
+from posthouse.queue.jobs import Job, Keep, Prepare
 from posthouse.queue.pace import Pace, is_slower
 from posthouse.queue.remote import ATTEMPT_LIMIT, Outgoing, Sender
-from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Judged, Report, Verdict, judge
+from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Report, Verdict
 from posthouse.queue.routes import Credentials, Host, Router
+from posthouse.queue.settle import Settler
 from posthouse.smtp.client import TIMEOUTS
 from posthouse.smtp.params import MailParams
-from posthouse.store import delays as warnings
-from posthouse.store import events, outbox, suppression
+from posthouse.store import outbox
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
 from posthouse.store.envelope import pack_mail, unpack_mail, unpack_rcpt
@@ -48,51 +47,14 @@ IDLE = 60.0  # seconds between two looks when nothing is due: another process ma
 RECOVER_EVERY = 900 * SECOND  # between two looks for claims that other nodes lost
 MAX_RECIPIENTS = 100  # in one transaction: what every server takes (RFC 5321 section 4.5.3.1.8)
 PIECE = 256 * 1024
+SMALL = 16 * 1024  # octets: contents up to here are read when they are claimed
 LOOK_FOR_8BIT = 256 * 1024  # a larger message is taken to be 8-bit
 # Next hops that are no hosts. No domain can have such a name, whatever a stranger writes into an address.
 CAPTURED = "\0captured"  # of everything, where nothing leaves
 DELIVER_HERE = "\0here"  # of held messages to our own people
 
-Keep = Callable[[Tx], None]
-
-
-class Kept(Protocol):
-    """Keeps a message here or in the queue; `nobody` are its recipients who lead nowhere."""
-
-    @property
-    def nobody(self) -> frozenset[str]: ...
-
-    def __call__(self, tx: Tx, /) -> None: ...
-
-
-class Prepare(Protocol):
-    """`delivery.inject.Injector.keeper`."""
-
-    def __call__(
-        self,
-        sender: str,
-        recipients: list[str],
-        message: bytes | AsyncIterator[bytes],
-        event: dict[str, Any],
-        like: Message | None = None,
-        options: Mapping[str, str] = ...,
-        mail_options: str = "",
-    ) -> Awaitable[Kept | None]: ...
-
-
 MOST_PACES = 10_000  # next hops of which something is remembered
 _UNREACHED = ("4.4.1", "4.4.2")  # no connection, or it broke before an answer (RFC 3463 section 3.5)
-
-_LOG = {DELIVERED: "queue.delivered", DEFERRED: "queue.deferred", FAILED: "queue.bounced"}
-
-
-class Job(NamedTuple):
-    """Recipients of one message that one next hop shall get in one transaction."""
-
-    next_hop: str
-    message: Message
-    claims: list[Claim]
-    until: int  # the claims' lease
 
 
 class QueueManager:
@@ -119,12 +81,12 @@ class QueueManager:
         self._database = database
         self._clock = clock
         self._prepare = prepare
-        self._ids = new_ids
         self._log = log
         self._captured = captured
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._node = node or settings.hostname
         own_ports = [listen.port for listen in settings.listen if listen.service == "smtp"]
+        self._settler = Settler(settings, database, clock, prepare, new_ids, log, self._chance, self._node)
         self._router = Router(resolver, [settings.hostname], self._chance, _smarthost(settings), own_ports=own_ports)
         self._sender = Sender(self._router, dialler, settings.hostname, timeouts=timeouts, keep=KEEP)
         self._most = settings.queue.concurrency
@@ -229,26 +191,34 @@ class QueueManager:
         )
         claims = await asyncio.shield(self._claiming)
         self._claiming = None
-        self._take(claims, now + LEASE)
+        for claim in claims:
+            self._untried.add(claim.id)
+            self._held[claim.destination] += 1
         busy = self._busy()
         self._more = bool(busy)
-        return await self._database.read(outbox.next_due, busy)
+        contents: dict[int, bytes] = {}
+        try:
+            # One visit to the store for all small contents, instead of one for each message.
+            contents, due = await self._database.read(_contents_and_due, claims, busy)
+        finally:
+            self._take(claims, now + LEASE, contents)
+        return due
 
     def _busy(self) -> list[str]:
         return [destination for destination, count in self._held.items() if count >= self._share]
 
-    def _take(self, claims: list[Claim], until: int) -> None:
+    def _take(self, claims: list[Claim], until: int, contents: Mapping[int, bytes]) -> None:
         """Make jobs of claims and start what may start."""
         groups: dict[tuple[int, str], list[Claim]] = {}
         for claim in claims:
-            self._untried.add(claim.id)
-            self._held[claim.destination] += 1
             hop = self._next_hop(claim.destination)
             groups.setdefault((claim.message.id, hop), []).append(claim)
         for (_, hop), group in groups.items():
             jobs = self._pending.setdefault(hop, deque())
             for at in range(0, len(group), MAX_RECIPIENTS):
-                jobs.append(Job(hop, group[0].message, group[at : at + MAX_RECIPIENTS], until))
+                message = group[0].message
+                content = contents.get(message.blob_id)
+                jobs.append(Job(hop, message, group[at : at + MAX_RECIPIENTS], until, content))
             self._make_ready(hop)
         self._dispatch()
 
@@ -355,17 +325,24 @@ class QueueManager:
             report = Report({claim.address: verdict for claim in job.claims})
         # From here on nothing may stop it: the other server may have the message.
         self._untried.difference_update(mine)
-        record = asyncio.get_running_loop().create_task(self._record(job, report, keep))
+        record = asyncio.get_running_loop().create_task(self._write_down(job, report, keep))
         self._records.add(record)
         record.add_done_callback(self._records.discard)
         await asyncio.shield(record)
+
+    async def _write_down(self, job: Job, report: Report, keep: Keep | None) -> None:
+        judged = await self._settler.record(job, report, keep)
+        if any(one.retry is not None and one.retry < self._resting_until for one in judged):
+            self.wake()
 
     async def _attempt(self, job: Job) -> tuple[Report, Keep | None]:
         """Try; what is to be kept here is kept by the transaction that writes the outcome down."""
         message = job.message
         addresses = tuple(dict.fromkeys(claim.address for claim in job.claims))
         content = message.size - len(message.prefix)
-        whole = await self._read(message, 0, content) if content <= LOOK_FOR_8BIT else None
+        whole = job.content
+        if whole is None and content <= LOOK_FOR_8BIT:
+            whole = await self._read(message, 0, content)
         if job.next_hop == CAPTURED:
             everything = await self._read(message, 0, content) if whole is None else whole
             return await self._capture(job, addresses, everything), None
@@ -442,116 +419,10 @@ class QueueManager:
         verdict = Verdict(DELIVERED, 250, "2.0.0", f"Captured in {path.name}", "captured", False)
         return Report(dict.fromkeys(addresses, verdict))
 
-    # What came of it
 
-    async def _record(self, job: Job, report: Report, keep: Keep | None) -> None:
-        """Write down what an attempt found out; again and again while the store cannot."""
-        wait = 1.0
-        while True:
-            try:
-                await self._settle(job, report, keep)
-            except Exception as error:
-                name = ids.to_text(job.message.id)
-                self._log.error("queue.failed", what="recording", message=name, error=repr(error))
-                await self._clock.sleep(wait)
-                wait = min(wait * 2, 60.0)
-            else:
-                return
-
-    async def _settle(self, job: Job, report: Report, here: Keep | None) -> None:
-        now = self._clock.now()
-        message = job.message
-        judged = judge(message, job.claims, report, now, self._settings.queue.retry, self._chance.random())
-        late = self._is_late(message, now)
-        due = notices(message, judged, late)
-        keeps = [keep for notice in due if (keep := await self._notify(message, notice, now)) is not None]
-        if here is not None:
-            keeps.append(here)
-        also = await self._also_due(message, judged, late, now)
-        queue = self._settings.queue
-        bad = suppress.entries(message, judged, now, queue.suppress_days) if queue.suppress else []
-        seq = self._ids.next(now)
-
-        def write(tx: Tx) -> None:
-            outbox.record(tx, self._node, [one.outcome for one in judged])
-            if late:
-                outbox.set_options(tx, message.id, pack_mail(unpack_mail(message.options)._replace(by=None)))
-                warnings.tell(tx, message.id, now)
-            events.add(tx, message.id, seq, "attempt", report.event(job.claims[0].destination))
-            for keep in (*keeps, *also):
-                keep(tx)
-            for entry in bad:
-                suppression.add(tx, entry)
-
-        await self._database.write(write)
-        told = (
-            {one.claim.id for notice in due if notice.action == "failed" for one in notice.judged} if keeps else set()
-        )
-        for one in judged:
-            unheard = one.verdict.state == FAILED and one.claim.id not in told
-            self._tell(message, one, now, "queue.dropped" if unheard else "")
-        if any(one.retry is not None and one.retry < self._resting_until for one in judged):
-            self.wake()
-
-    async def _also_due(self, message: Message, judged: list[Judged], late: bool, now: int) -> list[Keep]:
-        """A warning of delay; what the postmaster hears of mail that nobody can be told about."""
-        queue = self._settings.queue
-        keeps: list[Keep] = []
-        if not late and delays.is_due(message, judged, now, queue):
-            others = await self._database.read(warnings.untold, message.id)
-            if others is not None:
-                warning = await self._notify(message, delays.notice(message, judged, others, queue), now)
-                if warning is not None:
-                    keep_warning = warning
-
-                    def warn(tx: Tx) -> None:
-                        if warnings.tell(tx, message.id, now):
-                            keep_warning(tx)
-
-                    keeps.append(warn)
-        if queue.double_bounces and not message.sender:
-            trace = await self._database.read(events.of_trace, message.id)
-            lost = double_bounce(message, judged, trace)
-            if lost is not None:
-                hostname = self._settings.hostname
-                postmaster = f"postmaster@{hostname}"
-                text = await self._read(message, 0, min(message.size - len(message.prefix), PIECE))
-                unique = ids.to_text(self._ids.next(now)).lower()
-                report = bounce(message, text, lost, hostname, now, unique, postmaster=postmaster)
-                keep = await self._prepare("", [postmaster], report, {DOUBLE: ids.to_text(message.id)})
-                if keep is not None:
-                    keeps.append(keep)
-        return keeps
-
-    @staticmethod
-    def _is_late(message: Message, now: int) -> bool:
-        """Whether the time is over by which the sender wanted delivery, or to hear of the delay. Told once."""
-        by = unpack_mail(message.options).by
-        return by is not None and by.mode == "N" and now >= message.created + by.seconds * SECOND
-
-    async def _notify(self, message: Message, notice: Notice, now: int) -> Keep | None:
-        """What brings a report to the sender."""
-        size = message.size - len(message.prefix)
-        params = unpack_mail(message.options)
-        if params.requiretls and message.account_id is None:
-            # RFC 8689 section 5: it goes back redacted, or only by TLS, and the way to a stranger is not certain.
-            text, options = b"", ""
-        else:
-            text = await self._read(message, 0, size if returns_whole(message, notice) else min(size, PIECE))
-            options = pack_mail(MailParams(requiretls=True)) if params.requiretls else ""
-        unique = ids.to_text(self._ids.next(now)).lower()
-        report = bounce(message, text, notice, self._settings.hostname, now, unique)
-        return await self._prepare(
-            "", [message.sender], report, {"bounce_of": ids.to_text(message.id)}, mail_options=options
-        )
-
-    def _tell(self, message: Message, one: Judged, now: int, event: str) -> None:
-        verdict = one.verdict
-        fields: dict[str, Any] = {"message": ids.to_text(message.id), "recipient": one.claim.address}
-        fields |= {"host": verdict.host, "code": verdict.code, "text": verdict.text[:300]}
-        if one.retry is not None:
-            fields["retry_in"] = (one.retry - now) // SECOND
-        self._log.info(event or _LOG[verdict.state], sender=message.sender, **fields)
+def _contents_and_due(tx: Tx, claims: list[Claim], busy: list[str]) -> tuple[dict[int, bytes], int | None]:
+    """The small contents of what was claimed, by blob, and when the next of the others is due."""
+    return blobs.small(tx, {claim.message.blob_id for claim in claims}, SMALL), outbox.next_due(tx, busy)
 
 
 def _put_off(job: Job, pace: Pace) -> Report:

@@ -27,6 +27,7 @@ from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, MailParams, Rc
 from posthouse.smtp.replies import Reply
 
 ATTEMPT_LIMIT = 3000.0  # seconds for all of an attempt: below the lease of a claim
+TOGETHER = 65536  # octets of content that are gathered before they are written: a small message goes in one piece
 # What a server that has closed on an idle connection answers to, if it answers at all.
 _BEFORE_MAIL = ("", "RSET", "MAIL")
 
@@ -197,11 +198,15 @@ class _Attempt:
     async def _content(self, client: SmtpClient, stream: Stream) -> bool:
         """Send the content; True if its end was sent. A server that refuses in the midst of it is heard after it."""
         try:
+            held = 0
             async for piece in self._outgoing.pieces():
                 client.content(piece)
-                stream.write(client.take_output())
-                async with asyncio.timeout(client.patience):
-                    await stream.drain()
+                held += len(piece)
+                if held >= TOGETHER:
+                    held = 0
+                    stream.write(client.take_output())
+                    async with asyncio.timeout(client.patience):
+                        await stream.drain()
         except TimeoutError:
             client.lost("The server took nothing for too long")
         except ConnectionLost:

@@ -1,5 +1,7 @@
 """The table `blob`: put, reference, release, read. Contents are shared: the same bytes are kept once."""
 
+from collections.abc import Iterable
+
 from posthouse.base.errors import NotFound
 from posthouse.store.blobs.files import decompress
 from posthouse.store.blobs.writer import FILE, PLAIN, Content
@@ -64,3 +66,13 @@ def content_of_row(tx: Tx, row: BlobRow, start: int = 0, end: int | None = None)
     assert data is not None
     content = data if encoding == PLAIN else decompress(data, size)
     return content if start == 0 and (end is None or end >= size) else content[start:end]
+
+
+def small(tx: Tx, blob_ids: Iterable[int], most: int) -> dict[int, bytes]:
+    """The contents, by id, of those blobs that have at most `most` octets and are not in a file."""
+    found: dict[int, bytes] = {}
+    for blob_id in blob_ids:
+        row = tx.one("SELECT size, encoding, data, file FROM blob WHERE id = ? AND size <= ?", blob_id, most)
+        if row is not None and row[3] is None:
+            found[blob_id] = content_of_row(tx, row)
+    return found
