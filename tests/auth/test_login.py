@@ -6,7 +6,7 @@ import io
 import pytest
 
 from posthouse.auth import passwords
-from posthouse.auth.login import Login, Logins, Refused
+from posthouse.auth.login import REMEMBERED_FOR, Login, Logins, Refused
 from posthouse.auth.throttle import FREE_TRIES
 from posthouse.base import log
 from posthouse.base.errors import Permanent
@@ -42,6 +42,24 @@ def test_right_wrong_and_unknown() -> None:
                 assert await logins.verify(name, password, "192.0.2.1", "imap") is Refused.WRONG
             assert PASSWORD.encode() not in written.getvalue()
             assert b'"event":"login.refused"' in written.getvalue()
+            await logins.close()
+
+    asyncio.run(main())
+
+
+def test_a_remembered_password_is_looked_up_again_after_a_while() -> None:
+    """Even if nobody told us that it was changed."""
+
+    async def main() -> None:
+        async with opened() as database:
+            clock = FakeClock()
+            logins, alice, _ = await prepared(database, clock)
+            assert isinstance(await logins.verify("alice", PASSWORD, "192.0.2.1", "imap"), Login)
+            new = passwords.hash_password("another password")
+            await database.write(lambda tx: tx.run("UPDATE credential SET secret = ? WHERE account_id = ?", new, alice))
+            assert isinstance(await logins.verify("alice", PASSWORD, "192.0.2.1", "imap"), Login), "remembered"
+            clock.move(REMEMBERED_FOR + 1)
+            assert await logins.verify("alice", PASSWORD, "192.0.2.1", "imap") is Refused.WRONG
             await logins.close()
 
     asyncio.run(main())

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from posthouse.net.tls import self_made
+from posthouse.servers.smtp import senders
 from posthouse.store import accounts, outbox
 from tests.support.house import PASSWORD, House, opened
 
@@ -340,6 +341,52 @@ def test_xclient_from_a_proxy(tmp_path: Path) -> None:
 def pair(folder: Path, name: str) -> dict[str, str]:
     _, certificate, key = self_made(folder, [name])
     return {"certificate": str(certificate), "key": str(key)}
+
+
+def test_who_is_refused_for_the_address_that_a_proxy_tells_may_only_quit(tmp_path: Path) -> None:
+    rule = {"network": ["203.0.113.0/24"], "action": "reject"}
+
+    async def test(house: House) -> None:
+        replies = await house.said(
+            "smtp", "EHLO p", "XCLIENT ADDR=203.0.113.9", "EHLO x", "MAIL FROM:<a@b.example>", "QUIT"
+        )
+        assert replies[2].startswith("5")
+        assert replies[3].startswith("5")
+        assert replies[4].startswith("5")
+        assert replies[5].startswith("221 ")
+        # Nobody knows who it is: it has no more rights than anybody.
+        for unknown in ("[UNAVAILABLE]", "[TEMPUNAVAIL]"):
+            lines = (
+                "EHLO p",
+                f"XCLIENT ADDR={unknown}",
+                "EHLO x",
+                "MAIL FROM:<a@b.example>",
+                "RCPT TO:<x@far.example>",
+            )
+            replies = await house.said("smtp", *lines)
+            assert replies[-1].startswith("550 5.7.1 "), replies
+        replies = await house.said("smtp", "EHLO p", "MAIL FROM:<a@b.example>", "RCPT TO:<x@far.example>")
+        assert replies[-1].startswith("250 "), "the proxy itself may relay"
+
+    relay = {"capture": True, "networks": ["127.0.0.0/8"]}
+    run(tmp_path, test, **(CLEAR | {"relay": relay}), proxies=["127.0.0.1"], filter={"rule": [rule]})
+
+
+@pytest.mark.parametrize(
+    ("head", "is_fine"),
+    [
+        (b"From: Me <me@example.org>\r\n\r\n", True),
+        (b'From: "boss@example.org" <me@example.org>\r\n\r\n', True),
+        (b"From: me@example.org, Me <me@example.org>\r\n\r\n", True),
+        (b"From: boss@example.org <me@example.org>\r\n\r\n", False),
+        (b"Subject: hi\rFrom: Boss <boss@example.org>\r\nFrom: me@example.org\r\n\r\n", False),
+        (b"Subject: hi\nFrom: me@example.org\r\n\r\n", False),
+        (b"From: " + b"me@example.org, " * 60 + b"boss@example.org\r\n\r\n", False),
+        (b"From: " + b"me@example.org, " * 20_000 + b"boss@example.org\r\n\r\n", False),
+    ],
+)
+def test_a_from_that_programs_may_read_differently(head: bytes, is_fine: bool) -> None:
+    assert (senders.check_header({"me@example.org"}, head, len(head) + 10) is None) is is_fine
 
 
 def test_certificates_by_name_and_by_port(tmp_path: Path) -> None:

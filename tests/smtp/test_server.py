@@ -444,3 +444,17 @@ def test_the_session_may_answer_each_recipient_of_lmtp_apart() -> None:
     assert isinstance(engine.next_event(), Content)
     engine.reply_each([replies.OK, replies.MAILBOX_FULL])
     assert engine.take_output() == replies.OK.encode() + replies.MAILBOX_FULL.encode()
+
+
+def test_a_reply_that_cannot_be_sent_leaves_the_command_to_be_answered() -> None:
+    engine = SmtpServer(ServerOptions(hostname="mail.example.org"))
+    engine.greet(replies.greeting("mail.example.org"))
+    engine.receive(b"EHLO x\r\n")
+    assert engine.next_event() is not None
+    engine.take_output()
+    for wrong in (Reply(550, "5.7.1", b"octets"), Reply(0, "", "no code"), Reply(1000, "", "too high")):  # type: ignore[arg-type]
+        with pytest.raises((TypeError, ValueError, AttributeError)):
+            engine.reply(wrong)
+        assert engine.take_output() == b""
+    engine.fail(Reply(451, "4.3.0", "Something went wrong"))
+    assert engine.take_output() == b"451 4.3.0 Something went wrong\r\n"

@@ -155,6 +155,14 @@ class Logins:
 
     # Passwords
 
+    def _known(self, mark: bytes) -> tuple[float, Login, int] | None:
+        """Who showed this password within the last minutes."""
+        known = self._remembered.get(mark)
+        if known is not None and known[0] <= self._clock.monotonic():
+            del self._remembered[mark]
+            return None
+        return known
+
     async def verify(
         self, name: str, password: str, ip: str, service: str, session: str = "", mechanism: str = "PLAIN"
     ) -> Login | Refused:
@@ -162,8 +170,8 @@ class Logins:
         visitor = Visitor(ip, service, session, mechanism)
         now = self._clock.monotonic()
         mark = hmac.digest(self._key, f"{name}\0{password}".encode("utf-8", "surrogatepass"), "sha256")
-        known = self._remembered.get(mark)
-        if known is not None and known[0] > now:
+        known = self._known(mark)
+        if known is not None:
             self._record(visitor, known[1].account_id, "accepted", credential_id=known[2])
             return known[1]
         generation = self._generation
@@ -176,7 +184,7 @@ class Logins:
             # One after the other for each account and network: or many guesses at once would all be looked at before
             # the first is counted.
             async with self._throttle.turn(place):
-                known = self._remembered.get(mark)
+                known = self._known(mark)
                 if known is not None:
                     self._record(visitor, known[1].account_id, "accepted", credential_id=known[2])
                     return known[1]

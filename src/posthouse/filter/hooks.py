@@ -287,14 +287,27 @@ async def _on_loop(hook: Hook, value: Any) -> Outcome:
         return None, error
 
 
+_ACTIONS = ("accept", "refuse", "tag", "into", "discard")
+
+
 def _wrong(stage: str, result: Any) -> TypeError | None:
     """What is wrong with what a hook returned."""
     if not isinstance(result, Verdict):
         if inspect.iscoroutine(result):
             result.close()
         return TypeError(f"{HOOKS[stage]} returned {type(result).__name__}: return None or a verdict")
+    if result.action not in _ACTIONS:
+        return TypeError(
+            f"{HOOKS[stage]} returned a verdict {result.action!r}: take accept(), reject(), defer() and others"
+        )
     if result.action in ("into", "discard") and stage != "deliver":
         return TypeError(f"{HOOKS[stage]} returned {result.action}: that is for on_deliver")
+    text: Any = result.text
+    code: Any = result.code
+    if type(text) is not str:
+        return TypeError(f"{HOOKS[stage]} returned a text of type {type(text).__name__}: take str")
+    if result.action == "refuse" and not (type(code) is int and 400 <= code < 600 and code != 421):
+        return TypeError(f"{HOOKS[stage]} refused with the code {code!r}: take one from 400 to 599, but not 421")
     return None
 
 

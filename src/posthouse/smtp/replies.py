@@ -41,6 +41,8 @@ class Reply(NamedTuple):
 
 @lru_cache(1024)
 def _encode(reply: Reply) -> bytes:
+    if not 200 <= reply.code < 600:
+        raise ValueError(f"{reply.code} is no reply code")
     prefix = reply.status + " " if reply.status else ""
     lines = [_unsendable.sub("?", prefix + line)[:_MAX_TEXT].encode() for line in reply.text.split("\n")]
     last = lines.pop()
@@ -190,6 +192,9 @@ MAIL_LOOP = Reply(554, "5.4.6", "The message goes in circles: too many Received 
 
 
 ODD_HEADER = Reply(550, "5.6.0", "The header has lines that are no fields; correct it (RFC 5322 section 2.2)")
+ODD_FROM = Reply(
+    550, "5.6.0", "From must have few addresses, and names with @ in quotation marks (RFC 5322 section 3.4)"
+)
 
 
 def from_not_yours(address: str) -> Reply:

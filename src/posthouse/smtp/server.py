@@ -142,12 +142,19 @@ class SmtpServer:
 
     def reply(self, reply: Reply) -> None:
         """Answer the last event."""
-        event, self._event = self._event, None
+        event = self._event
         if self.closed:
+            self._event = None
             return
         if event is None:
             raise RuntimeError("no event waits for a reply")
+        reply.encode()  # what cannot be sent raises now, while the event still waits for another answer
+        self._event = None
         _ANSWERS[type(event)](self, event, reply)
+
+    def shut_out(self) -> None:
+        """The client is not wanted any more: from now on it may QUIT only."""
+        self.state = REFUSED
 
     def reply_each(self, answers: Sequence[Reply]) -> None:
         """Answer the last piece of content of LMTP: one reply for each recipient that was accepted, in order."""

@@ -70,11 +70,16 @@ def _enter(session: SmtpSession, login: Login) -> None:
         session.visitor.login, session.visitor.account_id = login.name, login.account_id
 
 
+UNKNOWN = "0.0.0.0"  # noqa: S104 - nobody's address
+
+
 async def on_xclient(session: SmtpSession, event: Xclient) -> None:
     """Only configured proxies are offered it. What they say replaces what we see; the session begins anew."""
     said = event.attributes
     engine = session.engine
     address = said.get("ADDR")
+    if "ADDR" in said and not address:
+        address = UNKNOWN  # the proxy does not know, and its own rights are not the client's
     port = said.get("PORT") or ""
     if address:
         address = address[5:] if address.upper().startswith("IPV6:") else address
@@ -103,6 +108,7 @@ async def on_xclient(session: SmtpSession, event: Xclient) -> None:
         if refusal is not None:
             session.rejected(refusal, "")
             engine.reply(refusal)
+            engine.shut_out()
             return
     session.verb = _VERBS.get((said.get("PROTO") or "ESMTP").upper(), "EHLO")
     engine.reply(replies.greeting(session.service.settings.hostname))

@@ -12,9 +12,16 @@ from posthouse.smtp import replies
 from posthouse.smtp.replies import Reply
 from posthouse.store import accounts
 from posthouse.wire.address import Address, parse_domain
+from posthouse.wire.dots import has_bare
 
 # A field, or the rest of one (RFC 5322 section 2.2)
 _field_line = re.compile(rb"[ \t]|[!-9;-~]+[ \t]*:").match
+
+
+# Unquoted, some programs take it for the address: From: boss@example.org <me@example.org>
+_at_in_name = re.compile(rb"@[^<>,;]*+<").search
+_quoted = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.S)
+MOST = 50  # addresses of a user's From
 
 
 def check_envelope(owned: set[str], sender: Address) -> Reply | None:
@@ -29,7 +36,12 @@ def check_header(owned: set[str], head: bytes, size: int) -> Reply | None:
     if _odd(head, size):
         return replies.ODD_HEADER
     for value in (*header.find_all(head, b"From"), *header.find_all(head, b"Sender")):
-        for address in addresses.addresses(value):
+        if _at_in_name(_quoted.sub(b'""', value)):
+            return replies.ODD_FROM
+        found = addresses.addresses(value)
+        if len(found) > MOST:
+            return replies.ODD_FROM
+        for address in found:
             local = address.local.decode("utf-8", "replace")
             domain = parse_domain(address.domain.decode("utf-8", "replace"), True) or ""
             if not owns(owned, local, domain):
@@ -42,7 +54,7 @@ def _odd(head: bytes, size: int) -> bool:
     show as sender who is not."""
     if head.strip() and len(head) < size and not head.endswith((b"\n\r\n", b"\n\n")):
         return True
-    return b"\0" in head or any(line.strip() and not _field_line(line) for line in head.split(b"\n"))
+    return b"\0" in head or has_bare(head) or any(line.strip() and not _field_line(line) for line in head.split(b"\n"))
 
 
 def owns(owned: set[str], local_part: str, domain: str) -> bool:

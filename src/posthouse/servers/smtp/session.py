@@ -38,6 +38,7 @@ from posthouse.smtp.server import SmtpServer
 from posthouse.store.accounts import Resolution, addresses_of, names
 from posthouse.store.intake import Intake
 from posthouse.wire.address import Address
+from posthouse.wire.dots import has_bare
 
 CONTENT_LIMIT = 1800.0  # seconds for a whole message, before the size is added
 SLOWEST = 2048  # bytes a second below which a sender is too slow
@@ -465,6 +466,9 @@ class SmtpSession:
         """Why a complete message is not wanted."""
         if trace.count_received(facts.header) >= self.service.settings.limits.hops:
             return replies.MAIL_LOOP
+        transaction = self.transaction
+        if transaction is not None and transaction.params.body == "BINARYMIME" and has_bare(facts.header):
+            return replies.ODD_HEADER  # programs differ in where they see the end of a line
         if self.login is not None and not self.service.settings.smtp.any_sender:
             refusal = senders.check_header(await self._owned(), facts.header, facts.size)
             if refusal is not None:
