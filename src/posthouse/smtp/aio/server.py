@@ -37,6 +37,7 @@ from posthouse.smtp.server import SmtpServer
 from posthouse.wire import sasl
 from posthouse.wire.address import Address
 
+_failures = logging.getLogger("posthouse.smtp")
 EXTENSIONS = frozenset({"SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME", "LIMITS"})
 
 
@@ -151,7 +152,7 @@ async def serve(on_message: OnMessage, host: str = "127.0.0.1", port: int = 8025
 
 def _log(error: BaseException) -> None:
     """Whoever sets up no logging sees it on standard error all the same: that is what `logging` does with errors."""
-    logging.getLogger("posthouse.smtp").error("a handler failed", exc_info=error)
+    _failures.error("a handler failed", exc_info=error)
 
 
 @contextlib.asynccontextmanager
