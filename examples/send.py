@@ -5,8 +5,7 @@ import sys
 from email.message import EmailMessage
 from pathlib import Path
 
-from posthouse.net.tls import client_context
-from posthouse.smtp.aio import Client
+from posthouse.smtp.aio import Client, client_context
 
 
 async def main(host: str, port: str, user: str, password: str, ca: str, sender: str, *recipients: str) -> None:
@@ -21,4 +20,6 @@ async def main(host: str, port: str, user: str, password: str, ca: str, sender: 
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 8:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:]))

@@ -1,9 +1,12 @@
-"""Test a program that sends mail: a real server on a free port, and the messages it took in a list."""
+"""Test a program that sends mail: a real server on a free port, and the messages it took in a list.
+
+It needs pytest (pip install pytest): pytest test_with_a_server.py
+"""
 
 import asyncio
 import smtplib
 
-from posthouse.smtp.aio.server import collecting
+from posthouse.smtp.aio import collecting
 
 
 def program_under_test(port: int) -> None:

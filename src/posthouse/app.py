@@ -9,6 +9,7 @@ is logged and the rest goes on.
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import sys
@@ -50,6 +51,13 @@ from posthouse.wire.sasl import MECHANISMS
 TRACES_KEPT = 30 * 86_400  # seconds that the trace of a message outlives its delivery
 
 
+_CURES = {
+    errno.EADDRNOTAVAIL: "This machine has no such address: `ip address` shows those it has.",
+    errno.EACCES: "Ports below 1024 need root or CAP_NET_BIND_SERVICE.",
+    errno.EPERM: "Ports below 1024 need root or CAP_NET_BIND_SERVICE.",
+}
+
+
 class App:
     """One server. Use it as `async with App(settings) as app: await app.run(stop)`."""
 
@@ -65,12 +73,15 @@ class App:
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.log = log or get_logger()
-        self.ports: dict[str, int] = {}
+        self.ports: dict[str, int] = {}  # the first of each service
+        self.listening: list[dict[str, object]] = []  # all of them
+        self._started = False
         self.tls: ServerTls | None = None
         self._resolver = resolver
         self._captured = captured
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._listeners: list[Listener] = []
+        self._proxies_told: tuple[float, int] = (float("-inf"), 0)  # when, and how many since
         self._room: tuple[float, bool] = (0.0, True)
 
     async def __aenter__(self) -> Self:
@@ -151,6 +162,7 @@ class App:
         watches, searching = Watches(feed), asyncio.Semaphore(SEARCHES)
         common = (settings, database)
         for listen in settings.listen:
+            mechanisms = logins.offered(cram_md5=listen.cram_md5)
             secure = listen.implicit_tls
             plaintext, require_tls = listen.allow_plaintext_auth, listen.require_tls
             service: SmtpService | ImapService | Pop3Service
@@ -176,6 +188,7 @@ class App:
                     clock,
                     new_ids,
                     log,
+                    mechanisms=mechanisms,
                     secure=secure,
                     allow_plaintext_auth=plaintext,
                     require_tls=require_tls,
@@ -190,6 +203,7 @@ class App:
                     new_ids,
                     log,
                     pop3_locks,
+                    mechanisms=mechanisms,
                     secure=secure,
                     allow_plaintext_auth=plaintext,
                     require_tls=require_tls,
@@ -202,7 +216,9 @@ class App:
             forwarding.forget()
             logins.forget()
 
-        admin = AdminSocket(settings.data / "admin.sock", {"refresh": refresh, "queue": queue.wake})
+        admin = AdminSocket(
+            settings.data / "admin.sock", {"refresh": refresh, "queue": queue.wake, "logins": logins.write_down}
+        )
         await admin.open()
         self._closers.append(admin.close)
 
@@ -216,7 +232,8 @@ class App:
         housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT, also)
         housekeeping.start()
         self._closers.append(housekeeping.close)
-        log.info("server.started", hostname=settings.hostname, ports=self.ports, pid=os.getpid())
+        self._started = True
+        log.info("server.started", hostname=settings.hostname, ports=self.ports, listen=self.listening, pid=os.getpid())
 
     def _server_tls(self) -> ServerTls:
         tls = self.settings.tls
@@ -256,18 +273,31 @@ class App:
             lambda message, error: self.log.error("server.failed", what=message, error=repr(error)),
             proxies=self.settings.proxies if listen.proxy_protocol else (),
             networks=listen.networks,
+            refused_proxy=self._proxy_refused,
         )
         self._listeners.append(listener)
         where = str(listen.path) if listen.path is not None else f"{listen.address} port {listen.port}"
         try:
             port = await _open(listener, listen)
         except OSError as error:
+            cure = _CURES.get(error.errno or 0, "Is another server running there?")
             raise Permanent(
-                f"cannot listen on {where} for {listen.service}: {error.strerror or error}. "
-                "Is another server running there? Ports below 1024 need root or CAP_NET_BIND_SERVICE."
+                f"cannot listen on {where} for {listen.service}: {error.strerror or error}. {cure}"
             ) from error
-        if listen.path is None:
+        if listen.path is not None:
+            self.listening.append({"service": listen.service, "path": str(listen.path)})
+        else:
+            self.listening.append({"service": listen.service, "address": listen.address, "port": port})
             self.ports.setdefault(listen.service, port)
+
+    def _proxy_refused(self, ip: str, why: str) -> None:
+        """Anybody can make this happen: a line a second at most, with the number of those that had none."""
+        now = self.clock.monotonic()
+        if now - self._proxies_told[0] < 1.0:
+            self._proxies_told = (self._proxies_told[0], self._proxies_told[1] + 1)
+            return
+        self.log.warning("proxy.refused", ip=ip, why=why, others=self._proxies_told[1])
+        self._proxies_told = (now, 0)
 
     def has_room(self) -> bool:
         """Is there more free space on the disk of the data folder than the configured reserve? Asked at most
@@ -294,7 +324,9 @@ class App:
                 await closer()
             except Exception as error:
                 self.log.error("server.failed", what="stopping", error=repr(error))
-        self.log.info("server.stopped")
+        if self._started:
+            self._started = False
+            self.log.info("server.stopped")
 
 
 def _remove_spared(database: SqliteDatabase, changes: list[Change]) -> None:
@@ -304,11 +336,8 @@ def _remove_spared(database: SqliteDatabase, changes: list[Change]) -> None:
 
 
 def _mechanisms(auth: Auth) -> tuple[str, ...]:
-    """What may be offered at all: CRAM-MD5 and the -PLUS forms if they are asked for."""
-    hidden = {name for name in MECHANISMS if name.endswith("-PLUS") and not auth.channel_binding}
-    if not auth.cram_md5:
-        hidden.add("CRAM-MD5")
-    return tuple(name for name in MECHANISMS if name not in hidden)
+    """What may be offered at all: the -PLUS forms if they are asked for."""
+    return tuple(name for name in MECHANISMS if auth.channel_binding or not name.endswith("-PLUS"))
 
 
 async def _open(listener: Listener, listen: Listen) -> int:

@@ -24,6 +24,7 @@ from posthouse.base import toml_lines
 from posthouse.base.errors import Permanent, PosthouseError
 from posthouse.base.settings import EVERY_ADDRESS, Settings
 from posthouse.base.units import human_size
+from posthouse.filter import hooks
 
 ENVIRONMENT = "POSTHOUSE_CONFIG"
 DEFAULT_PATHS = (Path("posthouse.toml"), Path("/etc/posthouse/posthouse.toml"))
@@ -270,8 +271,10 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
     lines = toml_lines.lines_of(text)
     problems: list[Problem] = []
 
-    def add(key: str, says: str, cure: str, *, warning: bool = False) -> None:
-        path = tuple(key.split("."))
+    def add(key: str | toml_lines.Path, says: str, cure: str, *, warning: bool = False) -> None:
+        path = tuple(key.split(".")) if isinstance(key, str) else key
+        key = ".".join(part for part in path if isinstance(part, str))
+        says = says.rstrip(".")
         line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 0)
         problems.append(Problem(name, line, key, says, cure, warning))
 
@@ -289,6 +292,11 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
     env = settings.storage.key_env
     if env is not None and not os.environ.get(env):
         add("storage.key_env", f"the environment variable {env} is not set", "Set it where the server starts.")
+    if settings.filter.policy is not None and os.access(settings.filter.policy, os.R_OK):
+        try:
+            hooks.load(settings.filter.policy)
+        except Permanent as error:
+            add("filter.policy", str(error).removeprefix("filter.policy: "), "The server would not start.")
     readable = all(problem.warning for problem in problems)
     if readable and (says := _wrong_with(settings)):
         add("tls.certificate", says, "Posthouse needs a valid certificate of `hostname` and its key.")
@@ -338,26 +346,28 @@ def _is_public(address: str) -> bool:
     return address == EVERY_ADDRESS or not ip_address(address).is_loopback
 
 
-def _files(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
+def _files(settings: Settings) -> Iterator[tuple[str | toml_lines.Path, Path, bool]]:
     """Every file that the settings name: key, path, and whether it is a secret."""
     if settings.tls.certificate is not None:
         yield "tls.certificate", settings.tls.certificate, False
     if settings.tls.key is not None:
         yield "tls.key", settings.tls.key, True
-    for named in settings.tls.named:
-        yield "tls.named", named.certificate, False
-        yield "tls.named", named.key, True
-    for listen in settings.listen:
+    for number, named in enumerate(settings.tls.named):
+        yield ("tls", "named", number, "certificate"), named.certificate, False
+        yield ("tls", "named", number, "key"), named.key, True
+    for number, listen in enumerate(settings.listen):
         if listen.certificate is not None and listen.key is not None:
-            yield "listen", listen.certificate, False
-            yield "listen", listen.key, True
+            yield ("listen", number, "certificate"), listen.certificate, False
+            yield ("listen", number, "key"), listen.key, True
         if listen.client_ca is not None:
-            yield "listen", listen.client_ca, False
+            yield ("listen", number, "client_ca"), listen.client_ca, False
     if settings.storage.key_file is not None:
         yield "storage.key_file", settings.storage.key_file, True
     if settings.filter.policy is not None:
         yield "filter.policy", settings.filter.policy, False
     oauth = settings.auth.oauth
+    if oauth is not None and oauth.jwks is not None and not oauth.jwks.startswith(("https://", "http://")):
+        yield "auth.oauth.jwks", Path(oauth.jwks), False
     if oauth is not None and oauth.client_secret_file is not None:
         yield "auth.oauth.client_secret_file", oauth.client_secret_file, True
     if settings.relay.smarthost is not None and settings.relay.smarthost.password_file is not None:

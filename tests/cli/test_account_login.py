@@ -64,7 +64,12 @@ def test_the_second_factor(alice: Server) -> None:
     code = totp.code(made["secret"], int(time.time()))
     assert "is on" in alice.text("account", "totp", "on", ALICE, "--secret", made["secret"], "--code", code)
     alice.text("account", "totp", "off", ALICE)
-    assert fails(alice, "account", "totp", "off", ALICE)
+    assert "no second factor" in fails(alice, "account", "totp", "off", ALICE)
+    assert "no CRAM-MD5 password" in fails(alice, "account", "cram-md5", "off", ALICE)
+    assert "needs --secret" in fails(alice, "account", "totp", "on", ALICE, "--code", "123456")
+    lines = alice.text("account", "totp", "on", ALICE).splitlines()
+    assert any(line.startswith("otpauth://") for line in lines)
+    assert any(line.startswith("posthouse account totp on") and line.endswith("--code CODE") for line in lines)
 
 
 def test_codes_of_the_rfc() -> None:
@@ -77,7 +82,7 @@ def test_codes_of_the_rfc() -> None:
 
 
 def test_cram_md5_must_be_offered_first(alice: Server) -> None:
-    assert "auth.cram_md5" in fails(alice, "account", "cram-md5", "on", ALICE)
+    assert "cram_md5 = true" in fails(alice, "account", "cram-md5", "on", ALICE)
 
 
 def test_send_as(alice: Server) -> None:

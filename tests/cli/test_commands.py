@@ -82,7 +82,7 @@ def test_from_nothing_to_an_account_with_aliases(server: Server) -> None:
         server.text("address", "remove", "info@example.org")
     with pytest.raises(AlreadyExists):
         server.text("account", "add", ALICE, "--generate")
-    with pytest.raises(Permanent, match="still has accounts"):
+    with pytest.raises(Permanent, match="still has 2 accounts"):
         server.text("domain", "remove", "example.org")
     for who in (ALICE, "bob@example.org"):
         with pytest.raises(Permanent, match="--yes"):

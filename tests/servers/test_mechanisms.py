@@ -87,7 +87,13 @@ def log_in(house: House, protocol: str, mechanism: str, context: ssl.SSLContext 
         return False
 
 
-BINDING = {"auth": {"channel_binding": True, "cram_md5": True}}
+BINDING = {"auth": {"channel_binding": True}}
+CRAM = {
+    "listen": [
+        {"service": one, "address": "127.0.0.1", "port": 0, "cram_md5": True}
+        for one in ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
+    ]
+}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -132,7 +138,54 @@ def test_cram_md5_is_for_who_opted_in(tmp_path: Path, protocol: str) -> None:
         assert await asyncio.to_thread(log_in, house, protocol, "CRAM-MD5", password="readable")
         assert not await asyncio.to_thread(log_in, house, protocol, "PLAIN", password="readable")
 
-    run(tmp_path, test, **BINDING)
+    run(tmp_path, test, **CRAM)
+
+
+async def record(house: House) -> list[tuple[str, str]]:
+    """(mechanism, result) of the attempts on alice, the newest first."""
+    await house.app.logins.write_down()
+    alice = await house.database.read(credentials.find, ALICE)
+    assert alice is not None
+    rows = await house.database.read(attempts.of_account, alice.account_id)
+    return [(row.mechanism, row.result) for row in rows]
+
+
+def test_who_has_no_cram_md5_password_is_not_made_to_wait(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        for _ in range(7):
+            assert not await asyncio.to_thread(log_in, house, "smtp", "CRAM-MD5", password=PASSWORD)
+        assert await asyncio.to_thread(log_in, house, "smtp", "PLAIN", password=PASSWORD)
+        assert await record(house) == [
+            ("PLAIN", "accepted"), *[("CRAM-MD5", "this account has no CRAM-MD5 password")] * 7
+        ]  # fmt: skip
+
+    run(tmp_path, test, **CRAM, limits={"trusted": []})
+
+
+def test_cram_md5_is_offered_where_a_port_says_so(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        assert not any("CRAM-MD5" in one for one in await house.said("submission", "EHLO c.example"))
+
+    run(tmp_path, test)
+
+
+def test_the_record_says_why(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        word, old = passwords.new_app_password(), passwords.new_app_password()
+        await add_app_password(house, word, "phone", scopes="imap")
+        await add_app_password(house, old, "old", expires=1)
+        await add_app_password(house, "far-password", "far", networks="192.0.2.0/24")
+        tried = [
+            ("PLAIN", word, "app password 'phone' is not for smtp"),
+            ("PLAIN", old, "app password 'old' has expired"),
+            ("PLAIN", "wrong", "wrong password"),
+            ("SCRAM-SHA-256", word, "wrong password, or: app password 'phone' is not for smtp"),
+        ]
+        for mechanism, password, why in tried:
+            assert not await asyncio.to_thread(log_in, house, "smtp", mechanism, password=password)
+            assert (await record(house))[0] == (mechanism, why)
+
+    run(tmp_path, test)
 
 
 async def add(house: House, kind: str, secret: str, **fields: Any) -> None:
@@ -300,7 +353,7 @@ def test_every_attempt_is_recorded(tmp_path: Path) -> None:
             ("smtp", "SCRAM-SHA-256", "wrong password", ""),
             ("imap", "PLAIN", "accepted", "phone"),
             ("imap", "PLAIN", "accepted", ""),
-            ("imap", "PLAIN", "wrong", ""),
+            ("imap", "PLAIN", "wrong password", ""),
         ]
         assert {one.ip for one in seen} == {"127.0.0.1"}
         assert all(one.used for one in alice.credentials)

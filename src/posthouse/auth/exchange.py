@@ -62,9 +62,10 @@ class Exchange:
                 case sasl.Challenge():
                     return step
                 case sasl.Credentials(authcid, authzid, password):
-                    v = self._visitor
-                    login = await self._logins.verify(authcid, password, v.ip, v.service, v.session, v.mechanism)
-                    return await self._acting(login, authcid, authzid)
+                    v = self._acting(authcid, authzid)
+                    return await self._logins.verify(
+                        authcid, password, v.ip, v.service, v.session, v.mechanism, v.acting
+                    )
                 case sasl.WantSecret(authcid, _, kind):
                     wanted = await self._logins.wanted(authcid, kind, self._visitor)
                     if isinstance(wanted, Refused):
@@ -73,17 +74,17 @@ class Exchange:
                     step = machine.secret(wanted.secrets)
                 case sasl.Proved(authcid, authzid, which):
                     assert self._wanted is not None
-                    login = await self._logins.proved(self._wanted, which, self._visitor)
-                    return await self._acting(login, authcid, authzid)
+                    return await self._logins.proved(self._wanted, which, self._acting(authcid, authzid))
                 case sasl.Bearer(authzid, token):
+                    self._acting("", authzid)
                     login = await self._bearer(token)
                     if not isinstance(login, Login):
                         self._refused = login
                         return machine.refuse()
-                    return await self._acting(login, login.name, authzid)
+                    return login
                 case sasl.Certificate(authzid):
-                    login = await self._certificate()
-                    return await self._acting(login, "", authzid)
+                    self._acting("", authzid)
+                    return await self._certificate()
                 case sasl.Failure(reason, authcid, malformed):
                     if self._refused is not None:
                         return self._refused
@@ -98,9 +99,9 @@ class Exchange:
             return await self._logins.by_secret("token", passwords.fast_hash(token), self._visitor)
         if self._logins.too_early(self._visitor):
             return Refused.LATER
-        name = await self._logins.verifier.name_of(token)
-        if name is None:
-            return self._logins.refuse("", self._visitor, "the token is not good")
+        name, why = await self._logins.verifier.examine(token)
+        if why:
+            return await self._logins.refuse_token(name, self._visitor, why)
         return await self._logins.by_name(name, self._visitor)
 
     async def _certificate(self) -> Login | Refused:
@@ -109,9 +110,8 @@ class Exchange:
             return self._logins.refuse("", self._visitor, "there is no client certificate")
         return await self._logins.by_secret("certificate", hashlib.sha256(der).hexdigest(), self._visitor)
 
-    async def _acting(self, login: Login | Refused, authcid: str, authzid: str) -> Login | Refused:
-        if not isinstance(login, Login) or authzid.lower() in ("", login.name, authcid.lower()):
-            return login
-        if await self._logins.is_named(login, authzid):  # another of its addresses
-            return login
-        return self._logins.refuse(login.name, self._visitor, "acting for somebody else is not offered")
+    def _acting(self, authcid: str, authzid: str) -> Visitor:
+        """The visitor, with the name it wants to act for if that is not the one it logs in with."""
+        if authzid.lower() != authcid.lower():
+            self._visitor = self._visitor._replace(acting=authzid)
+        return self._visitor

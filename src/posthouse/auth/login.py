@@ -41,6 +41,8 @@ WAITING = 200  # logins that may wait for a thread; more are told to come back
 REMEMBERED, REMEMBERED_FOR = 10_000, 300.0
 # What the port of a connection is to the scope of an app password
 SCOPES = {"smtp": "smtp", "submission": "smtp", "submissions": "smtp", "imap": "imap", "pop3": "pop3"}
+KINDS = {"app": "app password", "token": "token", "certificate": "certificate"}
+WRONG_PASSWORD = "wrong password"  # noqa: S105 - the word for log and record
 
 
 class Login(NamedTuple):
@@ -65,6 +67,7 @@ class Visitor(NamedTuple):
     service: str  # "smtp", "imap", "pop3"
     session: str = ""
     mechanism: str = "PLAIN"
+    acting: str = ""  # for whom, if it says so (authorization identity)
 
 
 class Wanted(NamedTuple):
@@ -75,6 +78,8 @@ class Wanted(NamedTuple):
     candidate: Candidate | None
     place: Place
     generation: int = 0
+    without: bool = False  # there is no such secret: nothing can be guessed, and nothing is counted
+    bounded: str = ""  # what is there and not for this visitor; a wrong proof may have been of that
 
 
 class Logins:
@@ -153,6 +158,10 @@ class Logins:
         finally:
             self._looking = None
 
+    def offered(self, *, cram_md5: bool) -> tuple[str, ...]:
+        """What a port may offer: CRAM-MD5, for which most accounts have no secret, where it is asked for."""
+        return tuple(name for name in self.mechanisms if cram_md5 or name != "CRAM-MD5")
+
     # Passwords
 
     def _known(self, mark: bytes) -> tuple[float, Login, int] | None:
@@ -164,14 +173,21 @@ class Logins:
         return known
 
     async def verify(
-        self, name: str, password: str, ip: str, service: str, session: str = "", mechanism: str = "PLAIN"
+        self,
+        name: str,
+        password: str,
+        ip: str,
+        service: str,
+        session: str = "",
+        mechanism: str = "PLAIN",
+        acting: str = "",
     ) -> Login | Refused:
-        """Who shows a password."""
-        visitor = Visitor(ip, service, session, mechanism)
+        """Who shows a password; `acting` is for whom, if that is said."""
+        visitor = Visitor(ip, service, session, mechanism, acting)
         now = self._clock.monotonic()
         mark = hmac.digest(self._key, f"{name}\0{password}".encode("utf-8", "surrogatepass"), "sha256")
         known = self._known(mark)
-        if known is not None:
+        if known is not None and not acting:
             self._record(visitor, known[1].account_id, "accepted", credential_id=known[2])
             return known[1]
         generation = self._generation
@@ -185,7 +201,7 @@ class Logins:
             # the first is counted.
             async with self._throttle.turn(place):
                 known = self._known(mark)
-                if known is not None:
+                if known is not None and not acting:
                     self._record(visitor, known[1].account_id, "accepted", credential_id=known[2])
                     return known[1]
                 if self._must_wait(place, ip, now):
@@ -205,40 +221,46 @@ class Logins:
 
     async def _check(self, found: Candidate | None, password: str, visitor: Visitor) -> tuple[Credential | None, str]:
         """The credential that fits, or why none does."""
-        usable = self._usable(found, visitor)
         plain = passwords.fast_hash(passwords.plain_app_password(password))
-        for credential in usable:
-            if credential.kind == "app" and hmac.compare_digest(credential.secret, plain):
-                return credential, ""
+        unfit = ""
+        for credential in found.of_kind("app") if found is not None else ():
+            if hmac.compare_digest(credential.secret, plain):
+                unfit = self._unfit(found, credential, visitor)
+                if not unfit:
+                    return credential, ""
         own = next(iter(found.of_kind("password")), None) if found is not None else None
         if own is None and not self._dummy:
             self._dummy = await self._on_thread(partial(passwords.hash_password, secrets.token_urlsafe(16)))
         secret = own.secret if own is not None else self._dummy
         fits = await self._on_thread(partial(passwords.verify, secret, password))
         if found is None or own is None or not fits:
-            return None, "wrong"
-        if found.disabled:
-            return None, "disabled"
-        if own not in usable:
-            return None, "an app password is needed: the second factor is on"
+            return None, unfit or WRONG_PASSWORD
+        if unfit := self._unfit(found, own, visitor):
+            return None, unfit
         await self._renew(found, own, password)
         return own, ""
 
     def _usable(self, found: Candidate | None, visitor: Visitor) -> list[Credential]:
         """The credentials that are good for this visitor."""
-        if found is None or found.disabled:
+        if found is None:
             return []
-        second_factor = bool(found.of_kind("totp"))
-        now = self._clock.now()
+        return [one for one in found.credentials if not self._unfit(found, one, visitor)]
+
+    def _unfit(self, found: Candidate | None, one: Credential, visitor: Visitor) -> str:
+        """Why a credential is not good for this visitor, for log and record; "" if it is."""
+        if found is None or found.disabled:
+            return "disabled"
+        if one.kind in ("password", "cram") and found.of_kind("totp"):
+            return "an app password is needed: the second factor is on"
+        what = f"{KINDS.get(one.kind, one.kind)} {one.label!r}"
         scope = SCOPES.get(visitor.service, visitor.service)
-        return [
-            one
-            for one in found.credentials
-            if not (second_factor and one.kind in ("password", "cram"))
-            and not (one.expires and one.expires <= now)
-            and (not one.scopes or scope in one.scopes.split())
-            and (not one.networks or trusted(visitor.ip, parse_networks(one.networks)))
-        ]
+        if one.expires and one.expires <= self._clock.now():
+            return f"{what} has expired"
+        if one.scopes and scope not in one.scopes.split():
+            return f"{what} is not for {scope}"
+        if one.networks and not trusted(visitor.ip, parse_networks(one.networks)):
+            return f"{what} is not for this network"
+        return ""
 
     async def _renew(self, found: Candidate, own: Credential, password: str) -> None:
         """The password is in our hands: hash it anew if parameters have changed, make keys that are missing."""
@@ -264,13 +286,19 @@ class Logins:
         if kind == "CRAM-MD5":
             fitting = [one for one in usable if one.kind == "cram"]
             values: list[object] = [one.secret for one in fitting] or [secrets.token_urlsafe(32)]
-            return Wanted(values, fitting, found, place, generation)
+            without = found is None or not found.of_kind("cram")
+            return Wanted(values, fitting, found, place, generation, without)
+        bounded = next(
+            (why for one in found.of_kind("app") if (why := self._unfit(found, one, visitor))) if found else iter(()),
+            "",
+        )
         keyed = [(one, key) for one in usable if (key := _key_of(one, kind)) is not None]
         if keyed:  # one salt must be named before anybody knows which password the client has
             keyed = [(one, key) for one, key in keyed if key.salt == keyed[0][1].salt]
         else:
-            return Wanted([await self._made_up(name, kind, found)], (), found, place)
-        return Wanted([key for _, key in keyed], [one for one, _ in keyed], found, place, generation)
+            return Wanted([await self._made_up(name, kind, found)], (), found, place, bounded=bounded)
+        which = [one for one, _ in keyed]
+        return Wanted([key for _, key in keyed], which, found, place, generation, bounded=bounded)
 
     async def _made_up(self, name: str, kind: str, found: Candidate | None) -> ScramKeys:
         """Keys that nothing fits, with a salt that is always the same for a name: nobody can tell who exists."""
@@ -289,8 +317,14 @@ class Logins:
         return await self._let_in(visitor, wanted.candidate, fitting, wanted.place, wanted.generation)
 
     def disproved(self, wanted: Wanted, name: str, visitor: Visitor, why: str) -> Refused:
-        """The proof was wrong."""
-        self._throttle.failed(wanted.place, self._clock.monotonic())
+        """The proof was wrong. Programs choose CRAM-MD5 wherever it is offered: for a name that has no secret for it
+        no password was guessed, and nobody shall have to wait for that. Names that are nobody's are treated alike."""
+        if wanted.without:
+            why = "this account has no CRAM-MD5 password"
+        else:
+            self._throttle.failed(wanted.place, self._clock.monotonic())
+            if why == WRONG_PASSWORD and wanted.bounded:
+                why = f"{why}, or: {wanted.bounded}"
         return self._refuse(visitor, name, wanted.candidate, Refused.WRONG, why)
 
     # Tokens and certificates
@@ -300,7 +334,8 @@ class Logins:
         found = await self._database.read(credentials.find_by_secret, kind, secret)
         usable = self._usable(found, visitor)
         if found is None or not usable:
-            return self._refuse(visitor, found.name if found else "", found, Refused.WRONG, f"unknown {kind}")
+            why = self._unfit(found, found.credentials[0], visitor) if found is not None else f"unknown {kind}"
+            return self._refuse(visitor, found.name if found else "", found, Refused.WRONG, why)
         place = self._place(found, found.name, visitor.ip)
         return await self._let_in(visitor, found, usable[0], place, self._generation)
 
@@ -311,10 +346,15 @@ class Logins:
             return self._refuse(visitor, name, found, Refused.WRONG, "there is no such account here")
         return await self._let_in(visitor, found, None, self._place(found, name, visitor.ip), self._generation)
 
-    async def is_named(self, login: Login, name: str) -> bool:
-        """Is this a name of the account, too?"""
-        found = await self._database.read(credentials.find, name)
-        return found is not None and found.account_id == login.account_id
+    async def refuse_token(self, name: str, visitor: Visitor, why: str) -> Refused:
+        """A token of an issuer that was not good; `name` if the issuer did sign for that name once."""
+        found = await self._database.read(credentials.find, name) if name else None
+        self._throttle.failed(self._place(None, "", visitor.ip), self._clock.monotonic())
+        return self._refuse(visitor, name, found, Refused.WRONG, why)
+
+    async def write_down(self) -> None:
+        """Write the attempts that wait to the record."""
+        await self._recorder.flush()
 
     def too_early(self, visitor: Visitor) -> bool:
         """Whether a client that showed bad tokens must wait: verifying them costs a question to their issuer."""
@@ -334,6 +374,12 @@ class Logins:
             generation != self._generation and found.account_id not in await self._database.read(accounts.active)
         ):
             return self._refuse(visitor, found.name, found, Refused.WRONG, "removed or disabled")
+        if visitor.acting and visitor.acting.lower() != found.name:
+            other = await self._database.read(credentials.find, visitor.acting)
+            if other is None or other.account_id != found.account_id:  # not another name of the account
+                why = "acting for somebody else is not offered"
+                self._throttle.failed(place, self._clock.monotonic())
+                return self._refuse(visitor, found.name, found, Refused.WRONG, why)
         self._throttle.succeeded(place)
         label = credential.label if credential is not None else ""
         self._log.info(

@@ -21,6 +21,7 @@ KEYS_KEPT = 3600.0  # seconds
 FETCH_AGAIN = 60.0
 TIMEOUT = 10.0
 MAX_ANSWER = 256 * 1024
+NOT_GOOD = "the token is not good"
 LEEWAY = 60  # seconds that clocks may differ
 # No shared secrets: a key that verifies could make tokens as well.
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -39,21 +40,30 @@ class Verifier:
 
     async def name_of(self, token: str) -> str | None:
         """The account's name that a token speaks for; None if it is not good."""
-        oauth = self._oauth
+        name, why = await self.examine(token)
+        return None if why else name
+
+    async def examine(self, token: str) -> tuple[str, str]:
+        """The account's name, and why the token is not good ("": it is). The name is there for a token that the
+        issuer did sign and that is over or for others, too: the record of that account is to tell."""
+        oauth, why = self._oauth, ""
         if oauth is None:
-            return None
+            return "", NOT_GOOD
         try:
             if token.count(".") == 2 and oauth.jwks:
                 claims = await self._jwt(oauth, token)
+                why = _wrong_with(claims, oauth, self._clock.now() // 1_000_000)
             elif oauth.introspection:
                 claims = await asyncio.to_thread(_introspect, oauth, token)
             else:
-                return None
+                return "", NOT_GOOD
         except Exception as error:
             self._log.warning("login.token", why=f"{type(error).__name__}: {str(error)[:200]}")
-            return None
+            return "", NOT_GOOD
         name = claims.get(oauth.claim)
-        return name if isinstance(name, str) and 0 < len(name) <= 255 else None
+        if not isinstance(name, str) or not 0 < len(name) <= 255:
+            return "", why or f"the token names nobody ({oauth.claim})"
+        return name, why
 
     async def _jwt(self, oauth: OAuth, token: str) -> dict[str, Any]:
         from joserfc import jwt
@@ -65,7 +75,6 @@ class Verifier:
             # The issuer may have a new key.
             decoded = jwt.decode(token, await self._key_set(oauth, FETCH_AGAIN), algorithms=ALGORITHMS)
         claims: dict[str, Any] = decoded.claims
-        _check(claims, oauth, self._clock.now() // 1_000_000)
         return claims
 
     async def _key_set(self, oauth: OAuth, age: float) -> Any:
@@ -79,18 +88,20 @@ class Verifier:
             return self._keys
 
 
-def _check(claims: dict[str, Any], oauth: OAuth, now: int) -> None:
-    """RFC 7519 section 4.1. A token without an end is not good."""
+def _wrong_with(claims: dict[str, Any], oauth: OAuth, now: int) -> str:
+    """RFC 7519 section 4.1: why a token whose signature is right is not good. One without an end is not."""
     audience = claims.get("aud", [])
     audiences = audience if isinstance(audience, list) else [audience]
     if claims.get("iss") != oauth.issuer:
-        raise ValueError("the token is from another issuer")
+        return "the token is from another issuer"
     if oauth.audience and oauth.audience not in audiences:
-        raise ValueError("the token is for another audience")
+        return "the token is for another audience"
     if not isinstance(claims.get("exp"), int | float) or claims["exp"] + LEEWAY <= now:
-        raise ValueError("the token has expired")
-    if claims.get("nbf", 0) - LEEWAY > now:
-        raise ValueError("the token is not valid yet")
+        return "the token has expired"
+    begins = claims.get("nbf", 0)
+    if not isinstance(begins, int | float) or begins - LEEWAY > now:
+        return "the token is not valid yet"
+    return ""
 
 
 def _fetch(where: str | None) -> bytes:

@@ -32,6 +32,8 @@ EVENTS = {  # event: what it means; a test holds the code against this list
     "login.refused": "a name, password or proof was wrong, or the client must wait",
     "login.token": "a bearer token could not be verified",
     "filter.failed": "a policy hook of the operator failed; its mail was deferred",
+    "filter.into": "a policy hook named a mailbox that the account does not have; INBOX was used",
+    "proxy.refused": "a port with PROXY headers got a client that is no proxy, or sent none",
     "queue.delivered": "another server took a message for a recipient",
     "queue.deferred": "another server, or the way to it, asks to try later",
     "queue.bounced": "a recipient cannot be reached; the sender was told",

@@ -17,13 +17,14 @@ from typing import Literal, NamedTuple, Self, get_args
 
 from pydantic import (
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from posthouse.base.errors import Permanent
 from posthouse.base.filter_settings import Filter
-from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, is_hostname
+from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, in_folder, is_hostname
 
 Service = Literal["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]
 
@@ -71,6 +72,10 @@ class Listen(Section):
     allow_plaintext_auth: bool = Field(
         default=False,
         description="Take passwords on this port without TLS. Only for loopback and closed networks.",
+    )
+    cram_md5: bool = Field(
+        default=False,
+        description="Offer CRAM-MD5 on this port, for accounts that have a password for it; others fail with it.",
     )
 
     @model_validator(mode="before")
@@ -180,6 +185,13 @@ class OAuth(Section):
     client_secret_file: FilePath | None = Field(default=None, description="File with our secret there.")
     claim: str = Field(default="email", description="The claim that holds the account's name.")
 
+    @field_validator("jwks")
+    @classmethod
+    def _in_folder(cls, jwks: str | None, info: ValidationInfo) -> str | None:
+        if jwks is None or jwks.startswith(("https://", "http://")):
+            return jwks
+        return str(in_folder(Path(jwks), info))
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.jwks is None and self.introspection is None:
@@ -190,10 +202,6 @@ class OAuth(Section):
 class Auth(Section):
     """How people and programs log in."""
 
-    cram_md5: bool = Field(
-        default=False,
-        description="Offer CRAM-MD5 to accounts that opted in; their password must be kept readable for it.",
-    )
     channel_binding: bool = Field(
         default=False,
         description="Offer the -PLUS forms of SCRAM. Off, as some programs (mutt) choose them and then cannot do them.",

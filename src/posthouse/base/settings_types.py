@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from posthouse.base.networks import Network
 from posthouse.base.units import parse_size, parse_span
@@ -14,7 +14,8 @@ from posthouse.base.units import parse_size, parse_span
 is_hostname = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*)(?:\.[a-z0-9_][a-z0-9_-]*)*", re.I).fullmatch
 
 
-def _in_folder(path: Path, info: ValidationInfo) -> Path:
+def in_folder(path: Path, info: ValidationInfo) -> Path:
+    """A path of the file: relative ones start at its folder."""
     folder = info.context.get("folder") if info.context else None
     path = path.expanduser()
     return folder / path if folder is not None else path
@@ -43,7 +44,7 @@ def _hostname(name: str) -> str:
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Span = Annotated[float, BeforeValidator(parse_span), Field(ge=0)]
-FilePath = Annotated[Path, AfterValidator(_in_folder)]
+FilePath = Annotated[Path, AfterValidator(in_folder)]
 Networks = tuple[Annotated[Network, BeforeValidator(_network)], ...]
 HostName = Annotated[str, AfterValidator(_hostname)]
 
@@ -52,3 +53,13 @@ class Section(BaseModel):
     """One table of the configuration file. Unknown keys are errors: a typo must never be a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_guessing(cls, value: object, info: ValidationInfo) -> object:
+        """pydantic takes "yes", "on" and 1 for true; TOML has a word for it."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if kind in (bool, bool | None) and not isinstance(value, bool | None):
+            shown = f'"{value}"' if isinstance(value, str) else str(value)
+            raise ValueError(f"{shown[:60]} does not fit here; write true or false")
+        return value

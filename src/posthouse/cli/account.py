@@ -47,7 +47,7 @@ def add(
     made = passwords.make(password)
     opening.write(context.obj, accounts.add_account, address, made.hash, SystemClock().now(), name, made.scram)
     shown = {"password": password} if made_up else {}
-    text = f"Account {address} is ready." + (f" Its password is {password}" if made_up else "")
+    text = f"Account {address} is ready." + (f" Its password is {password} {account_login.ONCE}" if made_up else "")
     output.done(context.obj, as_json, text, account=address, **shown)
 
 
@@ -106,5 +106,5 @@ def password(
 
     opening.write(context.obj, change)
     shown = {"password": new} if made_up else {}
-    text = f"{address} has a new password" + (f": {new}" if made_up else ".")
+    text = f"{address} has a new password." + (f" Its password is {new} {account_login.ONCE}" if made_up else "")
     output.done(context.obj, as_json, text, account=address, **shown)

@@ -15,6 +15,14 @@ from posthouse.cli import opening, output
 if TYPE_CHECKING:
     from posthouse.store.credentials import Candidate
 
+ONCE = "(shown this once; --json prints it for programs)"
+KINDS = {
+    "app": "app password",
+    "token": "token",
+    "certificate": "certificate",
+    "totp": "second factor",
+    "cram": "CRAM-MD5 password",
+}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Scope = Annotated[
     list[str] | None, typer.Option("--scope", help="What it is good for: smtp, imap, pop3. Repeatable; default: all.")
@@ -87,7 +95,7 @@ def _remove(context: typer.Context, address: str, kind: str, label: str = "") ->
 
     account = _account(context, address)
     if not opening.write(context.obj, credentials.remove, account.account_id, kind, label):
-        raise NotFound(f"{account.name} has none" + (f" with the name {label!r}" if label else ""))
+        raise NotFound(f"{account.name} has no {KINDS[kind]}" + (f" with the name {label!r}" if label else ""))
 
 
 def _list(context: typer.Context, address: str, kind: str, as_json: bool, empty: str) -> None:
@@ -124,7 +132,7 @@ def add_app_password(
     made = passwords.make(password, salt=salt_of(account))
     bounds = _bounds(scope, network, days)
     _add(context, account, "app", passwords.fast_hash(password), label=label, scram=made.scram, **bounds)
-    text = f"The app password {label!r} of {account.name} is {password}"
+    text = f"The app password {label!r} of {account.name} is {password} {ONCE}"
     output.done(context.obj, as_json, text, account=account.name, label=label, password=password)
 
 
@@ -157,7 +165,7 @@ def add_token(
     account = _account(context, address)
     made = passwords.new_token()
     _add(context, account, "token", passwords.fast_hash(made), label=label, **_bounds(scope, network, days))
-    text = f"The token {label!r} of {account.name} is {made}"
+    text = f"The token {label!r} of {account.name} is {made} {ONCE}"
     output.done(context.obj, as_json, text, account=account.name, label=label, token=made)
 
 
@@ -190,6 +198,8 @@ def add_certificate(
 
     try:
         made = x509.load_pem_x509_certificate(file.read_bytes())
+    except FileNotFoundError:
+        raise Permanent(f"{file}: there is no such file") from None
     except (OSError, ValueError) as error:
         raise Permanent(f"{file} is no PEM certificate: {error}") from error
     account = _account(context, address)
@@ -227,12 +237,15 @@ def totp_on(
     from posthouse.auth import totp as codes
 
     account = _account(context, address)
+    if code and not secret:
+        raise Permanent("--code needs --secret: the secret that the first call printed")
     if not secret:
         made = codes.new_secret()
         uri = codes.uri(made, account.name, opening.settings(context.obj).hostname)
         text = (
-            f"Put this into the authenticator app: {uri}\n"
-            f"Then: posthouse account totp on {account.name} --secret {made} --code CODE"
+            f"Put this into the authenticator app:\n{uri}\n\nor, typed by hand, this secret:\n{made}\n\n"
+            f"Then, with the code that the app shows:\n"
+            f"posthouse account totp on {account.name} --secret {made} --code CODE"
         )
         output.done(context.obj, as_json, text, account=account.name, secret=made, uri=uri)
         return
@@ -259,12 +272,12 @@ def cram_on(context: typer.Context, address: str, as_json: Json = False) -> None
     """Make a password for CRAM-MD5 alone and print it. It is kept in readable form: that is how CRAM-MD5 works."""
     from posthouse.auth import passwords
 
-    if not opening.settings(context.obj).auth.cram_md5:
-        raise Permanent("CRAM-MD5 is not offered: set auth.cram_md5 = true in the configuration first")
+    if not any(listen.cram_md5 for listen in opening.settings(context.obj).listen):
+        raise Permanent("CRAM-MD5 is not offered: set cram_md5 = true at the [[listen]] of a port first")
     account = _account(context, address)
     password = passwords.new_app_password()
     _add(context, account, "cram", password)
-    text = f"The CRAM-MD5 password of {account.name} is {password}"
+    text = f"The CRAM-MD5 password of {account.name} is {password} {ONCE}"
     output.done(context.obj, as_json, text, account=account.name, password=password)
 
 
@@ -317,9 +330,10 @@ def logins(
     from posthouse.store import attempts
 
     account = _account(context, address)
+    opening.tell(opening.settings(context.obj).data, "logins")  # those of the last seconds wait in the server
     rows = [
         (output.when(one.at), one.service, one.mechanism, one.ip, one.result, one.credential)
         for one in opening.read(context.obj, attempts.of_account, account.account_id, most)
     ]
-    head = ("When", "Service", "How", "From", "Result", "App password")
+    head = ("When", "Service", "How", "From", "Result", "Credential")
     output.show(context.obj, as_json, head, rows, "Nobody has tried yet.")

@@ -1,10 +1,13 @@
 """`posthouse address`: aliases and catch-alls, the other ways to an account."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from posthouse.cli import opening, output
+
+if TYPE_CHECKING:
+    from posthouse.store.model import AddressRow
 
 app = typer.Typer(help="Aliases and catch-alls.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -31,10 +34,15 @@ def list_(context: typer.Context, as_json: Json = False) -> None:
     from posthouse.store import accounts
 
     rows = [
-        (f"{row.local_part}@{row.domain}", row.account or row.target, "account" if row.account else "address")
+        (f"{row.local_part}@{row.domain}", row.account or row.target, _kind(row))
         for row in opening.read(context.obj, accounts.list_addresses)
     ]
     output.show(context.obj, as_json, ("Address", "Leads to", "Kind"), rows, "No addresses yet.")
+
+
+def _kind(row: "AddressRow") -> str:
+    """own: the account's name itself; alias: another way, to it or to an address elsewhere."""
+    return "own" if row.account == f"{row.local_part}@{row.domain}" else "alias"
 
 
 @app.command()

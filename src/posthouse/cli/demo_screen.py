@@ -153,6 +153,10 @@ with imaplib.IMAP4_SSL({host!r}, {ports["imaps"]}, ssl_context=tls) as imap:
     imap.select("INBOX")
     print(imap.search(None, "ALL"))"""
     return {
+        "Send with Posthouse": (
+            f"POSTHOUSE_PASSWORD={my_password} posthouse send --server {host}:{ports['submissions']} --ca {ca} "
+            f"--from {me} --subject Hello --text Hello {to}"
+        ),
         "Send with curl": (
             f"printf 'From: {me}\\r\\nTo: {to}\\r\\nDate: %s\\r\\nSubject: Hello\\r\\n\\r\\nHello.\\r\\n' "
             f'"$(date -R)" | '

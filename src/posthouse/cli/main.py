@@ -67,7 +67,7 @@ def leading(arguments: Sequence[str]) -> list[str]:
     for argument in left:
         if argument == "--":
             return [*first, *rest, argument, *left]
-        if argument == "--config":
+        if argument in ("--config", "-c"):
             first += [argument, *(value for value in (next(left, None),) if value is not None)]
         elif argument == "--no-color" or argument.startswith("--config="):
             first.append(argument)

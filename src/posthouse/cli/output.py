@@ -71,7 +71,7 @@ def done(options: Options, as_json: bool, text: str, **facts: Any) -> None:
     if as_json:
         print(json.dumps({"ok": True, **facts}, default=str))
     else:
-        console(options).print(text, markup=False)
+        console(options).print(text, markup=False, soft_wrap=True)  # what it names is there to be copied
 
 
 def complain(text: str) -> None:

@@ -52,7 +52,10 @@ def send(
     server: Annotated[str, typer.Option(metavar="HOST[:PORT]", help="Default: the server of the configuration.")] = "",
     attach: Annotated[list[Path] | None, typer.Option("--attach", help="Attach this file; may be repeated.")] = None,
     tls: Annotated[
-        str, typer.Option(help="starttls, implicit, none, or auto: by the port (465: implicit, 25: none).")
+        str,
+        typer.Option(
+            help="starttls, implicit, none, or auto: by the port (465: implicit, 25: none, any other: starttls)."
+        ),
     ] = "auto",
     ca: Annotated[Path | None, typer.Option(help="PEM file of the CA to trust; default: the system's.")] = None,
     user: Annotated[str, typer.Option(help="Login name; default: the address of --from.")] = "",
@@ -82,6 +85,10 @@ def send(
     report = asyncio.run(_submit(way, sender, tuple(dict.fromkeys(recipients)), content))
     if way.host.tls == "starttls" and any("did not answer" in line for line in report.transcript):
         sys.stderr.write("A port that is silent may want TLS from the first byte: try --tls implicit.\n")
+    if any("certificate not accepted" in verdict.text for verdict in report.verdicts.values()):
+        sys.stderr.write(
+            "The certificate is not trusted: give its CA with --ca FILE, or --tls none (with --no-login).\n"
+        )
     _show(context.obj, report, verbose, as_json)
     if any(verdict.state != "delivered" for verdict in report.verdicts.values()):
         raise typer.Exit(1)

@@ -35,7 +35,7 @@ def serve(
 
     async def ready(app: "App") -> bool:
         if not sys.stdout.isatty():
-            print(json.dumps({"ports": app.ports, "pid": os.getpid()}), flush=True)
+            print(json.dumps({"ports": app.ports, "listen": app.listening, "pid": os.getpid()}), flush=True)
         return True
 
     run(settings, ready)
@@ -121,7 +121,7 @@ def _only_server(data: Path) -> Iterator[None]:
             file.seek(0)
             pid = file.read(20).strip()
             raise Permanent(
-                f"a server works on {data} already{f' (process {pid})' if pid else ''}. "
+                f"a server works on {data.resolve()} already{f' (process {pid})' if pid else ''}. "
                 "Stop that one first, or give this one another `data` folder."
             ) from None
         file.truncate(0)

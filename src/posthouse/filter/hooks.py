@@ -24,6 +24,7 @@ import asyncio
 import contextlib
 import importlib.util
 import inspect
+import os
 import sys
 import threading
 import traceback
@@ -194,7 +195,8 @@ def where(error: BaseException, path: Path) -> str:
     """An error in one line, with the place in the operator's file."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {error.msg}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    known = {str(path), os.path.abspath(path), str(path.resolve())}
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in known]
     place = f"{path}:{lines[-1]}" if lines else str(path)
     return f"{place}: {type(error).__name__}: {error}"
 

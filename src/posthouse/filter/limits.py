@@ -27,17 +27,17 @@ class Excess(NamedTuple):
 class _Window:
     """Counts within a sliding span."""
 
-    __slots__ = ("_counts", "_span", "_width", "messages", "recipients")
+    __slots__ = ("_counts", "_width", "messages", "recipients", "span")
 
     def __init__(self, span: int) -> None:
-        self._span = span
+        self.span = span
         self._width = _BUCKETS[span]
         self._counts: deque[list[int]] = deque()  # [bucket, messages, recipients]
         self.messages = self.recipients = 0
 
     def look(self, now: int) -> None:
         """Forget what is past."""
-        oldest = (now - self._span) // self._width  # this bucket still has something within the span
+        oldest = (now - self.span) // self._width  # this bucket still has something within the span
         while self._counts and self._counts[0][0] < oldest:
             _, messages, recipients = self._counts.popleft()
             self.messages -= messages
@@ -45,7 +45,7 @@ class _Window:
 
     def opens_in(self, now: int) -> int:
         """Seconds until the oldest count is past."""
-        return (self._counts[0][0] + 1) * self._width + self._span - now if self._counts else self._span
+        return (self._counts[0][0] + 1) * self._width + self.span - now if self._counts else self.span
 
     def add(self, now: int, messages: int, recipients: int) -> None:
         bucket = now // self._width
@@ -98,7 +98,8 @@ class Limiter:
                 # An hour passes while a server retries; after a day the people should hear of it.
                 hourly = words.endswith("hour")
                 code, status = (450, "4.7.28") if hourly or self._what == "network" else (550, "5.7.28")
-                minutes = -(-(sender.hour if hourly else sender.day).opens_in(now) // 60)
+                window = sender.hour if hourly else sender.day
+                minutes = -(-min(window.opens_in(now), window.span) // 60)
                 text = f"At most {limit} {words} are taken from your {self._what}; try again in {minutes} min"
                 return Excess(Reply(code, status, text), f"{self._what} {name}: more than {limit} {words}", first)
         sender.hour.add(now, messages, recipients)

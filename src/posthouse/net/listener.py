@@ -73,6 +73,7 @@ class Listener:
         *,
         proxies: Sequence[Network] = (),
         networks: Sequence[Network] = (),
+        refused_proxy: Callable[[str, str], None] = lambda _ip, _why: None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.new_session = new_session
@@ -81,6 +82,7 @@ class Listener:
         self.implicit_tls = implicit_tls
         self.report = report
         self._proxies = proxies  # if there are any, every connection is from one of them
+        self._refused_proxy = refused_proxy  # address, why
         self._networks = networks  # if there are any, nobody else is served
         # Whoever must be looked at before the first event: see `_accept`.
         self._by_hand = implicit_tls or bool(proxies)
@@ -138,6 +140,7 @@ class Listener:
                 if proxied and not trusted(ip, self._proxies):
                     self._admission.leave(ip)
                     accepted.close()
+                    self._refused_proxy(ip, "this address is not in `proxies`")
                     continue
                 task = self.loop.create_task(self._begin(accepted, ip))
                 self._handshakes.add(task)
@@ -174,7 +177,11 @@ class Listener:
                 ssl_shutdown_timeout=5.0 if context else None,
             )
         except ProtocolError as error:
-            self.report(f"the proxy {ip} sent no PROXY header", error)
+            self._refused_proxy(ip, str(error))
+            accepted.close()
+        except TimeoutError:
+            if self._proxies and client is None and not made:
+                self._refused_proxy(ip, "no PROXY header in time")
             accepted.close()
         except OSError:  # no TLS, or the peer went away: TimeoutError and ssl.SSLError are OSErrors too
             accepted.close()

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 MAX_LINE = 65536
@@ -19,7 +19,7 @@ PATIENCE = 10.0
 class AdminSocket:
     """Listens on `path`; `actions` are the things one may ask for."""
 
-    def __init__(self, path: Path, actions: dict[str, Callable[[], None]]) -> None:
+    def __init__(self, path: Path, actions: Mapping[str, Callable[[], Awaitable[None] | None]]) -> None:
         self._path = path
         self._actions = actions
         self._server: asyncio.Server | None = None
@@ -46,20 +46,22 @@ class AdminSocket:
         try:
             async with asyncio.timeout(PATIENCE):
                 line = await reader.readline()
-            writer.write(json.dumps(self._answer(line)).encode() + b"\n")
+            writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError):
             pass
         finally:
             writer.close()
 
-    def _answer(self, line: bytes) -> dict[str, object]:
+    async def _answer(self, line: bytes) -> dict[str, object]:
         try:
             wanted = json.loads(line)["do"]
             action = self._actions[wanted]
         except (ValueError, KeyError, TypeError):
             return {"ok": False, "error": f"unknown request; known are {', '.join(self._actions)}"}
-        action()
+        waited = action()
+        if waited is not None:
+            await waited
         return {"ok": True}
 
     async def close(self) -> None:

@@ -65,6 +65,7 @@ class Pop3Service:
         log: Logger,
         locks: MailboxLocks,
         *,
+        mechanisms: tuple[str, ...] | None = None,
         secure: bool,
         allow_plaintext_auth: bool = False,
         require_tls: bool = False,
@@ -79,7 +80,7 @@ class Pop3Service:
         self.login_timeout = settings.limits.login_timeout
         self.timeout = settings.limits.pop3_timeout
         self.options = Options(
-            mechanisms=logins.mechanisms,
+            mechanisms=logins.offered(cram_md5=False) if mechanisms is None else mechanisms,
             require_tls=require_tls,
             starttls=not secure,
             secure=secure,

@@ -109,6 +109,9 @@ def _starttls(engine: Engine, args: bytes) -> StartTls | Reply:
     return StartTls() if engine.options.starttls else replies.TLS_NOT_OFFERED
 
 
+XCLIENT_NAMES = {"NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT"}
+
+
 def _xclient(engine: Engine, args: bytes) -> Xclient | Reply:
     # xclient-command = XCLIENT 1*( SP attribute-name "=" attribute-value ), values in xtext
     if "XCLIENT" not in engine.options.extensions:
@@ -120,7 +123,10 @@ def _xclient(engine: Engine, args: bytes) -> Xclient | Reply:
         if match is None or value is None:
             return replies.XCLIENT_SYNTAX
         unknown = value.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
-        attributes[match[1].decode("ascii").upper()] = None if unknown else value
+        name = match[1].decode("ascii").upper()
+        if name not in XCLIENT_NAMES:
+            return replies.XCLIENT_SYNTAX
+        attributes[name] = None if unknown else value
     return Xclient(attributes) if attributes else replies.XCLIENT_SYNTAX
 
 

@@ -105,9 +105,10 @@ def remove_domain(tx: Tx, name: str) -> None:
         raise NotFound(f"domain {name} is not one of ours: `posthouse domain list` shows them")
     (domain_id,) = row
     ending = "@" + canonical_domain(name)
-    row = tx.one("SELECT name FROM account WHERE substr(name, -?) = ? LIMIT 1", len(ending), ending)
-    if row:
-        raise Permanent(f"domain {name} still has accounts ({row[0]}): remove them first")
+    row = tx.one("SELECT count(*), min(name) FROM account WHERE substr(name, -?) = ?", len(ending), ending)
+    if row and row[0]:
+        who = f"an account ({row[1]}): remove it" if row[0] == 1 else f"{row[0]} accounts ({row[1]} ...): remove them"
+        raise Permanent(f"domain {name} still has {who} first")
     tx.run("DELETE FROM address WHERE domain_id = ?", domain_id)
     tx.run("DELETE FROM domain WHERE id = ?", domain_id)
     tx.publish(DirectoryChanged())

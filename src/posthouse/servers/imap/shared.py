@@ -31,6 +31,7 @@ class Shared:
         new_ids: ids.IdSource,
         log: Logger,
         *,
+        mechanisms: tuple[str, ...] | None = None,
         secure: bool = False,
         allow_plaintext_auth: bool = False,
         require_tls: bool = False,
@@ -48,7 +49,7 @@ class Shared:
         self.searching = searching or asyncio.Semaphore(SEARCHES)
         self.options = Options(
             starttls=not secure,
-            mechanisms=logins.mechanisms,
+            mechanisms=logins.offered(cram_md5=False) if mechanisms is None else mechanisms,
             plaintext_login=allow_plaintext_auth,
             require_tls=require_tls,
             max_message=settings.limits.message_size,

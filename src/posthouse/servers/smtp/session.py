@@ -35,6 +35,7 @@ from posthouse.smtp.events import (
 )
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.server import SmtpServer
+from posthouse.store import mailboxes
 from posthouse.store.accounts import Resolution, addresses_of, names
 from posthouse.store.intake import Intake
 from posthouse.wire.address import Address
@@ -495,6 +496,10 @@ class SmtpSession:
                 transaction.discarded.append(name)
             elif destiny.mailbox:
                 transaction.into[account_id] = destiny.mailbox
+                if await self.service.database.read(mailboxes.by_name, account_id, destiny.mailbox) is None:
+                    self.service.log.warning(
+                        "filter.into", session=self.id, account=name, mailbox=destiny.mailbox[:255], used="INBOX"
+                    )
         return None
 
     async def _receipts(

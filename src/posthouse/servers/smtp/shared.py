@@ -57,7 +57,7 @@ class Shared:
         self.lmtp = listen.service == "lmtp"
         self.submission = listen.service in ("submission", "submissions")
         self.expiry = int(settings.queue.lifetime_days * 86_400_000_000)
-        self.options = _options(settings, listen, logins.mechanisms)
+        self.options = _options(settings, listen, logins.offered(cram_md5=listen.cram_md5))
         self._options_of_proxies = replace(self.options, extensions=self.options.extensions | {"XCLIENT"})
         self.command_timeout = settings.limits.command_timeout
         self.content_timeout = settings.limits.content_timeout

@@ -7,6 +7,8 @@ Contents are in memory: their size and the number of connections are bounded by 
 
 import asyncio
 import contextlib
+import logging
+import signal
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ from posthouse.smtp.server import SmtpServer
 from posthouse.wire import sasl
 from posthouse.wire.address import Address
 
+_failures = logging.getLogger("posthouse.smtp")
 EXTENSIONS = frozenset({"SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME", "LIMITS"})
 
 
@@ -72,6 +75,7 @@ class Server:
     `on_message(message)` takes a message and may return the text of the 250; `on_recipient(message, recipient)` may
     raise `Refused` for a recipient; `check_password(name, password)` turns AUTH PLAIN and LOGIN on, under TLS only
     unless `plaintext_auth`. `tls` is a server context: offered by STARTTLS, or from the first byte if `implicit_tls`.
+    `on_error(error)` gets what handlers raise; by default it is logged with its traceback as `posthouse.smtp`.
     """
 
     def __init__(
@@ -91,7 +95,7 @@ class Server:
         max_size: int = 50 * 1024 * 1024,
         max_connections: int = 1000,
         timeout: float = 300.0,
-        on_error: Callable[[BaseException], None] = lambda _error: None,
+        on_error: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -99,7 +103,7 @@ class Server:
         self.on_recipient = on_recipient
         self.check_password = check_password
         self.timeout = timeout
-        self.on_error = on_error
+        self.on_error = on_error or _log
         self.options = ServerOptions(
             hostname=hostname,
             lmtp=lmtp,
@@ -133,9 +137,22 @@ class Server:
 
 
 async def serve(on_message: OnMessage, host: str = "127.0.0.1", port: int = 8025, **options: Any) -> None:
-    """Serve until cancelled (Ctrl-C). Options are those of `Server`."""
-    async with Server(on_message, host, port, **options):
-        await asyncio.get_running_loop().create_future()
+    """Serve until Ctrl-C, which is a quiet end, or until cancelled. Options are those of `Server`."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    # Only the main thread may, and only where the system has signals; elsewhere cancelling is the way.
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+    try:
+        async with Server(on_message, host, port, **options):
+            await stop.wait()
+    finally:
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.remove_signal_handler(signal.SIGINT)
+
+
+def _log(error: BaseException) -> None:
+    """Whoever sets up no logging sees it on standard error all the same: that is what `logging` does with errors."""
+    _failures.error("a handler failed", exc_info=error)
 
 
 @contextlib.asynccontextmanager
