@@ -99,6 +99,11 @@ class _Logins:
     """Everybody's password is "secret"."""
 
     mechanisms = ("PLAIN", "LOGIN")
+
+    def offered(self, *, cram_md5: bool) -> tuple[str, ...]:
+        assert not cram_md5
+        return self.mechanisms
+
     hostname = "mail.example.org"
 
     def __init__(self, logins: dict[str, Login]) -> None:
