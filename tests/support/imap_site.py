@@ -104,17 +104,19 @@ class _Logins:
     def __init__(self, logins: dict[str, Login]) -> None:
         self._logins = logins
 
+    def offered(self, *, cram_md5: bool) -> tuple[str, ...]:
+        assert not cram_md5
+        return self.mechanisms
+
     async def verify(
-        self, name: str, password: str, ip: str, service: str, session: str, mechanism: str
+        self, name: str, password: str, ip: str, service: str, session: str, mechanism: str, acting: str = ""
     ) -> Login | Refused:
         await asyncio.sleep(0)
         login = self._logins.get(name)
         if password == "later":
             return Refused.LATER
-        return login if login is not None and password == "secret" else Refused.WRONG
-
-    async def is_named(self, login: Login, name: str) -> bool:
-        return self._logins.get(name) == login
+        fits = login is not None and password == "secret" and (not acting or self._logins.get(acting) == login)
+        return login if login is not None and fits else Refused.WRONG
 
     def refuse(self, name: str, visitor: Visitor, why: str) -> Refused:
         return Refused.WRONG
