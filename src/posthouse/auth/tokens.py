@@ -47,13 +47,15 @@ class Verifier:
                 claims = await self._jwt(oauth, token)
             elif oauth.introspection:
                 claims = await asyncio.to_thread(_introspect, oauth, token)
+                _check(claims, oauth, self._clock.now() // 1_000_000, whole=False)
             else:
                 return None
         except Exception as error:
             self._log.warning("login.token", why=f"{type(error).__name__}: {str(error)[:200]}")
             return None
         name = claims.get(oauth.claim)
-        return name if isinstance(name, str) and 0 < len(name) <= 255 else None
+        local_part, _, domain = name.rpartition("@") if isinstance(name, str) and len(name) <= 255 else ("", "", "")
+        return name if local_part.strip() and domain.strip() else None  # a local part alone may be anybody's
 
     async def _jwt(self, oauth: OAuth, token: str) -> dict[str, Any]:
         from joserfc import jwt
@@ -65,7 +67,7 @@ class Verifier:
             # The issuer may have a new key.
             decoded = jwt.decode(token, await self._key_set(oauth, FETCH_AGAIN), algorithms=ALGORITHMS)
         claims: dict[str, Any] = decoded.claims
-        _check(claims, oauth, self._clock.now() // 1_000_000)
+        _check(claims, oauth, self._clock.now() // 1_000_000, whole=True)
         return claims
 
     async def _key_set(self, oauth: OAuth, age: float) -> Any:
@@ -73,24 +75,37 @@ class Verifier:
 
         async with self._lock:
             now = self._clock.monotonic()
-            if self._keys is None or now - self._fetched > age:
+            if now - self._fetched > (age if self._keys is not None else FETCH_AGAIN):
                 self._fetched = now
                 self._keys = KeySet.import_key_set(json.loads(await asyncio.to_thread(_fetch, oauth.jwks)))
+            if self._keys is None:
+                raise ValueError("there are no keys of the issuer yet")
             return self._keys
 
 
-def _check(claims: dict[str, Any], oauth: OAuth, now: int) -> None:
-    """RFC 7519 section 4.1. A token without an end is not good."""
+def _check(claims: dict[str, Any], oauth: OAuth, now: int, *, whole: bool) -> None:
+    """RFC 7519 section 4.1, RFC 7662 section 2.2. A JWT must have issuer, audience and an end (`whole`); what an
+    introspection endpoint says must fit where it is said. Raises ValueError."""
     audience = claims.get("aud", [])
     audiences = audience if isinstance(audience, list) else [audience]
-    if claims.get("iss") != oauth.issuer:
+    if (whole or "iss" in claims) and claims.get("iss") != oauth.issuer:
         raise ValueError("the token is from another issuer")
-    if oauth.audience and oauth.audience not in audiences:
+    if (whole or "aud" in claims) and oauth.audience not in audiences:
         raise ValueError("the token is for another audience")
-    if not isinstance(claims.get("exp"), int | float) or claims["exp"] + LEEWAY <= now:
+    if (whole or "exp" in claims) and not _seconds(claims.get("exp")) + LEEWAY > now:
         raise ValueError("the token has expired")
-    if claims.get("nbf", 0) - LEEWAY > now:
+    if "nbf" in claims and not _seconds(claims["nbf"]) - LEEWAY <= now:
         raise ValueError("the token is not valid yet")
+    scope = claims.get("scope", "")
+    scopes = scope if isinstance(scope, list) else str(scope).split()
+    if not set(oauth.scope.split()) <= {one for one in scopes if isinstance(one, str)}:
+        raise ValueError("the token has not the scope that is wanted")
+    if claims.get("email_verified", True) not in (True, "true"):
+        raise ValueError("the issuer has not verified the address")
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
 
 
 def _fetch(where: str | None) -> bytes:
