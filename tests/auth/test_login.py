@@ -35,7 +35,9 @@ def test_right_wrong_and_unknown() -> None:
     async def main() -> None:
         async with opened() as database:
             logins, alice, written = await prepared(database, FakeClock())
-            wanted = Login(alice, "alice@example.org")
+            found = await database.read(credentials.find, "alice")
+            assert found is not None
+            wanted = Login(alice, "alice@example.org", found.credentials[0].id)
             assert await logins.verify("alice@example.org", PASSWORD, "192.0.2.1", "imap") == wanted
             assert await logins.verify("ALICE", PASSWORD, "192.0.2.1", "imap") == wanted
             for name, password in [("alice", "wrong"), ("nobody", PASSWORD), ("", ""), ("alice", "\0"), ("al\0", "x")]:

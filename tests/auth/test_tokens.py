@@ -78,7 +78,7 @@ def published(key: ECKey, kid: str) -> dict[str, Any]:
 
 
 def token(key: ECKey, kid: str) -> str:
-    claims = {"iss": "https://login.test", "email": ALICE, "exp": START // 1_000_000 + 90_000}
+    claims = {"iss": "https://login.test", "aud": "mail", "email": ALICE, "exp": START // 1_000_000 + 90_000}
     return jwt.encode({"alg": "ES256", "kid": kid}, claims, key)
 
 
@@ -87,7 +87,9 @@ def test_a_new_key_is_fetched_but_not_for_every_token() -> None:
     with issuer() as server:
         server.keys = {"keys": [published(old, "1")]}
         clock = FakeClock()
-        verifier = Verifier(OAuth(issuer="https://login.test", jwks=f"{server.url}/keys"), clock, get_logger())
+        verifier = Verifier(
+            OAuth(issuer="https://login.test", audience="mail", jwks=f"{server.url}/keys"), clock, get_logger()
+        )
 
         async def main() -> None:
             assert await verifier.name_of(token(old, "1")) == ALICE
@@ -117,6 +119,7 @@ def test_introspection(tmp_path: Path) -> None:
         }
         oauth = OAuth(
             issuer="https://login.test",
+            audience="mail",
             introspection=f"{server.url}/introspect",
             client_id="mail",
             client_secret_file=secret,

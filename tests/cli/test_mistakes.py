@@ -29,7 +29,7 @@ def test_missing_files_are_told_at_their_own_lines(tmp_path: Path) -> None:
     said = problems(tmp_path, text)
     assert "x.toml:5: tls.named.certificate" in said
     assert "x.toml:6: tls.named.key" in said
-    oauth = "[auth.oauth]\nissuer = 'https://i.example'\njwks = 'keys.json'\n"
+    oauth = "[auth.oauth]\nissuer = 'https://i.example'\njwks = 'keys.json'\naudience = 'posthouse'\n"
     assert f"auth.oauth.jwks: {tmp_path / 'keys.json'}: there is no such file" in problems(tmp_path, oauth)
 
 

@@ -6,7 +6,8 @@ Acting for somebody else (an authorization identity that is another account's) i
 
 import hashlib
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from posthouse.auth import passwords
@@ -32,6 +33,7 @@ class Exchange:
         self._surroundings = surroundings
         self._wanted: Wanted | None = None
         self._refused: Refused | None = None
+        self._name = ""
         # CRAM-MD5 wants something that looks like a message id (RFC 2195 section 2).
         nonce = secrets.token_urlsafe(18)
         nonce = f"{nonce}@{logins.hostname}" if visitor.mechanism == "CRAM-MD5" else nonce
@@ -56,7 +58,17 @@ class Exchange:
         machine = self._machine
         if machine is None:
             return Refused.MALFORMED
-        step = machine.step(data)
+        if self._wanted is not None:  # this is the proof
+            return await self._judged(self._wanted, lambda: machine.step(data))
+        return await self._run(machine, machine.step(data))
+
+    async def _judged(self, wanted: Wanted, judge: Callable[[], sasl.Step]) -> sasl.Challenge | Login | Refused:
+        """Judge a proof when it is its turn, and what comes of it."""
+        assert self._machine is not None
+        async with self._logins.judging(wanted, self._name, self._visitor) as refused:
+            return refused or await self._run(self._machine, judge())
+
+    async def _run(self, machine: sasl.Mechanism, step: sasl.Step) -> sasl.Challenge | Login | Refused:
         while True:
             match step:
                 case sasl.Challenge():
@@ -70,7 +82,9 @@ class Exchange:
                     wanted = await self._logins.wanted(authcid, kind, self._visitor)
                     if isinstance(wanted, Refused):
                         return wanted
-                    self._wanted = wanted
+                    self._wanted, self._name = wanted, authcid
+                    if kind == "CRAM-MD5":  # the proof has come already
+                        return await self._judged(wanted, partial(machine.secret, wanted.secrets))
                     step = machine.secret(wanted.secrets)
                 case sasl.Proved(authcid, authzid, which):
                     assert self._wanted is not None

@@ -10,10 +10,11 @@ recorded (`recorder.py`), never with a password.
 """
 
 import asyncio
+import contextlib
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import partial
@@ -25,12 +26,13 @@ from posthouse.auth.throttle import Place, Throttle
 from posthouse.auth.tokens import Verifier
 from posthouse.base import ids
 from posthouse.base.clock import Clock
+from posthouse.base.errors import NotFound
 from posthouse.base.log import Logger
 from posthouse.base.networks import parse_networks, trusted
 from posthouse.store import accounts, credentials
 from posthouse.store.attempts import Attempt
 from posthouse.store.credentials import Candidate, Credential
-from posthouse.store.database import Database
+from posthouse.store.database import Database, Tx
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import Change, DirectoryChanged
 from posthouse.wire.sasl import MECHANISMS, ScramKeys
@@ -50,6 +52,7 @@ class Login(NamedTuple):
 
     account_id: int
     name: str
+    credential_id: int = 0  # what it logged in with; 0: somebody else vouches for it
 
 
 class Refused(Enum):
@@ -112,8 +115,8 @@ class Logins:
         self._waiting = 0
         self._key = secrets.token_bytes(32)
         self._pepper = b""  # makes salts for names that are nobody's
-        self._remembered: OrderedDict[bytes, tuple[float, Login, int]] = OrderedDict()
-        self._open: dict[int, dict[object, Callable[[], None]]] = {}  # account: how to end its connections
+        self._remembered: OrderedDict[bytes, tuple[float, Login]] = OrderedDict()
+        self._open: dict[int, dict[object, tuple[int, Callable[[], None]]]] = {}  # account: credential, how to end
         self._looking: asyncio.Task[None] | None = None  # for accounts that are gone
         self._generation = 0
         self._dummy = ""
@@ -131,9 +134,9 @@ class Logins:
             self._looking = asyncio.get_running_loop().create_task(self._end_gone())
 
     def enter(self, login: Login, end: Callable[[], None]) -> Callable[[], None]:
-        """A connection is logged in: `end` it when its account is gone. To be told when it closes: call the result."""
+        """A connection is logged in: `end` it when its account or credential is gone. It closes: call the result."""
         mark = object()
-        self._open.setdefault(login.account_id, {})[mark] = end
+        self._open.setdefault(login.account_id, {})[mark] = login.credential_id, end
 
         def leave() -> None:
             connections = self._open.get(login.account_id)
@@ -149,10 +152,11 @@ class Logins:
         try:
             while seen != self._generation:
                 seen = self._generation
-                active = await self._database.read(accounts.active)
-                for account_id in self._open.keys() - active:
-                    for end in list(self._open[account_id].values()):
-                        end()
+                active, kept = await self._database.read(_living)
+                for account_id, connections in list(self._open.items()):
+                    for credential_id, end in list(connections.values()):
+                        if account_id not in active or (credential_id and credential_id not in kept):
+                            end()
         except Exception as error:
             self._log.error("server.failed", what="looking for accounts that are gone", error=repr(error))
         finally:
@@ -163,14 +167,6 @@ class Logins:
         return tuple(name for name in self.mechanisms if cram_md5 or name != "CRAM-MD5")
 
     # Passwords
-
-    def _known(self, mark: bytes) -> tuple[float, Login, int] | None:
-        """Who showed this password within the last minutes."""
-        known = self._remembered.get(mark)
-        if known is not None and known[0] <= self._clock.monotonic():
-            del self._remembered[mark]
-            return None
-        return known
 
     async def verify(
         self,
@@ -186,10 +182,8 @@ class Logins:
         visitor = Visitor(ip, service, session, mechanism, acting)
         now = self._clock.monotonic()
         mark = hmac.digest(self._key, f"{name}\0{password}".encode("utf-8", "surrogatepass"), "sha256")
-        known = self._known(mark)
-        if known is not None and not acting:
-            self._record(visitor, known[1].account_id, "accepted", credential_id=known[2])
-            return known[1]
+        if not acting and (known := self._recall(mark, visitor)) is not None:
+            return known
         generation = self._generation
         if self._waiting >= WAITING:
             return self._refuse(visitor, name, None, Refused.LATER, "too busy")
@@ -199,25 +193,36 @@ class Logins:
             place = self._place(found, name, ip)
             # One after the other for each account and network: or many guesses at once would all be looked at before
             # the first is counted.
-            async with self._throttle.turn(place):
-                known = self._known(mark)
-                if known is not None and not acting:
-                    self._record(visitor, known[1].account_id, "accepted", credential_id=known[2])
-                    return known[1]
+            async with self._throttle.turn(place, now):
+                now = self._clock.monotonic()  # it may have been a long wait
+                if not acting and (known := self._recall(mark, visitor)) is not None:
+                    return known
                 if self._must_wait(place, ip, now):
                     return self._refuse(visitor, name, found, Refused.LATER, "too many tries")
                 fitting, why = await self._check(found, password, visitor)
                 if found is None or fitting is None:
-                    self._throttle.failed(place, now)
+                    self._failed(place, ip)
                     return self._refuse(visitor, name, found, Refused.WRONG, why)
                 login = await self._let_in(visitor, found, fitting, place, generation)
                 if isinstance(login, Login) and fitting.kind == "password" and generation == self._generation:
                     while len(self._remembered) >= REMEMBERED:
                         self._remembered.popitem(last=False)
-                    self._remembered[mark] = (now + REMEMBERED_FOR, login, fitting.id)
+                    self._remembered[mark] = (now + REMEMBERED_FOR, login)
                 return login
         finally:
             self._waiting -= 1
+
+    def _recall(self, mark: bytes, visitor: Visitor) -> Login | None:
+        """Who showed this password a moment ago; what is too old is forgotten."""
+        known = self._remembered.get(mark)
+        if known is None:
+            return None
+        until, login = known
+        if until <= self._clock.monotonic():
+            del self._remembered[mark]
+            return None
+        self._accepted(visitor, login, "")
+        return login
 
     async def _check(self, found: Candidate | None, password: str, visitor: Visitor) -> tuple[Credential | None, str]:
         """The credential that fits, or why none does."""
@@ -309,6 +314,15 @@ class Logins:
         )[: passwords.SALT]
         return ScramKeys(kind, passwords.ITERATIONS, salt, secrets.token_bytes(32), secrets.token_bytes(32))
 
+    @contextlib.asynccontextmanager
+    async def judging(self, wanted: Wanted, name: str, visitor: Visitor) -> AsyncIterator[Refused | None]:
+        """A proof is about to be judged: one after the other, as passwords are, and not if it is too early."""
+        async with self._throttle.turn(wanted.place, self._clock.monotonic()):
+            if self._must_wait(wanted.place, visitor.ip, self._clock.monotonic()):
+                yield self._refuse(visitor, name, wanted.candidate, Refused.LATER, "too many tries")
+            else:
+                yield None
+
     async def proved(self, wanted: Wanted, which: int, visitor: Visitor) -> Login | Refused:
         """The proof was right, for that one of the secrets."""
         if wanted.candidate is None or which >= len(wanted.credentials):
@@ -322,7 +336,7 @@ class Logins:
         if wanted.without:
             why = "this account has no CRAM-MD5 password"
         else:
-            self._throttle.failed(wanted.place, self._clock.monotonic())
+            self._failed(wanted.place, visitor.ip)
             if why == WRONG_PASSWORD and wanted.bounded:
                 why = f"{why}, or: {wanted.bounded}"
         return self._refuse(visitor, name, wanted.candidate, Refused.WRONG, why)
@@ -331,25 +345,27 @@ class Logins:
 
     async def by_secret(self, kind: str, secret: str, visitor: Visitor) -> Login | Refused:
         """Whose token of ours, or certificate, this is: `secret` is its hash."""
+        generation = self._generation
         found = await self._database.read(credentials.find_by_secret, kind, secret)
         usable = self._usable(found, visitor)
         if found is None or not usable:
             why = self._unfit(found, found.credentials[0], visitor) if found is not None else f"unknown {kind}"
             return self._refuse(visitor, found.name if found else "", found, Refused.WRONG, why)
         place = self._place(found, found.name, visitor.ip)
-        return await self._let_in(visitor, found, usable[0], place, self._generation)
+        return await self._let_in(visitor, found, usable[0], place, generation)
 
     async def by_name(self, name: str, visitor: Visitor) -> Login | Refused:
         """An account that somebody else vouches for: an OAuth issuer, a trusted proxy."""
+        generation = self._generation
         found = await self._database.read(credentials.find, name)
         if found is None or found.disabled:
             return self._refuse(visitor, name, found, Refused.WRONG, "there is no such account here")
-        return await self._let_in(visitor, found, None, self._place(found, name, visitor.ip), self._generation)
+        return await self._let_in(visitor, found, None, self._place(found, name, visitor.ip), generation)
 
     async def refuse_token(self, name: str, visitor: Visitor, why: str) -> Refused:
         """A token of an issuer that was not good; `name` if the issuer did sign for that name once."""
         found = await self._database.read(credentials.find, name) if name else None
-        self._throttle.failed(self._place(None, "", visitor.ip), self._clock.monotonic())
+        self._failed(self._place(None, "", visitor.ip), visitor.ip)
         return self._refuse(visitor, name, found, Refused.WRONG, why)
 
     async def write_down(self) -> None:
@@ -362,7 +378,7 @@ class Logins:
 
     def refuse(self, name: str, visitor: Visitor, why: str) -> Refused:
         """It was not good, and nobody knows whose it was."""
-        self._throttle.failed(self._place(None, name, visitor.ip), self._clock.monotonic())
+        self._failed(self._place(None, name, visitor.ip), visitor.ip)
         return self._refuse(visitor, name, None, Refused.WRONG, why)
 
     # What all have in common
@@ -370,29 +386,43 @@ class Logins:
     async def _let_in(
         self, visitor: Visitor, found: Candidate, credential: Credential | None, place: Place, generation: int
     ) -> Login | Refused:
-        if found.disabled or (
-            generation != self._generation and found.account_id not in await self._database.read(accounts.active)
+        current: Candidate | None = found
+        while generation != self._generation:  # something was changed since it was read
+            generation = self._generation
+            current = await self._database.read(_again, found.account_id)
+        if (
+            current is None
+            or current.disabled
+            or (credential is not None and not self._still(current, credential, visitor))
         ):
-            return self._refuse(visitor, found.name, found, Refused.WRONG, "removed or disabled")
+            return self._refuse(visitor, found.name, current, Refused.WRONG, "removed or disabled")
         if visitor.acting and visitor.acting.lower() != found.name:
             other = await self._database.read(credentials.find, visitor.acting)
             if other is None or other.account_id != found.account_id:  # not another name of the account
-                why = "acting for somebody else is not offered"
-                self._throttle.failed(place, self._clock.monotonic())
-                return self._refuse(visitor, found.name, found, Refused.WRONG, why)
+                self._failed(place, visitor.ip)
+                return self._refuse(
+                    visitor, found.name, found, Refused.WRONG, "acting for somebody else is not offered"
+                )
         self._throttle.succeeded(place)
-        label = credential.label if credential is not None else ""
+        login = Login(found.account_id, found.name, credential.id if credential is not None else 0)
+        self._accepted(visitor, login, credential.label if credential is not None else "")
+        return login
+
+    def _still(self, found: Candidate, credential: Credential, visitor: Visitor) -> bool:
+        """Is the credential still there, and good?"""
+        return any((one.id, one.created) == (credential.id, credential.created) for one in self._usable(found, visitor))
+
+    def _accepted(self, visitor: Visitor, login: Login, label: str) -> None:
         self._log.info(
             "login.accepted",
             session=visitor.session,
             service=visitor.service,
-            name=found.name,
+            name=login.name,
             ip=visitor.ip,
             mechanism=visitor.mechanism,
             **({"label": label} if label else {}),
         )
-        self._record(visitor, found.account_id, "accepted", label, credential.id if credential is not None else 0)
-        return Login(found.account_id, found.name)
+        self._record(visitor, login.account_id, "accepted", label, login.credential_id)
 
     def _refuse(self, visitor: Visitor, name: str, found: Candidate | None, refused: Refused, why: str) -> Refused:
         self._log.warning(
@@ -404,7 +434,7 @@ class Logins:
             mechanism=visitor.mechanism,
             why=why,
         )
-        if found is not None:
+        if found is not None and refused is not Refused.LATER:  # nothing was looked at; they would fill the record
             self._record(visitor, found.account_id, why)
         return refused
 
@@ -421,6 +451,10 @@ class Logins:
     def _must_wait(self, place: Place, ip: str, now: float) -> bool:
         return self._throttle.must_wait(place, now) and not self._is_trusted(ip)
 
+    def _failed(self, place: Place, ip: str) -> None:
+        if not self._is_trusted(ip):
+            self._throttle.failed(place, self._clock.monotonic())
+
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
@@ -428,6 +462,18 @@ class Logins:
         """Write down what waits, let the threads go."""
         await self._recorder.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _living(tx: Tx) -> tuple[set[int], set[int]]:
+    """Accounts that may log in, and all credentials."""
+    return accounts.active(tx), credentials.all_ids(tx)
+
+
+def _again(tx: Tx, account_id: int) -> Candidate | None:
+    try:
+        return credentials.of_account(tx, account_id)
+    except NotFound:
+        return None
 
 
 def salt_of(found: Candidate) -> bytes:

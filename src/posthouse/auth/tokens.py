@@ -52,17 +52,19 @@ class Verifier:
         try:
             if token.count(".") == 2 and oauth.jwks:
                 claims = await self._jwt(oauth, token)
-                why = _wrong_with(claims, oauth, self._clock.now() // 1_000_000)
+                why = _wrong_with(claims, oauth, self._clock.now() // 1_000_000, whole=True)
             elif oauth.introspection:
                 claims = await asyncio.to_thread(_introspect, oauth, token)
+                why = _wrong_with(claims, oauth, self._clock.now() // 1_000_000, whole=False)
             else:
                 return "", NOT_GOOD
         except Exception as error:
             self._log.warning("login.token", why=f"{type(error).__name__}: {str(error)[:200]}")
             return "", NOT_GOOD
         name = claims.get(oauth.claim)
-        if not isinstance(name, str) or not 0 < len(name) <= 255:
-            return "", why or f"the token names nobody ({oauth.claim})"
+        local_part, _, domain = name.rpartition("@") if isinstance(name, str) and len(name) <= 255 else ("", "", "")
+        if not isinstance(name, str) or not (local_part.strip() and domain.strip()):
+            return "", why or f"the token names no address ({oauth.claim})"  # a local part alone may be anybody's
         return name, why
 
     async def _jwt(self, oauth: OAuth, token: str) -> dict[str, Any]:
@@ -82,26 +84,40 @@ class Verifier:
 
         async with self._lock:
             now = self._clock.monotonic()
-            if self._keys is None or now - self._fetched > age:
+            if now - self._fetched > (age if self._keys is not None else FETCH_AGAIN):
                 self._fetched = now
                 self._keys = KeySet.import_key_set(json.loads(await asyncio.to_thread(_fetch, oauth.jwks)))
+            if self._keys is None:
+                raise ValueError("there are no keys of the issuer yet")
             return self._keys
 
 
-def _wrong_with(claims: dict[str, Any], oauth: OAuth, now: int) -> str:
-    """RFC 7519 section 4.1: why a token whose signature is right is not good. One without an end is not."""
+def _wrong_with(claims: dict[str, Any], oauth: OAuth, now: int, *, whole: bool) -> str:
+    """Why a token that its issuer vouches for is not good (RFC 7519 section 4.1, RFC 7662 section 2.2); "" if it is.
+
+    A JWT must have issuer, audience and an end (`whole`); what introspection says must fit where it is said.
+    """
     audience = claims.get("aud", [])
     audiences = audience if isinstance(audience, list) else [audience]
-    if claims.get("iss") != oauth.issuer:
+    if (whole or "iss" in claims) and claims.get("iss") != oauth.issuer:
         return "the token is from another issuer"
-    if oauth.audience and oauth.audience not in audiences:
+    if (whole or "aud" in claims) and oauth.audience not in audiences:
         return "the token is for another audience"
-    if not isinstance(claims.get("exp"), int | float) or claims["exp"] + LEEWAY <= now:
+    if (whole or "exp" in claims) and not _seconds(claims.get("exp")) + LEEWAY > now:
         return "the token has expired"
-    begins = claims.get("nbf", 0)
-    if not isinstance(begins, int | float) or begins - LEEWAY > now:
+    if "nbf" in claims and not _seconds(claims["nbf"]) - LEEWAY <= now:
         return "the token is not valid yet"
+    scope = claims.get("scope", "")
+    scopes = scope if isinstance(scope, list) else str(scope).split()
+    if not set(oauth.scope.split()) <= {one for one in scopes if isinstance(one, str)}:
+        return "the token has not the scope that is wanted"
+    if claims.get("email_verified", True) not in (True, "true"):
+        return "the issuer has not verified the address"
     return ""
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
 
 
 def _fetch(where: str | None) -> bytes:

@@ -178,12 +178,13 @@ class OAuth(Section):
     """Somebody else who says who is who: OAUTHBEARER and XOAUTH2 with tokens of this issuer."""
 
     issuer: str = Field(min_length=1, description="The issuer as it names itself in tokens (claim iss).")
-    audience: str = Field(default="", description="The audience that tokens must be for (claim aud); empty: any.")
+    audience: str = Field(default="", description="The audience that tokens must be for (claim aud).")
     jwks: str | None = Field(default=None, description="The issuer's keys: an https:// address, or the path of a file.")
     introspection: str | None = Field(default=None, description="Address that says whether a token is good (RFC 7662).")
     client_id: str = Field(default="", description="Our name at the introspection address.")
     client_secret_file: FilePath | None = Field(default=None, description="File with our secret there.")
-    claim: str = Field(default="email", description="The claim that holds the account's name.")
+    claim: str = Field(default="email", description="The claim that holds the account's name, a whole address.")
+    scope: str = Field(default="", description="Scopes that tokens must have, parted by blanks; empty: any.")
 
     @field_validator("jwks")
     @classmethod
@@ -196,6 +197,8 @@ class OAuth(Section):
     def _one_way(self) -> Self:
         if self.jwks is None and self.introspection is None:
             raise ValueError("tokens could not be verified; add `jwks` or `introspection`")
+        if not self.audience:
+            raise ValueError("tokens for other services would be taken; add `audience`, our name in the claim aud")
         return self
 
 

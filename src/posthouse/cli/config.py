@@ -24,6 +24,7 @@ FIRST = {"hostname": '"mail.example.org"', "data": '"/var/lib/posthouse"', "post
 # Values for settings that have no default, so that their line shows how one looks.
 SAMPLES = {
     "auth.oauth.issuer": '"https://login.example.org"',
+    "auth.oauth.audience": '"posthouse"',
     "auth.oauth.jwks": '"https://login.example.org/keys"',
     "auth.oauth.introspection": '"https://login.example.org/introspect"',
     "auth.oauth.client_secret_file": '"/etc/posthouse/oauth.secret"',
@@ -130,7 +131,7 @@ def example_text() -> str:
             if key[:-1] != path:
                 continue
             lines.append(f"# {row['doc']}")
-            value = row["default"] or SAMPLES.get(row["key"], "")
+            value = SAMPLES.get(row["key"]) or row["default"]
             lines.append(f"{key[-1]} = {FIRST[row['key']]}\n" if row["key"] in FIRST else f"#{key[-1]} = {value}")
     return "\n".join(lines) + "\n"
 

@@ -82,6 +82,11 @@ def of_account(tx: Tx, account_id: int) -> Candidate:
     return _candidate(tx, *row)
 
 
+def all_ids(tx: Tx) -> set[int]:
+    """The ids of all credentials of all accounts."""
+    return {credential_id for (credential_id,) in tx.all("SELECT id FROM credential")}
+
+
 def _candidate(tx: Tx, account_id: int, name: str, disabled: int) -> Candidate:
     rows = tx.all(f"SELECT {_COLUMNS} FROM credential WHERE account_id = ? ORDER BY id", account_id)  # noqa: S608
     return Candidate(account_id, name, bool(disabled), tuple(Credential(*row) for row in rows))
