@@ -50,3 +50,18 @@ def test_a_new_certificate_is_taken_up_and_a_broken_one_is_not(tmp_path: Path, m
     assert len(said) == 1
     with pytest.raises(Permanent, match="PEM"):
         tls.server_context(certificate, key)
+
+
+def test_a_new_ca_of_clients_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca, certificate, key = tls.self_made(tmp_path / "server", ["mail.here.test"])
+    other, _, _ = tls.self_made(tmp_path / "other", ["other.test"])
+    trusted = tmp_path / "clients.pem"
+    trusted.write_bytes(ca.read_bytes())
+    monkeypatch.setattr(tls, "LOOK_EVERY", 0.0)
+    server = tls.ServerTls(certificate, key, client_ca=trusted)
+    before = server.context().get_ca_certs(binary_form=True)
+    trusted.write_bytes(other.read_bytes())
+    os.utime(trusted, (1, 1))
+    after = server.context().get_ca_certs(binary_form=True)
+    assert len(before) == len(after) == 1
+    assert before != after

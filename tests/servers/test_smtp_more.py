@@ -13,7 +13,13 @@ import pytest
 
 from posthouse.net.tls import self_made
 from posthouse.servers.smtp import senders
+from posthouse.servers.smtp.transaction import Transaction, Where
+from posthouse.smtp.params import MailParams
 from posthouse.store import accounts, outbox
+from posthouse.store.blobs.writer import Content
+from posthouse.store.envelope import unpack_mail
+from posthouse.wire.address import Address
+from tests.store.test_sqlite import DIGEST
 from tests.support.house import PASSWORD, House, opened
 
 
@@ -58,6 +64,37 @@ def test_success_is_reported_in_the_same_transaction(tmp_path: Path) -> None:
     run(tmp_path, test, **CLEAR)
 
 
+def test_what_a_hook_discards_is_not_called_delivered(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.py"
+    policy.write_text(
+        "from posthouse.filter.hooks import discard\n"
+        "def on_deliver(d):\n    return discard() if d.account.startswith('bob') else None\n"
+    )
+    asks = "NOTIFY=SUCCESS"
+
+    async def test(house: House) -> None:
+        lines = ("MAIL FROM:<alice@posthouse.test>", f"RCPT TO:<bob@posthouse.test> {asks}")
+        replies = await submitted(house, *lines, "DATA", MESSAGE)
+        assert replies[-1].startswith("250 ")
+        assert await house.inbox("bob") == []
+        assert await house.inbox("alice") == []
+        replies = await submitted(house, lines[0], f"RCPT TO:<alice@posthouse.test> {asks}", "DATA", MESSAGE)
+        assert replies[-1].startswith("250 ")
+        assert len(await house.inbox("alice")) == 2, "the message, and that it was delivered"
+
+    run(tmp_path, test, **CLEAR, filter={"policy": str(policy)})
+
+
+@pytest.mark.parametrize(("may_hurry", "passed_on"), [(False, None), (True, 6)])
+def test_strangers_make_nothing_urgent_anywhere(may_hurry: bool, passed_on: int | None) -> None:
+    transaction = Transaction(Address("a", "b.example"), MailParams(priority=6), 0)
+    where = Where("s", "smtp", "mail.here.test", "x", "EHLO", "192.0.2.1", "", "", None)
+    content = Content(b"hash", 1, 1, 0, b"x", None)
+    made = transaction.delivery(where, 1, 1, 1, content, DIGEST, may_hurry, None)
+    assert unpack_mail(made.options).priority == passed_on
+    assert made.priority == (passed_on or 0)
+
+
 def test_a_list_is_reported_once(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         for member in ("alice@posthouse.test", "bob@posthouse.test", "x@elsewhere.example"):
@@ -88,6 +125,10 @@ def test_a_held_message_is_in_the_queue_and_not_in_the_mailbox(tmp_path: Path) -
         assert 3_500_000_000 < recipient.next_attempt - message.created < 3_700_000_000
         replies = await submitted(house, "MAIL FROM:<alice@posthouse.test> HOLDUNTIL=2001-01-01T00:00:00Z")
         assert replies[-1].startswith("501 ")
+        replies = await submitted(house, "MAIL FROM:<alice@posthouse.test> HOLDFOR=600 BY=60;R")
+        assert replies[-1].startswith("501 "), "its time would be over before it goes"
+        replies = await submitted(house, "MAIL FROM:<alice@posthouse.test> HOLDFOR=60 BY=600;R")
+        assert replies[-1].startswith("250 ")
         replies = await house.said("smtp", "EHLO c.example", "MAIL FROM:<x@example.com> HOLDFOR=60")
         assert replies[-1].startswith("555 "), "not for strangers"
 

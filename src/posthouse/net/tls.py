@@ -112,7 +112,8 @@ class ServerTls:
     def _read_stamp(self) -> tuple[float, ...]:
         pairs = [Pair(self.certificate, self.key), *self._others.values()]
         try:
-            return tuple(os.stat(path).st_mtime for pair in pairs for path in pair)
+            also = () if self._client_ca is None else (self._client_ca,)
+            return tuple(os.stat(path).st_mtime for path in (*(path for pair in pairs for path in pair), *also))
         except OSError:
             return ()
 

@@ -256,6 +256,10 @@ class SmtpSession:
             if due > now + service.options.hold_interval * SECOND:
                 self.engine.reply(replies.HOLD_TOO_LONG)
                 return None
+        by = event.params.by
+        if due and by is not None and by.mode == "R" and due > service.clock.now() + by.seconds * SECOND:
+            self.engine.reply(replies.HOLD_TOO_LONG)  # RFC 2852: it would come back before it went
+            return None
         self.end_transaction()
         self.transaction = Transaction(event.sender, event.params, due)
         if self.visitor is not None:
@@ -507,6 +511,8 @@ class SmtpSession:
     ) -> list[Callable[[Any], None]]:
         keeps = []
         hostname = self.service.settings.hostname
+        if transaction.params.requiretls and self.login is None:
+            header = b""  # RFC 8689 section 5: the way back to a stranger is not certain, so it is redacted
         for report in transaction.receipts(header, hostname, now, text.lower()):
             keep = await self.service.prepare("", [str(transaction.sender)], report, {"receipt_of": text})
             if keep is not None:

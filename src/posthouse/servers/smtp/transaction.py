@@ -62,7 +62,8 @@ class Transaction:
         self.local: dict[int, None] = {}  # accounts
         self.remote: dict[str, accept.Remote] = {}
         self.forwarded: dict[str, accept.Remote] = {}  # those to whom aliases of ours lead
-        self.success: list[tuple[Address, RcptParams, str]] = []  # who is to be reported, and with which action
+        # Who is to be reported, with which action, and whose mailboxes that means.
+        self.success: list[tuple[Address, RcptParams, str, tuple[int, ...]]] = []
         self.tags: list[str] = []
         self.into: dict[int, str] = {}  # accounts whose copy goes into another mailbox than INBOX
         self.discarded: list[str] = []  # names of accounts that get none, because a hook said so
@@ -89,9 +90,9 @@ class Transaction:
         for address in resolution.remote:
             self.forwarded.setdefault(address, accept.Remote(address, address.rpartition("@")[2], options))
         if wants_success and several:
-            self.success.append((recipient, params, "expanded"))
+            self.success.append((recipient, params, "expanded", ()))
         elif wants_success and resolution.accounts:
-            self.success.append((recipient, params, "delivered"))
+            self.success.append((recipient, params, "delivered", tuple(resolution.accounts)))
 
     def delivery(
         self,
@@ -134,7 +135,7 @@ class Transaction:
             at=now,
             expires=self._expires(now, lifetime),
             event=self._event(where, recipients, content, digest),
-            options=pack_mail(self.params),
+            options=pack_mail(self.params if may_hurry or priority <= 0 else self.params._replace(priority=None)),
             priority=priority if may_hurry else min(priority, 0),
             due=self.due,
             into=self.into,
@@ -178,8 +179,9 @@ class Transaction:
         for action in ("delivered", "expanded"):
             told = [
                 FailedRecipient(str(recipient), "2.0.0", action=action, original=params.orcpt)
-                for recipient, params, done in self.success
-                if done == action
+                for recipient, params, done, accounts in self.success
+                # Where a hook of the operator discarded it, nothing was delivered and nobody is to be told.
+                if done == action and (not accounts or any(account in self.local for account in accounts))
             ]
             if told:
                 reports.append(
