@@ -7,6 +7,7 @@ Acting for somebody else (an authorization identity that is another account's) i
 import hashlib
 import secrets
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from posthouse.auth import passwords
@@ -58,7 +59,7 @@ class Exchange:
         if machine is None:
             return Refused.MALFORMED
         if self._wanted is not None:  # this is the proof
-            return await self._judged(self._wanted, lambda: machine.step(data))
+            return await self._judged(self._wanted, partial(machine.step, data))
         return await self._run(machine, machine.step(data))
 
     async def _judged(self, wanted: Wanted, judge: Callable[[], sasl.Step]) -> sasl.Challenge | Login | Refused:
@@ -83,7 +84,7 @@ class Exchange:
                     self._wanted, self._name = wanted, authcid
                     if kind == "CRAM-MD5":  # the proof has come already
                         values = wanted.secrets
-                        return await self._judged(wanted, lambda: machine.secret(values))
+                        return await self._judged(wanted, partial(machine.secret, values))
                     step = machine.secret(wanted.secrets)
                 case sasl.Proved(authcid, authzid, which):
                     assert self._wanted is not None

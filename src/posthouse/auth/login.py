@@ -129,7 +129,7 @@ class Logins:
             self._looking = asyncio.get_running_loop().create_task(self._end_gone())
 
     def enter(self, login: Login, end: Callable[[], None]) -> Callable[[], None]:
-        """A connection is logged in: `end` it when its account or credential is gone. When it closes: call the result."""
+        """A connection is logged in: `end` it when its account or credential is gone. At its close: call the result."""
         mark = object()
         self._open.setdefault(login.account_id, {})[mark] = login.credential_id, end
 
