@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
@@ -138,3 +140,72 @@ def test_introspection(tmp_path: Path) -> None:
 
 def test_without_an_issuer_no_token_is_good() -> None:
     assert asyncio.run(Verifier(None, FakeClock(), get_logger()).name_of("x")) is None
+
+
+NOW = START // 1_000_000
+GOOD: dict[str, Any] = {
+    "iss": "https://login.test",
+    "aud": ["mail"],
+    "exp": NOW + 600,
+    "email": ALICE,
+    "scope": "a mail",
+}
+CHANGES: list[dict[str, Any]] = [
+    {"iss": "https://other.test"},
+    {"aud": "another-service"},
+    {"exp": 1},
+    {"exp": math.nan},
+    {"exp": True},
+    {"nbf": NOW + 900},
+    {"nbf": "soon"},
+    {"scope": "calendar"},
+    {"email_verified": False},
+    {"email": "alice"},
+    {"email": "alice@"},
+    {"email": "@posthouse.test"},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_what_is_said_of_a_token_must_fit(change: dict[str, Any]) -> None:
+    key = ECKey.generate_key("P-256")
+    with issuer() as server:
+        server.keys = {"keys": [published(key, "1")]}
+        server.active = {"good": {"active": True, **GOOD}, "bad": {"active": True, **GOOD, **change}}
+        oauth = OAuth(
+            issuer="https://login.test",
+            audience="mail",
+            scope="mail",
+            jwks=f"{server.url}/keys",
+            introspection=f"{server.url}/introspect",
+        )
+        verifier = Verifier(oauth, FakeClock(), get_logger())
+
+        async def main() -> None:
+            signed = [jwt.encode({"alg": "ES256", "kid": "1"}, GOOD | more, key) for more in ({}, change)]
+            assert await verifier.name_of("good") == ALICE
+            assert await verifier.name_of(signed[0]) == ALICE
+            assert await verifier.name_of("bad") is None
+            assert await verifier.name_of(signed[1]) is None
+
+        asyncio.run(main())
+
+
+def test_keys_that_cannot_be_fetched_at_the_start_are_asked_for_once_a_minute() -> None:
+    key = ECKey.generate_key("P-256")
+    with issuer() as server:
+        server.keys = {"keys": [published(key, "1")]}
+        server.broken = True
+        clock = FakeClock()
+        oauth = OAuth(issuer="https://login.test", audience="mail", jwks=f"{server.url}/keys")
+        verifier = Verifier(oauth, clock, get_logger())
+
+        async def main() -> None:
+            for _ in range(5):
+                assert await verifier.name_of(token(key, "1")) is None
+            assert server.asked == ["keys"]
+            server.broken = False
+            clock.move(tokens.FETCH_AGAIN + 1)
+            assert await verifier.name_of(token(key, "1")) == ALICE
+
+        asyncio.run(main())

@@ -59,7 +59,7 @@ class Exchange:
         if machine is None:
             return Refused.MALFORMED
         if self._wanted is not None:  # this is the proof
-            return await self._judged(self._wanted, lambda: machine.step(data))
+            return await self._judged(self._wanted, partial(machine.step, data))
         return await self._run(machine, machine.step(data))
 
     async def _judged(self, wanted: Wanted, judge: Callable[[], sasl.Step]) -> sasl.Challenge | Login | Refused:

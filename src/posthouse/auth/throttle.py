@@ -86,7 +86,8 @@ class Throttle:
         """One at a time for a place; and for a network that has used up its tries."""
         async with self._one(at):
             if self._networks.is_heavy(at[1], now):
-                async with self._one(("\0network", at[1])):
+                # 0 is no account's id
+                async with self._one((0, at[1])):
                     yield
             else:
                 yield
