@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from posthouse.base.errors import Permanent
 from posthouse.base.filter_settings import DnsList, Filter, Rate
 from posthouse.base.log import get_logger
-from posthouse.filter import hooks, limits
+from posthouse.filter import greylist, hooks, limits
 from posthouse.filter.greylist import DAY, SECOND, Greylist
 from posthouse.filter.hooks import Hooks, Rcpt, Verdict
 from posthouse.filter.limits import Limiter
@@ -197,6 +197,34 @@ async def test_who_comes_again_passes() -> None:
         assert not await passes(), "it came back too late"
         clock.move(301)
         assert await passes()
+
+
+@on_loop
+async def test_a_client_that_tries_everything_is_not_remembered_for_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(greylist, "MOST_OF_ONE", 10)
+    monkeypatch.setattr(greylist, "MOST_OF_ALL", 25)
+    async with opened() as database:
+        clock = FakeClock()
+        grey = Greylist(database, clock, 300, 36)
+
+        async def rows() -> int:
+            row = await database.read(lambda tx: tx.one("SELECT count(*) FROM greylist"))
+            assert row is not None
+            return int(row[0])
+
+        for number in range(50):
+            assert await grey.check("192.0.2.1", f"a{number}@x.test", "b@y.test") is not None
+        assert await rows() == 10
+        assert await grey.check("192.0.2.2", "a@x.test", "b@y.test") is not None
+        assert await rows() == 11, "others are"
+        for number in range(50):
+            assert await grey.check(f"192.0.2.{number + 3}", "a@x.test", "b@y.test") is not None
+        assert await rows() == 25
+        clock.move(301)
+        assert await grey.check("192.0.2.1", "a3@x.test", "b@y.test") is None, "what is remembered passes"
+        clock.move(3600)
+        assert await grey.check("192.0.2.1", "a49@x.test", "b@y.test") is not None
+        assert await rows() == 26, "an hour later it may be remembered"
 
 
 # Hooks

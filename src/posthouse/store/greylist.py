@@ -20,6 +20,11 @@ def seen(tx: Tx, triplet: bytes, now: int, delay: int, window: int) -> int:
     return 0
 
 
+def is_known(tx: Tx, triplet: bytes) -> bool:
+    """Whether it was ever seen and is remembered."""
+    return tx.one("SELECT 1 FROM greylist WHERE triplet = ?", triplet) is not None
+
+
 def has_passed(tx: Tx, triplet: bytes, fresh: int) -> bool:
     """Whether it passed before and was seen after `fresh`: nothing needs to be written then."""
     row = tx.one("SELECT 1 FROM greylist WHERE triplet = ? AND passed > 0 AND last_seen > ?", triplet, fresh)
