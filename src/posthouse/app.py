@@ -33,6 +33,8 @@ from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver, zone_of_te
 from posthouse.net.listener import Admission, Listener
 from posthouse.net.tls import Pair, ServerTls
 from posthouse.queue.manager import QueueManager
+from posthouse.queue.mta_sts import Policies
+from posthouse.queue.transport_security import Guard
 from posthouse.servers.admin import AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
@@ -123,6 +125,9 @@ class App:
         if settings.filter != Filter():
             notices = Notices(injector, database, clock, new_ids, settings.hostname, log)
             gate = Gate(settings, database, resolver, clock, log, notices)
+        policies = Policies(database, resolver, clock)
+        self._closers.append(policies.close)
+        self.guard = Guard(resolver, policies)
         queue = QueueManager(
             settings=settings,
             database=database,
@@ -189,7 +194,9 @@ class App:
         admin = AdminSocket(settings.data / "admin.sock", {"refresh": refresh, "queue": queue.wake})
         await admin.open()
         self._closers.append(admin.close)
-        also = (gate.greylist.tidy,) if gate is not None and gate.greylist is not None else ()
+        also = [policies.tidy]
+        if gate is not None and gate.greylist is not None:
+            also.append(gate.greylist.tidy)
         housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT, also)
         housekeeping.start()
         self._closers.append(housekeeping.close)
@@ -303,7 +310,11 @@ async def _open(listener: Listener, listen: Listen) -> int:
 
 def _resolver(settings: Settings, clock: Clock) -> Resolver:
     dns = settings.dns
-    system = None if dns.only_zone else SystemResolver(clock, dns.nameservers, timeout=dns.timeout)
+    validating = {"auto": None, "yes": True, "no": False}[dns.validating]
+    system = (
+        None if dns.only_zone else SystemResolver(clock, dns.nameservers, timeout=dns.timeout, validating=validating)
+    )
     if system is not None and not dns.zone:
         return system
-    return ZoneResolver(zone_of_text(dns.zone), system)
+    # What the operator wrote is as certain as the rest of the file.
+    return ZoneResolver(zone_of_text(dns.zone), system, secure=validating is not False)

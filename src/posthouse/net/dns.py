@@ -50,9 +50,7 @@ class Answer(NamedTuple):
     """The records of one name and type. Empty: the name exists and has none (NODATA)."""
 
     values: tuple[Any, ...]
-    secure: bool = (
-        False  # a trusted validating resolver vouches for it and its aliases (AD bit, RFC 4035 section 3.2.3)
-    )
+    secure: bool = False  # a trusted resolver vouches for it and its aliases (AD bit, RFC 4035 section 3.2.3)
     name: str = ""  # whose records these are, once aliases are followed; "" if the resolver does not say
 
 

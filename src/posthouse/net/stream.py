@@ -124,7 +124,7 @@ class Stream(asyncio.Protocol):
                 server_hostname=name or None,
                 ssl_handshake_timeout=patience,
             )
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ssl.SSLError, ValueError) as error:  # ValueError: a name that cannot be sent as SNI
             self._failed()
             raise TlsFailed(describe(error)) from error
         except BaseException:

@@ -6,7 +6,8 @@ in memory only. A session fits its own context alone, so one that began without 
 verification is asked for.
 
 When a session is resumed the server sends no certificates, so those of the first handshake are kept with it. OpenSSL
-does not verify them again: what depends on the day (a TLSA record, an end date) is the caller's to check, by `chain_of`.
+does not verify them again: what depends on the day (a TLSA record, an end date) is the caller's to check, by
+`chain_of`.
 """
 
 import ssl

@@ -25,7 +25,14 @@ _MOST_CHECKS = 50  # signatures that are checked for one chain
 _MOST_NAMES = 1000
 
 # What the library raises for certificates that it does not like; all are ours to catch, none is a bug.
-_BROKEN = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+_BROKEN = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 # Extensions that are looked at here, or that cannot make a certificate less good for us. A critical one that is not
 # among them forbids its use (RFC 5280 section 4.2).
@@ -39,6 +46,9 @@ _KNOWN = (
     x509.PolicyConstraints,
     x509.InhibitAnyPolicy,
 )
+
+
+_SERVER = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
 
 class Malformed(Exception):
@@ -280,10 +290,7 @@ def flaw(path: Trail, names: Sequence[str], now: int) -> Trouble | None:
             if trouble := _out_of_bounds(issuer, names_of(leaf)):
                 return trouble
         usage = _extension(leaf, x509.ExtendedKeyUsage)
-        if usage is not None and not {
-            ExtendedKeyUsageOID.SERVER_AUTH,
-            ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
-        } & set(usage):
+        if usage is not None and not _SERVER & set(usage):
             return Trouble("certificate-not-trusted", "the certificate is not meant for servers")
     except Malformed as error:
         return Trouble("certificate-not-trusted", str(error))

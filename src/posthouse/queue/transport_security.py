@@ -1,9 +1,9 @@
 """How certain a server must be before mail is sent to it: DANE, MTA-STS, or whatever TLS it offers.
 
 `Guard.of` asks the DNS and the policies before the connection and gives a `Security`, or a reply that puts the host
-off: what was signed wrongly or could not be asked for is never taken for "nothing is required" (RFC 7672 section 2.1.1).
-`verdict` judges what the server showed in the handshake, `handshake_failed` and `without_tls` a server that showed
-nothing. DANE goes before MTA-STS (RFC 8461 section 2).
+off: what was signed wrongly or could not be asked for is never taken for "nothing is required" (RFC 7672
+section 2.1.1). `verdict` judges what the server showed in the handshake, `handshake_failed` and `without_tls` a server
+that showed nothing. DANE goes before MTA-STS (RFC 8461 section 2).
 
 Every outcome has words for the trace and, if something is wrong, a result type for TLS reports (RFC 8460 section 4.3).
 Which `ssl.SSLContext` goes with a `Security` is in `queue/client_tls.py`.
@@ -154,7 +154,7 @@ class Guard:
         if not mx_is_secure:
             return f"no DANE: the mail servers of {destination} are not signed, or not validated"
         found = await self._tlsa(host, port)
-        if not isinstance(found, tuple):
+        if isinstance(found, Deferral | str):
             return found
         base, records = found
         where = f"_{port}._tcp.{base}"

@@ -32,7 +32,14 @@ def put(tx: Tx, policy: StoredPolicy) -> None:
         f"INSERT INTO sts_policy ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
         "ON CONFLICT (domain) DO UPDATE SET id = excluded.id, mode = excluded.mode, mx = excluded.mx, "
         "max_age = excluded.max_age, fetched = excluded.fetched, expires = excluded.expires, used = excluded.used",
-        *policy._replace(mx=" ".join(policy.mx)),  # type: ignore[arg-type]
+        policy.domain,
+        policy.id,
+        policy.mode,
+        " ".join(policy.mx),
+        policy.max_age,
+        policy.fetched,
+        policy.expires,
+        policy.used,
     )
 
 
@@ -65,4 +72,5 @@ def expire(tx: Tx, now: int, most: int = 1000) -> int:
 
 
 def _policy(row: Row) -> StoredPolicy:
-    return StoredPolicy(*row[:3], tuple(row[3].split()), *row[4:])
+    domain, policy_id, mode, mx, max_age, fetched, expires, used = row
+    return StoredPolicy(domain, policy_id, mode, tuple(mx.split()), max_age, fetched, expires, used)
