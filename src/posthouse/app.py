@@ -35,6 +35,8 @@ from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver, zone_of_te
 from posthouse.net.listener import Admission, Listener
 from posthouse.net.tls import Pair, ServerTls
 from posthouse.queue.manager import QueueManager
+from posthouse.queue.mta_sts import Policies
+from posthouse.queue.transport_security import Guard
 from posthouse.servers.admin import AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
@@ -139,6 +141,9 @@ class App:
         if settings.filter != Filter():
             notices = Notices(injector, database, clock, new_ids, settings.hostname, log)
             gate = Gate(settings, database, resolver, clock, log, notices)
+        policies = Policies(database, resolver, clock)
+        self._closers.append(policies.close)
+        self.guard = Guard(resolver, policies)
         queue = QueueManager(
             settings=settings,
             database=database,
@@ -226,7 +231,7 @@ class App:
             while await database.write(suppression.expire, clock.now()):
                 pass
 
-        also: tuple[Callable[[], Awaitable[None]], ...] = (tidy_suppression,)
+        also: tuple[Callable[[], Awaitable[None]], ...] = (tidy_suppression, policies.tidy)
         if gate is not None and gate.greylist is not None:
             also += (gate.greylist.tidy,)
         housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT, also)
@@ -355,7 +360,11 @@ async def _open(listener: Listener, listen: Listen) -> int:
 
 def _resolver(settings: Settings, clock: Clock) -> Resolver:
     dns = settings.dns
-    system = None if dns.only_zone else SystemResolver(clock, dns.nameservers, timeout=dns.timeout)
+    validating = {"auto": None, "yes": True, "no": False}[dns.validating]
+    system = (
+        None if dns.only_zone else SystemResolver(clock, dns.nameservers, timeout=dns.timeout, validating=validating)
+    )
     if system is not None and not dns.zone:
         return system
-    return ZoneResolver(zone_of_text(dns.zone), system)
+    # What the operator wrote is as certain as the rest of the file.
+    return ZoneResolver(zone_of_text(dns.zone), system, secure=validating is not False)

@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from posthouse.net.dns import (
+    Answer,
     NoSuchDomain,
     SystemResolver,
+    Tlsa,
     Unavailable,
     ZoneResolver,
     normal,
@@ -119,9 +121,69 @@ async def test_txt_ptr_tlsa() -> None:
         assert sorted(await resolver.txt("a.test")) == [b"other", b"v=spf1 -all"]
         assert await resolver.ptr("127.0.0.1") == ["h.test"]
         answer = await resolver.answer("_25._tcp.h.test", "TLSA")
-        assert answer.values == ((3, 1, 1, b"\xab" * 32),)
+        assert answer.values == (Tlsa(3, 1, 1, b"\xab" * 32),)
+        assert str(answer.values[0]) == "3 1 1"
         assert answer.secure
         assert not (await resolver.answer("a.test", "TXT")).secure
+
+
+@on_loop
+async def test_the_verdict_of_a_validating_resolver_is_asked_for_and_believed_on_loopback() -> None:
+    table: Table = {
+        ("a.test.", "MX"): ["SECURE", "10 mx.a.test."],
+        ("mx.a.test.", "A"): ["SECURE", "CNAME h.test.", "127.0.0.1"],
+        ("mx.a.test.", "AAAA"): ["CNAME h.test.", "::1"],
+        ("mx.a.test.", "CNAME"): ["SECURE", "h.test."],
+    }
+    async with asked(table) as (resolver, server, _):
+        assert resolver.trusted
+        assert await resolver.answer("a.test", "MX") == Answer(((10, "mx.a.test"),), True, "a.test")
+        assert await resolver.answer("mx.a.test", "A") == Answer(("127.0.0.1",), True, "h.test")
+        assert await resolver.answer("mx.a.test", "AAAA") == Answer(("::1",), False, "h.test")
+        assert await resolver.answer("mx.a.test", "CNAME") == Answer(("h.test",), True, "mx.a.test")
+        assert all(server.asked_ad)
+        for validating in (True, None, False):
+            other = SystemResolver(FakeClock(), ["127.0.0.1"], port=resolver._port, validating=validating)
+            assert (await other.answer("a.test", "MX")).secure is (validating is not False)
+
+
+@pytest.mark.parametrize(
+    ("servers", "validating", "trusted"),
+    [
+        (["127.0.0.53"], None, True),
+        (["::1", "127.0.0.1"], None, True),
+        (["127.0.0.1", "192.0.2.1"], None, False),
+        (["192.0.2.1"], None, False),
+        (["fe80::1%eth0"], None, False),
+        (["192.0.2.1"], True, True),
+        (["127.0.0.1"], False, False),
+    ],
+)
+def test_who_is_trusted_to_validate(servers: list[str], validating: bool | None, trusted: bool) -> None:
+    assert SystemResolver(FakeClock(), servers, validating=validating).trusted is trusted
+
+
+@on_loop
+async def test_whether_a_resolver_validates_is_found_out_by_asking() -> None:
+    good: Table = {("iana.org.", "A"): ["SECURE", "192.0.2.1"], ("dnssec-failed.org.", "A"): "SERVFAIL"}
+    async with asked(good) as (resolver, _, _):
+        found = await resolver.validation()
+        assert found.works
+        assert found.text == (
+            "iana.org is marked as validated; dnssec-failed.org, whose signatures are broken, is refused"
+        )
+        distrusted = SystemResolver(FakeClock(), ["127.0.0.1"], port=resolver._port, validating=False)
+        found = await distrusted.validation()
+        assert (found.trusted, found.vouches, found.refuses, found.works) == (False, True, True, False)
+    async with asked({("iana.org.", "A"): ["192.0.2.1"], ("dnssec-failed.org.", "A"): ["192.0.2.1"]}) as (plain, _, _):
+        found = await plain.validation()
+        assert (found.trusted, found.vouches, found.refuses, found.works) == (True, False, False, False)
+        assert "not marked as validated" in found.text
+    async with asked({("iana.org.", "A"): "SILENCE"}, timeout=0.05) as (silent, _, _):
+        assert (await silent.validation()).text.startswith("no answer for iana.org")
+    async with asked(good | {("dnssec-failed.org.", "A"): "SILENCE"}, timeout=0.05) as (half, _, _):
+        found = await half.validation()  # silence is not a refusal
+        assert (found.vouches, found.refuses) == (True, False)
 
 
 @on_both_loops
@@ -241,9 +303,33 @@ async def test_a_zone_as_text_with_another_resolver_beyond() -> None:
     assert await resolver.addresses("far.test") == ["127.0.0.2"]
     with pytest.raises(NoSuchDomain):
         await resolver.mx("nowhere.test")
-    for bad in ({"MX": ["mail"]}, {"MX": ["x mail"]}, {"A": ["mail"]}):
+    tlsa = ZoneResolver(zone_of_text({"_25._tcp.h.test": {"TLSA": ["3 1 1 ab cd"]}}))
+    assert (await tlsa.answer("_25._tcp.h.test", "TLSA")).values == (Tlsa(3, 1, 1, b"\xab\xcd"),)
+    for bad in (
+        {"TLSA": ["3 1 1"]},
+        {"TLSA": ["3 1 256 ab"]},
+        {"TLSA": ["3 1 1 xy"]},
+        {"MX": ["mail"]},
+        {"MX": ["x mail"]},
+        {"A": ["mail"]},
+    ):
         with pytest.raises(ValueError, match=r"."):
             zone_of_text({"a.test": bad})
+
+
+@on_loop
+async def test_a_zone_says_which_of_its_answers_are_secure() -> None:
+    zone = {"a.test": {"A": ["127.0.0.1"]}, "b.test": {"A": ["127.0.0.2"]}, "c.test": {"CNAME": ["b.test"]}}
+    beyond = ZoneResolver({"far.test": {"A": ["127.0.0.3"]}})
+    some = ZoneResolver(zone | {"d.test": {"CNAME": ["far.test"]}}, beyond, secure={"a.test", "c.test", "d.test"})
+    assert await some.answer("a.test", "A") == Answer(("127.0.0.1",), True, "a.test")
+    assert (await some.answer("a.test", "MX")).secure  # that there is none is certain
+    assert not (await some.answer("b.test", "A")).secure
+    assert await some.answer("c.test", "A") == Answer(("127.0.0.2",), False, "b.test")
+    assert await some.answer("c.test", "CNAME") == Answer(("b.test",), True, "c.test")
+    assert await some.answer("d.test", "A") == Answer(("127.0.0.3",), False, "far.test")
+    assert (await ZoneResolver(zone, secure=True).answer("c.test", "A")).secure
+    assert not (await ZoneResolver(zone).answer("a.test", "A")).secure
 
 
 def test_names() -> None:

@@ -23,6 +23,7 @@ class NameServer(asyncio.DatagramProtocol):
         self.table = table
         self.ttl = ttl
         self.questions: list[tuple[str, str, str]] = []  # (transport, name, type)
+        self.asked_ad: list[bool] = []  # whether the question asks for the AD bit (RFC 6840 section 5.7)
 
     async def start(self) -> int:
         loop = asyncio.get_running_loop()
@@ -57,6 +58,7 @@ class NameServer(asyncio.DatagramProtocol):
         (question,) = query.question
         name, kind = question.name.to_text().lower(), dns.rdatatype.to_text(question.rdtype)
         self.questions.append((transport, name, kind))
+        self.asked_ad.append(bool(query.flags & dns.flags.AD))
         entry = self.table.get((name, kind), [])
         reply = dns.message.make_response(query, recursion_available=True)
         if entry == "SILENCE":

@@ -343,6 +343,11 @@ class Dns(Section):
         default=(), description="IP addresses of resolvers to ask; by default those of /etc/resolv.conf."
     )
     timeout: Span = Field(default=10.0, gt=0, description="Time for one lookup, repeats included.")
+    validating: Literal["auto", "yes", "no"] = Field(
+        default="auto",
+        description="Do these resolvers validate DNSSEC, on a way nobody else is on? DANE needs it. auto: those on "
+        "loopback addresses are believed.",
+    )
     zone: dict[str, dict[str, tuple[str, ...]]] = Field(
         default={},
         description='Answers given without asking: name = { MX = ["10 mail.test"], A = ["192.0.2.1"] }.',
@@ -362,7 +367,7 @@ class Dns(Section):
     @field_validator("zone")
     @classmethod
     def _lower(cls, zone: dict[str, dict[str, tuple[str, ...]]]) -> dict[str, dict[str, tuple[str, ...]]]:
-        known = {"A", "AAAA", "MX", "TXT", "CNAME", "PTR"}
+        known = {"A", "AAAA", "MX", "TXT", "CNAME", "PTR", "TLSA"}
         lowered: dict[str, dict[str, tuple[str, ...]]] = {}
         for name, records in zone.items():
             kinds = {kind.upper(): values for kind, values in records.items()}

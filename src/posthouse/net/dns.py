@@ -8,13 +8,16 @@ Names go in and come out in lower case, as A-labels and without the last dot; th
 It fails in two ways, and callers must keep them apart, because one may bounce mail and the other
 never may: `NoSuchDomain` (NXDOMAIN: the DNS says the name does not exist) and `Unavailable` (no
 answer in time, SERVFAIL, a broken answer). A name without records of the wanted type is an empty list.
+
+An answer is `secure` if a validating resolver vouches for it (the AD bit) and that resolver is trusted to say so:
+by default only one on a loopback address is, as anybody on the way could set the bit (RFC 4035 section 4.9.3).
 """
 
 import asyncio
 import ipaddress
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import dns.asyncresolver
@@ -47,7 +50,35 @@ class Answer(NamedTuple):
     """The records of one name and type. Empty: the name exists and has none (NODATA)."""
 
     values: tuple[Any, ...]
-    secure: bool = False  # a validating resolver vouches for it (AD bit, RFC 4035 section 3.2.3)
+    secure: bool = False  # a trusted resolver vouches for it and its aliases (AD bit, RFC 4035 section 3.2.3)
+    name: str = ""  # whose records these are, once aliases are followed; "" if the resolver does not say
+
+
+class Tlsa(NamedTuple):
+    """A TLSA record (RFC 6698 section 2.1): which certificate or key a server is to show."""
+
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
+
+    def __str__(self) -> str:
+        """Its numbers, as people call it: "3 1 1"."""
+        return f"{self.usage} {self.selector} {self.matching}"
+
+
+class Validation(NamedTuple):
+    """Whether a resolver validates DNSSEC, found out by asking."""
+
+    trusted: bool  # its word is believed: it is on a loopback address, or the settings say so
+    vouches: bool  # it sets the AD bit on the answer of a signed name
+    refuses: bool  # it gives no answer for a name whose signatures are broken
+    text: str  # what was seen, in words
+
+    @property
+    def works(self) -> bool:
+        """Whether DANE can be done with it."""
+        return self.trusted and self.vouches and self.refuses
 
 
 class Resolver(Protocol):
@@ -130,7 +161,8 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "MX": lambda record: (record.preference, _host(record.exchange)),
     "TXT": lambda record: b"".join(record.strings),
     "PTR": lambda record: _host(record.target),
-    "TLSA": lambda record: (record.usage, record.selector, record.mtype, record.cert),
+    "CNAME": lambda record: _host(record.target),  # the alias itself; the other types follow it
+    "TLSA": lambda record: Tlsa(record.usage, record.selector, record.mtype, record.cert),
 }
 
 
@@ -138,7 +170,9 @@ class SystemResolver(_Questions):
     """Asks name servers: those given, or those of the system's resolv.conf.
 
     `timeout` is for one question with all its retries. At most `cache_size` answers are kept, and at
-    most `concurrency` questions are on the way at a time; equal questions asked together are one.
+    most `concurrency` questions are on the way at a time; equal questions asked together are one. `validating` says
+    that the name servers validate DNSSEC and that nobody can change their answers on the way; None: if all of them
+    are on loopback addresses. Without it no answer is secure.
     """
 
     def __init__(
@@ -150,7 +184,9 @@ class SystemResolver(_Questions):
         timeout: float = 10.0,
         cache_size: int = 20_000,
         concurrency: int = 200,
+        validating: bool | None = None,
     ) -> None:
+        self._validating = validating
         self._clock = clock
         self._nameservers = list(nameservers)
         self._port = port
@@ -182,9 +218,7 @@ class SystemResolver(_Questions):
     async def _ask(self, question: tuple[str, str]) -> Answer:
         async with self._slots:
             try:
-                reply = await self._configured().resolve(
-                    dns.name.from_text(question[0]), question[1], raise_on_no_answer=False, search=False
-                )
+                reply = await self._reply(question)
             except dns.resolver.NXDOMAIN as error:
                 missing = NoSuchDomain(f"the domain {question[0]} does not exist")
                 self._keep(question, missing, _negative_age(error))
@@ -198,12 +232,52 @@ class SystemResolver(_Questions):
         records = reply.rrset or ()
         answer = Answer(
             tuple(KINDS[question[1]](record) for record in records),
-            bool(reply.response.flags & dns.flags.AD),
+            self.trusted and bool(reply.response.flags & dns.flags.AD),
+            _host(reply.canonical_name),
         )
         # The smallest TTL on the way, aliases and (for "none") the zone's SOA included.
         ttl = float(reply.chaining_result.minimum_ttl)
         self._keep(question, answer, min(ttl, _MAX_AGE if records else _MAX_NEGATIVE_AGE))
         return answer
+
+    async def _reply(self, question: tuple[str, str]) -> dns.resolver.Answer:
+        return await self._configured().resolve(
+            dns.name.from_text(question[0]), question[1], raise_on_no_answer=False, search=False
+        )
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the AD bit of these name servers is believed."""
+        if self._validating is not None:
+            return self._validating
+        try:
+            servers = self._configured().nameservers
+        except dns.exception.DNSException:
+            return False
+        return bool(servers) and all(_is_loopback(str(server)) for server in servers)
+
+    async def validation(self, signed: str = "iana.org", broken: str = "dnssec-failed.org") -> Validation:
+        """Ask for a name that is signed and for one that is signed wrongly; never raises for what the DNS does.
+
+        What a resolver says is not kept, and whether it is trusted is told apart from whether it validates.
+        """
+        vouches = refuses = False
+        try:
+            async with self._slots:
+                vouches = bool((await self._reply((normal(signed), "A"))).response.flags & dns.flags.AD)
+            seen = f"{signed} is {'' if vouches else 'not '}marked as validated"
+        except (dns.exception.DNSException, OSError) as error:
+            return Validation(self.trusted, False, False, f"no answer for {signed}: {error or type(error).__name__}")
+        try:
+            async with self._slots:
+                await self._reply((normal(broken), "A"))
+            seen += f"; {broken}, whose signatures are broken, is answered as if they were not"
+        except dns.resolver.NoNameservers:  # every server said SERVFAIL
+            refuses = True
+            seen += f"; {broken}, whose signatures are broken, is refused"
+        except (dns.exception.DNSException, OSError) as error:
+            seen += f"; no answer for {broken}: {error or type(error).__name__}"
+        return Validation(self.trusted, vouches, refuses, seen)
 
     def _asked_done(self, question: tuple[str, str], asked: asyncio.Future[Answer]) -> None:
         del self._asked[question]
@@ -234,6 +308,13 @@ class SystemResolver(_Questions):
                 self._cache.popitem(last=False)
 
 
+def _is_loopback(server: str) -> bool:
+    try:
+        return ipaddress.ip_address(server.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
 def _negative_age(error: Any) -> float:
     """How long "no such domain" holds: the smaller of the SOA's TTL and MINIMUM (RFC 2308 section 5)."""
     for rrset in error.response(error.qnames()[0]).authority:
@@ -251,26 +332,31 @@ class ZoneResolver(_Questions):
 
     A name that maps to None is `Unavailable`, as if its name servers were down; the type CNAME holds
     one name, which is followed. The table may change while it is in use: tests let time repair a domain.
+    `secure` are the names whose answers are, True: all of the table.
     """
 
-    def __init__(self, zone: Zone, beyond: Resolver | None = None) -> None:
+    def __init__(self, zone: Zone, beyond: Resolver | None = None, secure: bool | Collection[str] = False) -> None:
         self.zone = zone
+        self.secure = secure
         self._beyond = beyond
 
     async def answer(self, name: str, kind: str) -> Answer:
-        name = normal(name)
+        name, secure = normal(name), True
         for _ in range(_MAX_CNAMES):
+            if name not in self.zone and self._beyond is not None:
+                answer = await self._beyond.answer(name, kind)
+                return answer._replace(secure=answer.secure and secure, name=answer.name or name)
+            secure = secure and (self.secure if isinstance(self.secure, bool) else name in self.secure)
             if name not in self.zone:
-                if self._beyond is not None:
-                    return await self._beyond.answer(name, kind)
                 if any(other.endswith("." + name) for other in self.zone):
-                    return Answer(())  # an empty non-terminal: exists, holds nothing (RFC 8020 section 2)
+                    # An empty non-terminal: exists, holds nothing (RFC 8020 section 2).
+                    return Answer((), secure, name)
                 raise NoSuchDomain(f"the domain {name} does not exist")
             records = self.zone[name]
             if records is None:
                 raise Unavailable(f"no answer from the DNS for {name} {kind}: SERVFAIL")
-            if "CNAME" not in records:
-                return Answer(tuple(records.get(kind, ())))
+            if "CNAME" not in records or kind == "CNAME":
+                return Answer(tuple(records.get(kind, ())), secure, name)
             name = normal(records["CNAME"][0])
         raise Unavailable(f"the aliases of {name} go round in a circle")
 
@@ -290,7 +376,17 @@ def _value(kind: str, text: str) -> Any:
             return int(preference), normal(host)
         case "TXT":
             return text.encode()
+        case "TLSA":
+            usage, selector, matching, data = text.split(maxsplit=3)
+            return Tlsa(_octet(usage), _octet(selector), _octet(matching), bytes.fromhex(data))
         case "A" | "AAAA":
             return str(ipaddress.ip_address(text))
         case _:
             return normal(text)
+
+
+def _octet(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 255:
+        raise ValueError(f"{text} is not a number from 0 to 255")
+    return number

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from posthouse.base.errors import Temporary
+from posthouse.net.tls_sessions import KeepingContext, chain_of
 
 # The peer is told to stop (by TCP) when it is this far ahead of us; asyncio hands over at most
 # 256 KiB more after that.
@@ -34,6 +35,7 @@ class PeerTls(NamedTuple):
     cipher: str
     bits: int
     verified: bool  # the certificate was checked against trusted roots and the name
+    resumed: bool = False  # by a session of an earlier connection
 
 
 class Stream(asyncio.Protocol):
@@ -122,7 +124,7 @@ class Stream(asyncio.Protocol):
                 server_hostname=name or None,
                 ssl_handshake_timeout=patience,
             )
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ssl.SSLError, ValueError) as error:  # ValueError: a name that cannot be sent as SNI
             self._failed()
             raise TlsFailed(describe(error)) from error
         except BaseException:
@@ -133,6 +135,22 @@ class Stream(asyncio.Protocol):
             raise TlsFailed("the connection was closed during the TLS handshake")
         self._transport = transport
         self._note_tls()
+
+    def chain(self) -> tuple[bytes, ...]:
+        """The certificates that the server sent, as DER, its own first: as they came, whether good or not.
+
+        () without TLS. If the session was resumed, those of the connection on which it began.
+        """
+        return chain_of(self._transport.get_extra_info("ssl_object"))
+
+    def keep_session(self) -> None:
+        """Let later connections with the same context to the same name resume this TLS session.
+
+        To be called once something was read after the handshake: TLS 1.3 sends its tickets then.
+        """
+        tls = self._transport.get_extra_info("ssl_object")
+        if tls is not None and isinstance(tls.context, KeepingContext):
+            tls.context.keep(tls)
 
     def _failed(self) -> None:
         """The handshake broke off: whether `connection_lost` is then called depends on the loop."""
@@ -169,7 +187,7 @@ class Stream(asyncio.Protocol):
         if tls is not None:
             cipher, _, bits = tls.cipher() or ("", "", 0)
             verified = tls.context.verify_mode == ssl.CERT_REQUIRED and tls.context.check_hostname
-            self.tls = PeerTls(tls.version() or "", cipher, bits or 0, verified)
+            self.tls = PeerTls(tls.version() or "", cipher, bits or 0, verified, bool(tls.session_reused))
 
     def data_received(self, data: bytes) -> None:
         self._chunks.append(data)
