@@ -23,7 +23,7 @@ from posthouse.queue.mta_sts import (
     parse_record,
 )
 from posthouse.store import sts
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, turns
 from tests.support.loop import on_both_loops, on_loop
 from tests.support.policies import policy, serving
 from tests.support.store import opened
@@ -161,7 +161,8 @@ async def test_a_web_server_that_is_not_there() -> None:
 @on_loop
 async def test_a_web_server_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(_: str) -> Response:
-        return await asyncio.get_running_loop().create_future()
+        answer: Response = await asyncio.get_running_loop().create_future()
+        return answer
 
     monkeypatch.setattr(mta_sts, "PATIENCE", -5)
     with pytest.raises(FetchFailed, match="too long") as failed:
@@ -299,7 +300,7 @@ async def test_those_who_ask_together_share_a_fetch_and_may_give_up() -> None:
         here.gate = asyncio.Event()
         asking = [asyncio.ensure_future(here.policies.of("a.test")) for _ in range(5)]
         while not here.asked:
-            await asyncio.sleep(0)
+            await turns()
         asking[0].cancel()
         here.gate.set()
         found = await asyncio.gather(*asking[1:])
@@ -316,7 +317,7 @@ async def test_few_fetches_run_at_one_time() -> None:
             here.publish("1", policy(), name)
         asking = [asyncio.ensure_future(here.policies.of(name)) for name in names]
         while len(here.asked) < mta_sts.FETCHES or len(here.policies._fetching) < len(names):
-            await asyncio.sleep(0)
+            await turns()
         assert len(here.asked) == mta_sts.FETCHES
         here.gate.set()
         await asyncio.gather(*asking)
@@ -444,7 +445,7 @@ async def test_closing_ends_what_runs() -> None:
         here.gate = asyncio.Event()
         asking = asyncio.ensure_future(here.policies.of("a.test"))
         while not here.asked:
-            await asyncio.sleep(0)
+            await turns()
         await here.policies.close()
         with pytest.raises(asyncio.CancelledError):
             await asking
