@@ -6,6 +6,7 @@ as far as a mail server needs it). What makes no sense is `Malformed`.
 """
 
 import datetime
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from ssl import get_default_verify_paths
@@ -15,6 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
@@ -360,7 +362,10 @@ def public_roots(ca: Path | None = None) -> Store | None:
         try:
             for block in file.read_bytes().split(b"-----BEGIN CERTIFICATE-----")[1:]:
                 pem = b"-----BEGIN CERTIFICATE-----" + block.partition(b"-----END CERTIFICATE-----")[0]
-                certificates.append(x509.load_pem_x509_certificate(pem + b"-----END CERTIFICATE-----\n"))
+                with warnings.catch_warnings():
+                    # Some old roots have serial numbers that are not allowed any more.
+                    warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+                    certificates.append(x509.load_pem_x509_certificate(pem + b"-----END CERTIFICATE-----\n"))
         except (OSError, *_BROKEN):
             continue
     return Store(certificates) if certificates else None
