@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.base.settings import Queue
+from posthouse.base.queue_settings import Queue
 from posthouse.queue import advice, delays, suppress
 from posthouse.queue.bounce import DOUBLE, Notice, bounce, double_bounce, notices
 from posthouse.queue.patterns import match

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from posthouse.base.settings import Limit, Queue
+from posthouse.base.queue_settings import Limit, Queue
 from posthouse.queue.pace import LONGEST_REST, REST, SECOND, START, Pace, is_slower
 from tests.queue.site import site
 from tests.support.loop import on_loop

@@ -7,7 +7,7 @@ sent already is in the row of the message (`store/delays.py`); composing it is `
 
 from collections.abc import Sequence
 
-from posthouse.base.settings import Queue
+from posthouse.base.queue_settings import Queue
 from posthouse.queue.bounce import Notice
 from posthouse.queue.results import DEFERRED, Judged, Verdict
 from posthouse.store.delays import Waiting

@@ -6,7 +6,7 @@ be reached. A hop that nobody answered at several times in a row rests: until th
 tried, so that a dead host costs a few connections and not one a message. A rate that is set is kept beside that.
 """
 
-from posthouse.base.settings import Limit
+from posthouse.base.queue_settings import Limit
 
 START = 4.0  # deliveries at one time to a hop that we know nothing of
 UNREACHABLE = 3  # attempts in a row that found nobody: then it rests
