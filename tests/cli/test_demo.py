@@ -3,7 +3,6 @@
 import imaplib
 import json
 import poplib
-import shutil
 import signal
 import smtplib
 import socket
@@ -18,6 +17,7 @@ from posthouse.cli import demo as demo_module
 from posthouse.cli.demo_screen import lines_to_copy
 from posthouse.cli.proof import Person
 from posthouse.config import load
+from tests.support.clients import client
 from tests.support.ports import free_offset
 from tests.support.program import Demo, command, environment, run
 
@@ -180,8 +180,7 @@ def test_lines_to_copy_work(demo: Demo, title: str) -> None:
     people = [Person(address, password) for address, password in demo.facts["accounts"].items()]
     line = lines_to_copy(demo.facts, people)[title]
     program = title.split()[-1].lower().replace("python", "python3")
-    if shutil.which(program) is None:
-        pytest.skip(f"no {program} here")
+    client(program)
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 0, result.stderr
 

@@ -1,6 +1,6 @@
 """Real clients against the whole server, as people use them: swaks, curl, mutt, mbsync, fetchmail, imaplib, poplib.
 
-A client that is not installed is skipped with the reason; where POSTHOUSE_TEST_CLIENTS=required (.ci/run) it fails.
+Which of them are missing, and what follows, is tests/support/clients.py.
 """
 
 import asyncio
@@ -10,25 +10,14 @@ import os
 import poplib
 import pty
 import select
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
+from tests.support.clients import client
 from tests.support.house import PASSWORD, House, opened
 
 BOB = "bob@posthouse.test"
-
-
-def client(name: str) -> str:
-    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
-    if path is None:
-        if os.environ.get("POSTHOUSE_TEST_CLIENTS") == "required":
-            pytest.fail(f"{name} is not installed and is required here")
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 def call(*command: str, cwd: Path | None = None, given: str = "", code: int = 0) -> str:
