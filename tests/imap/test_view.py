@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthouse.imap.numbers import SequenceSet, parse_set
-from posthouse.imap.view import MAX_CHANGED, UidList, View
+from posthouse.imap.view import MAX_CHANGED, USUAL, Manner, UidList, View
+
+REV2 = Manner(recent=False)
 
 
 def make(*uids: int) -> View:
@@ -41,9 +43,9 @@ def test_expunges_wait_for_leave_and_then_go_from_the_end() -> None:
     view = make(1, 2, 3, 4)
     view.expunged((2, 3))
     view.added((5,))
-    assert view.tell(expunges=False, rev1=True) == [b"* 5 EXISTS\r\n", b"* 0 RECENT\r\n"]
+    assert view.tell(expunges=False, manner=USUAL) == [b"* 5 EXISTS\r\n", b"* 0 RECENT\r\n"]
     assert view.find(the_set(b"5"), False, []) == [(4, 5)]
-    assert view.tell(expunges=True, rev1=True) == [b"* 3 EXPUNGE\r\n", b"* 2 EXPUNGE\r\n"]
+    assert view.tell(expunges=True, manner=USUAL) == [b"* 3 EXPUNGE\r\n", b"* 2 EXPUNGE\r\n"]
     assert list(view.uids[: view.count]) == [1, 4, 5]
 
 
@@ -51,7 +53,7 @@ def test_what_came_and_went_is_never_mentioned() -> None:
     view = make(1)
     view.added((2, 3))
     view.expunged((2,))
-    assert view.tell(expunges=True, rev1=False) == [b"* 2 EXISTS\r\n"]
+    assert view.tell(expunges=True, manner=REV2) == [b"* 2 EXISTS\r\n"]
     assert list(view.uids[: view.count]) == [1, 3]
 
 
@@ -59,8 +61,8 @@ def test_flags_are_told_once_and_not_to_the_one_who_changed_them() -> None:
     view = make(7, 8)
     view.flags_changed([(7, 5, 1, ""), (8, 6, 2, "word")])
     view.told([(7, 5, 1, "")])
-    assert view.tell(expunges=False, rev1=False) == [b"* 2 FETCH (UID 8 FLAGS (\\Answered word))\r\n"]
-    assert view.tell(expunges=False, rev1=False) == []
+    assert view.tell(expunges=False, manner=REV2) == [b"* 2 FETCH (UID 8 FLAGS (\\Answered word))\r\n"]
+    assert view.tell(expunges=False, manner=REV2) == []
     view.told([(7, 9, 0, "")])  # before the feed has brought it
     view.flags_changed([(7, 9, 0, "")])
     assert not view.pending
@@ -83,7 +85,7 @@ def test_views_share_one_array() -> None:
         view.added((2000,))
         view.expunged((5, 6, 700))
         view.added((2001, 2002))
-        view.tell(expunges=True, rev1=True)
+        view.tell(expunges=True, manner=USUAL)
     assert len({id(view.shared) for view in views}) == 1
     assert views[0].count == 1000
 
@@ -93,7 +95,7 @@ def test_recent_is_counted_in_the_view() -> None:
     assert view.recent_count() == 2
     view.expunged((8,))
     view.added((12,))
-    assert view.tell(True, rev1=True, recent_from=1) == [b"* 2 EXPUNGE\r\n", b"* 3 EXISTS\r\n", b"* 2 RECENT\r\n"]
+    assert view.tell(True, USUAL, recent_from=1) == [b"* 2 EXPUNGE\r\n", b"* 3 EXISTS\r\n", b"* 2 RECENT\r\n"]
     assert view.is_recent(12)
     assert not view.is_recent(4)
 
@@ -143,7 +145,7 @@ def test_no_interleaving_makes_a_number_wrong(start: int, steps: list[tuple[str,
     flags: dict[int, int] = {}
 
     def tell(which: int, expunges: bool) -> None:
-        lines = views[which].tell(expunges, rev1=False)
+        lines = views[which].tell(expunges, manner=REV2)
         if not expunges:
             assert not any(b"EXPUNGE" in line for line in lines)
         clients[which].hear(lines, list(views[which].uids[: views[which].count]))

@@ -18,8 +18,23 @@ _INSIDE = (
     "SPECIAL-USE",  # RFC 6154
     "CREATE-SPECIAL-USE",
     "STATUS=SIZE",  # RFC 8438
+    "CONDSTORE",  # RFC 7162
+    "QRESYNC",
+    "UIDONLY",  # RFC 9586
+    "PARTIAL",  # RFC 9394
+    "WITHIN",  # RFC 5032
+    "SAVEDATE",  # RFC 8514
+    "OBJECTID",  # RFC 8474
+    "PREVIEW",  # RFC 8970
+    "I18NLEVEL=1",  # RFC 5255
 )
-ENABLED_BY_NAME = frozenset((b"IMAP4REV2",))  # what ENABLE knows
+# What ENABLE knows: the attributes of the engine that it sets, and how it is written.
+ENABLED_BY_NAME: dict[bytes, tuple[tuple[str, ...], bytes]] = {
+    b"IMAP4REV2": (("rev2",), b"IMAP4rev2"),
+    b"CONDSTORE": (("condstore",), b"CONDSTORE"),
+    b"QRESYNC": (("qresync", "condstore"), b"QRESYNC"),
+    b"UIDONLY": (("uid_only",), b"UIDONLY"),
+}
 
 
 @lru_cache(64)

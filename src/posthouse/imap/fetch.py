@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from posthouse.imap import replies
 from posthouse.imap.body import body
 from posthouse.imap.commands.fetch import FetchRequest, Section
 from posthouse.imap.dates import date_time
 from posthouse.imap.flags import flag_text
+from posthouse.imap.structure import string
+from posthouse.imap.view import Manner
 from posthouse.mime.bodies import decode, decoder, is_known
 from posthouse.mime.header import selector
 from posthouse.mime.scan import Scan
@@ -32,6 +35,20 @@ _ITEMS: dict[bytes, tuple[bytes, tuple[str, ...]]] = {
     b"ENVELOPE": (b"ENVELOPE %b", ("envelope",)),
     b"BODY": (b"BODY %b", ("bodystructure",)),
     b"BODYSTRUCTURE": (b"BODYSTRUCTURE %b", ("bodystructure",)),
+    b"MODSEQ": (b"MODSEQ (%d)", ("modseq",)),
+    b"SAVEDATE": (b"SAVEDATE %b", ("savedate",)),
+    b"EMAILID": (b"EMAILID (%b)", ("email_id",)),
+    b"THREADID": (b"THREADID (%b)", ("thread_id",)),
+    b"PREVIEW": (b"PREVIEW %b", ("preview",)),
+}
+# How the value of a column is written, where it does not go into the template as it is.
+_WRITTEN: dict[bytes, Callable[[Any], object]] = {
+    b"INTERNALDATE": date_time,
+    b"BODY": body,
+    b"SAVEDATE": date_time,
+    b"EMAILID": replies.email_id,
+    b"THREADID": replies.thread_id,
+    b"PREVIEW": lambda text: string(text.encode("utf-8", "replace")),
 }
 
 
@@ -45,42 +62,54 @@ class Plan(NamedTuple):
     shows_flags: bool
     sections: tuple[Section, ...]
     sets_seen: bool
+    manner: Manner
+
+    def flag_items(self, row: Row, recent: bool) -> bytes:
+        """The flags of a row, as they are told of a message that was changed."""
+        flags, keywords = self.flags
+        text = b"FLAGS (%b)" % flag_text(row[flags], row[keywords], recent)
+        return text + b" MODSEQ (%d)" % row[keywords + 1] if self.manner.modseq else text
 
 
-def compile_fetch(request: FetchRequest) -> Plan:
+def compile_fetch(request: FetchRequest, manner: Manner) -> Plan:
     """Turn what the client asked for into one function, used for every message of the answer.
 
     Only requests as programs really make them are remembered.
     """
     names = sum(len(section.fields) for section in request.sections)
     is_usual = len(request.items) + len(request.sections) + names <= USUAL
-    return _compile(request) if is_usual else _compile.__wrapped__(request)
+    return _compile(request, manner) if is_usual else _compile.__wrapped__(request, manner)
 
 
 @lru_cache(256)
-def _compile(request: FetchRequest) -> Plan:
-    items = request.items
+def _compile(request: FetchRequest, manner: Manner) -> Plan:
+    items = tuple(item for item in request.items if item != b"UID") if manner.uid_only else request.items
     wanted = ["uid"]
     if request.sections:
-        wanted += ["flags", "keywords", "size"]
+        wanted += ["flags", "keywords", "modseq", "size"]
     for item in items:
         wanted += _ITEMS[item][1]
     columns = tuple(dict.fromkeys(wanted))
     at = {name: number for number, name in enumerate(columns)}
-    template = b"* %d FETCH (" + b" ".join(_ITEMS[item][0] for item in items)
+    items_text = b" ".join(_ITEMS[item][0] for item in items)
+    template = (b"* %d UIDFETCH (" if manner.uid_only else b"* %d FETCH (") + items_text
     values = [_value(item, at) for item in items]
 
     def line(number: int, row: Row, recent: bool) -> bytes:
         return template % (number, *[value(row, recent) for value in values])
 
+    def line_by_uid(_: int, row: Row, recent: bool) -> bytes:
+        return line(row[0], row, recent)
+
     return Plan(
         columns,
-        line,
+        line_by_uid if manner.uid_only else line,
         bool(items),
         (at.get("flags", -1), at.get("keywords", -1)),
         b"FLAGS" in items,
         request.sections,
         request.sets_seen,
+        manner,
     )
 
 
@@ -89,10 +118,9 @@ def _value(item: bytes, at: dict[str, int]) -> Callable[[Row, bool], object]:
         flags, keywords = at["flags"], at["keywords"]
         return lambda row, recent: flag_text(row[flags], row[keywords], recent)
     column = at[_ITEMS[item][1][0]]
-    if item == b"INTERNALDATE":
-        return lambda row, _: date_time(row[column])
-    if item == b"BODY":
-        return lambda row, _: body(row[column])
+    written = _WRITTEN.get(item)
+    if written is not None:
+        return lambda row, _: written(row[column])
     return lambda row, _: row[column]
 
 

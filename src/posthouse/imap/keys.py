@@ -75,6 +75,38 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class Modseq:
+    """MODSEQ: changed at this mod-sequence or later (RFC 7162 section 3.1.5)."""
+
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """OLDER, YOUNGER: received that many seconds ago or longer, or not so long ago (RFC 5032). The session knows
+    what time it is."""
+
+    older: bool
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Received from `first` (microseconds) up to, not with, `end`: what the session makes of `Age`."""
+
+    first: int | None
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """EMAILID, THREADID (RFC 8474 section 5.4): the number in an object identifier; 0: one that nothing has."""
+
+    kind: str  # "email" or "thread"
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Day:
     """BEFORE, ON, SINCE and their SENT… twins: days (from 1970) from `first` up to, not with, `end`."""
 
@@ -121,4 +153,22 @@ class Not:
     key: "Key"
 
 
-Key = All | Flag | Keyword | Recent | Numbers | Uids | Size | Day | Header | Text | And | Or | Not
+Key = (
+    All
+    | Flag
+    | Keyword
+    | Recent
+    | Numbers
+    | Uids
+    | Size
+    | Modseq
+    | Age
+    | Received
+    | Object
+    | Day
+    | Header
+    | Text
+    | And
+    | Or
+    | Not
+)

@@ -100,6 +100,28 @@ def by_uid(wanted: SequenceSet, uids: Sequence[int], count: int) -> Ranges:
     return merge(found)
 
 
+def of_uids(wanted: SequenceSet, last: int) -> Ranges:
+    """UIDs as half-open ranges, "*" being `last`, whether there are messages of these UIDs or not."""
+    pairs = [((low or last), (high or last)) for low, high in wanted.ranges]
+    return merge((min(pair), max(pair) + 1) for pair in pairs)
+
+
+def cut(ranges: Ranges, first: int, last: int) -> Ranges:
+    """Those of the values in half-open ranges that stand at the places from `first` to `last`, counted from 1, or
+    from the end if they are below 0 (RFC 9394 section 3.1)."""
+    count = total(ranges)
+    low, high = (first - 1, last) if first > 0 else (count + last, count + first + 1)
+    low, found = max(low, 0), []
+    for begin, end in ranges:
+        size = end - begin
+        if high <= 0:
+            break
+        if low < size:
+            found.append((begin + low, begin + min(size, high)))
+        low, high = max(low - size, 0), high - size
+    return found
+
+
 def contains(ranges: Sequence[tuple[int, int]], value: int) -> bool:
     """True if the value lies in one of the merged, half-open ranges."""
     at = bisect_right(ranges, (value, HIGHEST + 2)) - 1

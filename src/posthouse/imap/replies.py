@@ -44,10 +44,36 @@ def bye(text: str, code: bytes = b"") -> Status:
     return Status(b"BYE", text, code)
 
 
+def modified(numbers: bytes) -> bytes:
+    """The code of a STORE that left messages alone, because others had changed them (RFC 7162 section 3.1.3)."""
+    return b"MODIFIED " + numbers
+
+
+def highest_modseq(value: int) -> bytes:
+    """The code that tells the state of a mailbox (RFC 7162 section 3.1.2.1)."""
+    return b"HIGHESTMODSEQ %d" % value
+
+
+# Object identifiers (RFC 8474 section 4): a letter says what it is, and no two things share one.
+
+
+def mailbox_id(number: int) -> bytes:
+    return b"F%d" % number
+
+
+def email_id(number: int) -> bytes:
+    return b"M%d" % number
+
+
+def thread_id(number: int) -> bytes:
+    return b"T%d" % number
+
+
 # Refusals, each once. The codes are those of RFC 5530 and RFC 9051 section 7.1.
 NO_SUCH_MAILBOX = no("No such mailbox", b"NONEXISTENT")
 TRY_CREATE = no("No such mailbox; create it first", b"TRYCREATE")
 MAILBOX_EXISTS = no("The mailbox exists already", b"ALREADYEXISTS")
+UID_REQUIRED = bad("UIDONLY is enabled: name messages by UIDs", b"UIDREQUIRED")  # RFC 9586 section 3.3
 READ_ONLY = no("The mailbox is open for reading only", b"READ-ONLY")
 TOO_BIG = no("The message is larger than this server takes", b"TOOBIG")
 STORAGE_FULL = no("There is no room for it", b"OVERQUOTA")
@@ -121,9 +147,10 @@ def list_item(kind: bytes, attributes: Iterable[bytes], name: str, utf8: bool, e
     return line + b" " + extended if extended else line
 
 
-def status_item(name: str, utf8: bool, values: Iterable[tuple[bytes, int]]) -> bytes:
+def status_item(name: str, utf8: bool, values: Iterable[tuple[bytes, int | bytes]]) -> bytes:
     """STATUS name (item value …)"""
-    return b"STATUS %b (%b)" % (mailbox(name, utf8), b" ".join(b"%b %d" % pair for pair in values))
+    items = [b"%b %b" % (item, value if isinstance(value, bytes) else b"%d" % value) for item, value in values]
+    return b"STATUS %b (%b)" % (mailbox(name, utf8), b" ".join(items))
 
 
 def esearch(tag: bytes, uid: bool, values: Iterable[tuple[bytes, bytes]]) -> bytes:

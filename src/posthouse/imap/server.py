@@ -21,10 +21,13 @@ from posthouse.imap.framer import Announced, Command, Discarded, Framer, Piece
 from posthouse.imap.replies import Status
 from posthouse.imap.tokens import BadSyntax, Cursor
 from posthouse.imap.tokens import tag as match_tag
+from posthouse.imap.view import Manner
 from posthouse.wire import sasl
 
 MAX_TAG = 200
 MAX_LITERALS = 500  # in one command
+# Commands that name messages by sequence numbers, which UIDONLY does without (RFC 9586 section 3.3).
+_BY_NUMBER = frozenset((b"FETCH", b"STORE", b"SEARCH", b"COPY", b"MOVE", b"SORT", b"THREAD", b"REPLACE"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,13 @@ class ImapServer:
         "_waiting",
         "certified",
         "closed",
+        "condstore",
         "options",
+        "qresync",
         "rev2",
         "secure",
         "state",
+        "uid_only",
     )
 
     def __init__(self, options: Options, secure: bool = False) -> None:
@@ -75,6 +81,9 @@ class ImapServer:
         self.certified = False  # the client showed a certificate: the session says so
         self.state = State.NOT_AUTHENTICATED
         self.rev2 = False  # ENABLE IMAP4rev2 was said
+        self.condstore = False  # the client wants mod-sequences (RFC 7162 section 3.1)
+        self.qresync = False  # and UIDs of what went (section 3.2)
+        self.uid_only = False  # and no sequence numbers (RFC 9586)
         self.closed = False
         self._framer = Framer(options.max_line)
         self._output: list[bytes] = []
@@ -165,7 +174,19 @@ class ImapServer:
         except BadSyntax as error:
             self._fail(replies.bad(f"{name.decode()}: {error}"))
             return None
+        problem = self._problem(name, event)
+        if problem is not None:
+            self._fail(problem)
+            return None
         return self._event(event)
+
+    def _problem(self, name: bytes, event: Any) -> Status | None:
+        """What cannot be asked for as long as something else is, or is not, enabled."""
+        if self.uid_only and (name in _BY_NUMBER or getattr(event, "by_number", False)):
+            return replies.UID_REQUIRED
+        if getattr(event, "qresync", False) and not self.qresync:
+            return replies.bad("ENABLE QRESYNC comes first")
+        return None
 
     def _wrong_state(self, allowed: State) -> Status:
         if State.SELECTED in allowed and State.AUTHENTICATED not in allowed and self.state is State.AUTHENTICATED:
@@ -187,7 +208,11 @@ class ImapServer:
             return None
         if isinstance(event, common.Enable):
             self._enable(event.names)
-            return None
+            if self.state is not State.SELECTED:
+                self.ok("ENABLE completed")
+                return None
+        elif getattr(event, "condstore", False):
+            self.condstore = True
         if isinstance(event, search.BadCharset):
             self.no(replies.BAD_CHARSET)
             return None
@@ -213,11 +238,17 @@ class ImapServer:
 
     def _enable(self, names: tuple[bytes, ...]) -> None:
         enabled = []
-        if b"IMAP4REV2" in names and not self.rev2:
-            self.rev2 = True
-            enabled.append(b" IMAP4rev2")
+        for name, (attributes, shown) in capabilities.ENABLED_BY_NAME.items():
+            if name in names and not all(getattr(self, attribute) for attribute in attributes):
+                for attribute in attributes:
+                    setattr(self, attribute, True)
+                enabled.append(b" " + shown)
         self.untagged(b"ENABLED" + b"".join(enabled))
-        self.ok("ENABLE completed")
+
+    @property
+    def manner(self) -> Manner:
+        """How the client wants to be told of messages."""
+        return Manner(not self.rev2, self.condstore, self.qresync, self.uid_only)
 
     # Literals
 

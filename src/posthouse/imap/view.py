@@ -11,7 +11,8 @@ shorter array. Everything here may be told twice: UIDs that are known, or gone, 
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from posthouse.imap import numbers
 from posthouse.imap.flags import flag_text
@@ -19,6 +20,29 @@ from posthouse.imap.numbers import Ranges, SequenceSet
 
 # Flag changes a view keeps for a client that does not listen. Beyond this it keeps only that it lost some.
 MAX_CHANGED = 2000
+
+
+class Manner(NamedTuple):
+    """How a client wants to be told: what it has enabled."""
+
+    recent: bool = True  # \\Recent and RECENT, which IMAP4rev2 has no more
+    modseq: bool = False  # CONDSTORE: flags come with their modseq (RFC 7162 section 3.1)
+    vanished: bool = False  # QRESYNC: UIDs that went instead of EXPUNGE (RFC 7162 section 3.2.10)
+    uid_only: bool = False  # UIDONLY: no sequence numbers at all (RFC 9586)
+
+    def fetch(self, number: int, uid: int) -> bytes:
+        """The beginning of a response about one message, up to its "("."""
+        return b"* %d UIDFETCH (" % uid if self.uid_only else b"* %d FETCH (" % number
+
+    def vanish(self, gone: Sequence[int], number: Callable[[int], int]) -> list[bytes]:
+        """Whole lines about messages (UIDs, ascending) that went; `number` says their indexes before the first went."""
+        if self.vanished or self.uid_only:
+            return [b"* VANISHED %b\r\n" % numbers.format_ranges(numbers.runs(gone))]
+        # From the last one on, so that no number moves before it was said.
+        return [b"* %d EXPUNGE\r\n" % (number(uid) + 1) for uid in reversed(gone)]
+
+
+USUAL = Manner()
 
 
 class UidList:
@@ -209,7 +233,7 @@ class View:
 
     # What the client is told
 
-    def tell(self, expunges: bool, rev1: bool, recent_from: int = 0) -> list[bytes]:
+    def tell(self, expunges: bool, manner: Manner, recent_from: int = 0) -> list[bytes]:
         """The responses that bring the client up to date, whole lines. Without `expunges` numbers stand still.
 
         New messages with a UID from `recent_from` on are \\Recent in this session; 0: none.
@@ -217,8 +241,7 @@ class View:
         out: list[bytes] = []
         if expunges and self._gone:
             gone = tuple(sorted(self._gone))
-            # From the last one on, so that no number moves before it was said.
-            out += [b"* %d EXPUNGE\r\n" % (self.index(uid) + 1) for uid in reversed(gone)]
+            out += manner.vanish(gone, self.index)
             self.shared = self.shared.without(self.count, gone)
             self.count -= len(gone)
             self._gone = set()
@@ -229,24 +252,36 @@ class View:
             self.count += len(self._added)
             self._added = []
             out.append(b"* %d EXISTS\r\n" % self.count)
-            if rev1:
+            if manner.recent:
                 out.append(b"* %d RECENT\r\n" % self.recent_count())
         if self._changed:
-            out += self.flag_lines([(uid, *self._changed[uid]) for uid in sorted(self._changed)], rev1)
+            out += self.flag_lines([(uid, *self._changed[uid]) for uid in sorted(self._changed)], manner)
             self._changed = {}
         return out
 
-    def flag_lines(self, rows: Iterable[tuple[int, int, int, str]], rev1: bool, with_uid: bool = True) -> list[bytes]:
-        """FETCH responses with the flags of rows (uid, modseq, flags, keywords), as far as they are in the view."""
+    def flag_lines(
+        self,
+        rows: Iterable[tuple[int, int, int, str]],
+        manner: Manner,
+        with_uid: bool = True,
+        silent: bool = False,
+    ) -> list[bytes]:
+        """FETCH responses with the flags of rows (uid, modseq, flags, keywords), as far as they are in the view.
+
+        `silent`: their modseqs alone.
+        """
         out = []
-        for uid, _, flags, keywords in rows:
+        with_uid = (with_uid or manner.vanished) and not manner.uid_only
+        for uid, modseq, flags, keywords in rows:
             number = self.index(uid) + 1
-            if number:
-                text = flag_text(flags, keywords, rev1 and self.is_recent(uid))
-                if with_uid:
-                    out.append(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (number, uid, text))
-                else:
-                    out.append(b"* %d FETCH (FLAGS (%b))\r\n" % (number, text))
+            if not number:
+                continue
+            items = [b"UID %d" % uid] if with_uid else []
+            if not silent:
+                items.append(b"FLAGS (%b)" % flag_text(flags, keywords, manner.recent and self.is_recent(uid)))
+            if manner.modseq:
+                items.append(b"MODSEQ (%d)" % modseq)
+            out.append(b"%b%b)\r\n" % (manner.fetch(number, uid), b" ".join(items)))
         return out
 
     def _now_recent(self, low: int, high: int) -> None:

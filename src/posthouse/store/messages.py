@@ -185,15 +185,22 @@ def store_flags(
     mode: str,
     flags: int,
     keywords: Sequence[str] = (),
+    unchanged_since: int | None = None,
 ) -> list[tuple[int, int, int, str]]:
     """Change flags: `mode` is "set", "add" or "remove". Returns (uid, modseq, flags, keywords) of every
-    message named that exists; the modseq moves only where something changed."""
+    message named that exists; the modseq moves only where something changed.
+
+    Messages that changed after `unchanged_since` are left alone; their modseq is returned as a negative number.
+    """
     named = {word.lower(): word for word in keywords}
     result: list[tuple[int, int, int, str]] = []
     changed: list[tuple[int, int, int, str]] = []
     rows = _entries(tx, mailbox_id, uids, "modseq")
     unseen = deleted = modseq = 0
     for uid, old_modseq, old_flags, old_words, _ in rows:
+        if unchanged_since is not None and old_modseq > unchanged_since:
+            result.append((uid, -old_modseq, old_flags, old_words))
+            continue
         if mode == "add":
             new_flags = old_flags | flags
         elif mode == "remove":

@@ -32,6 +32,7 @@ MAX_TEXTS = 8 * 1024 * 1024
 _CHUNK = 256 * 1024
 _MAX_RANGES = 100  # of UIDs in SQL; beyond that they are looked up here
 _DAY = 86_400_000_000
+_FAR = (1 << 62) - 1  # microseconds: after everything
 
 _ADDRESSES = frozenset(("from", "to", "cc", "bcc", "sender", "reply-to"))
 
@@ -78,7 +79,7 @@ def find(tx: Tx, mailbox_id: int, query: Query, first: int, last: int) -> Found:
     mailbox = tx.one("SELECT highestmodseq FROM mailbox WHERE id = ?", mailbox_id)
     modseq: int = mailbox[0] if mailbox else 0
     most = CANDIDATES if query.needs_content else ROWS
-    columns = "e.uid, e.flags, e.keywords, m.size, m.received"
+    columns = "e.uid, e.flags, e.keywords, m.size, m.received, e.savedate, e.modseq, e.email_id, m.thread_id"
     tables = "entry e JOIN email m ON m.id = e.email_id"
     if query.rest is None:
         columns = "e.uid"
@@ -137,6 +138,12 @@ def _sql(key: Key) -> tuple[str, list[object]] | None:
                 conditions.append(f"{column} < ?")
                 args.append(start_of(end))
             return f"({' AND '.join(conditions)})", [*args]
+        case keys.Modseq(first):
+            return "e.modseq >= ?", [first]
+        case keys.Object(kind, number):
+            return f"{'e.email_id' if kind == 'email' else 'm.thread_id'} = ?", [number]
+        case keys.Received(first, end):
+            return "m.received >= ? AND m.received < ?", [first or 0, _FAR if end is None else end]
         case keys.Uids(ranges) if len(ranges) <= _MAX_RANGES:
             if not ranges:
                 return "1 = 0", []
@@ -198,7 +205,8 @@ class _Candidate:
     """A message that may match. What is read and decoded is kept for the next key of the tree."""
 
     def __init__(self, tx: Tx, row: Row, query: Query) -> None:
-        self.uid, self.flags, self.keywords, self.size, self.received = row[:5]
+        self.uid, self.flags, self.keywords, self.size, self.received, self.saved = row[:6]
+        self.modseq, self.email_id, self.thread_id = row[6:9]
         self.loaded = 0
         self._message: Message | None = None
         self._header: bytes | None = None
@@ -207,8 +215,8 @@ class _Candidate:
         self._texts = query.texts
         self._held: set[str] | None = None
         if query.needs_content:
-            self._parts = row[5]
-            self._message = Message(tx, row[6], row[7:11])
+            self._parts = row[9]
+            self._message = Message(tx, row[10], row[11:15])
 
     @property
     def message(self) -> Message:
@@ -312,6 +320,12 @@ def _holds_sql(key: Key, message: _Candidate) -> bool:
             return bool(message.size > size if larger else message.size < size)
         case keys.Uids(ranges):
             return numbers.contains(ranges, message.uid)
+        case keys.Modseq(first):
+            return bool(message.modseq >= first)
+        case keys.Object(kind, number):
+            return bool((message.email_id if kind == "email" else message.thread_id) == number)
+        case keys.Received(first, end):
+            return (first is None or message.received >= first) and (end is None or message.received < end)
         case keys.And(parts):
             return all(_holds(part, message) for part in parts)
         case keys.Or(one, other):
@@ -329,7 +343,7 @@ def _holds_day(key: keys.Day, message: _Candidate) -> bool:
             return False
         day = (found[0] + found[1] * 60_000_000) // _DAY  # the day its author saw, RFC 9051 section 6.4.4
     else:
-        day = message.received // _DAY
+        day = (message.saved if key.field is keys.Field.SAVED else message.received) // _DAY
     return (key.first is None or day >= key.first) and (key.end is None or day < key.end)
 
 
@@ -380,6 +394,9 @@ _TESTS: dict[type, Callable[..., bool]] = {
             keys.Flag,
             keys.Keyword,
             keys.Size,
+            keys.Modseq,
+            keys.Object,
+            keys.Received,
             keys.Uids,
             keys.And,
             keys.Or,

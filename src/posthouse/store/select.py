@@ -5,7 +5,7 @@ long; `contents` bounds a slice by the bytes it loads. Entries that are expunged
 """
 
 from array import array
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from posthouse.store import mailboxes
@@ -22,6 +22,7 @@ _COLUMNS = {
     "keywords": "e.keywords",
     "savedate": "e.savedate",
     "size": "m.size",
+    "thread_id": "m.thread_id",
     "received": "m.received",
     "envelope": "m.envelope",
     "bodystructure": "m.bodystructure",
@@ -82,21 +83,26 @@ def keywords(tx: Tx, mailbox_id: int) -> tuple[str, ...]:
     return tuple(sorted(found.values())[:MAX_KEYWORDS])
 
 
-def rows(tx: Tx, mailbox_id: int, first: int, last: int, columns: Sequence[str]) -> list[Row]:
-    """The columns of the messages with UIDs from `first` to `last`, by UID."""
+def rows(tx: Tx, mailbox_id: int, first: int, last: int, columns: Sequence[str], since: int = 0) -> list[Row]:
+    """The columns of the messages with UIDs from `first` to `last`, by UID; with `since` of those whose modseq is
+    higher."""
     wanted = ", ".join(_COLUMNS[name] for name in columns)
     join = "JOIN email m ON m.id = e.email_id " if "m." in wanted else ""
     return tx.all(
         f"SELECT {wanted} FROM entry e {join}"  # noqa: S608
-        "WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0 ORDER BY e.uid",
+        f"WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0{_later(since)} ORDER BY e.uid",
         mailbox_id,
         first,
         last,
     )
 
 
+def _later(since: int) -> str:
+    return f" AND e.modseq > {since:d}" if since else ""
+
+
 def contents(
-    tx: Tx, mailbox_id: int, first: int, last: int, columns: Sequence[str], budget: int, small: int
+    tx: Tx, mailbox_id: int, first: int, last: int, columns: Sequence[str], budget: int, small: int, since: int = 0
 ) -> tuple[list[Row], int]:
     """`rows` with the blob in four more columns (size, encoding, data, file: see `Message`), and where to go on.
 
@@ -105,7 +111,7 @@ def contents(
     was left out, 0 if none was.
     """
     loaded, following = 0, 0
-    for number, (uid, size) in enumerate(rows(tx, mailbox_id, first, last, ("uid", "size"))):
+    for number, (uid, size) in enumerate(rows(tx, mailbox_id, first, last, ("uid", "size"), since)):
         loaded += size if size <= small else small // 16
         if loaded > budget and number:
             following = uid
@@ -115,7 +121,7 @@ def contents(
     found = tx.all(
         f"SELECT {wanted}, b.size, b.encoding, b.data, b.file FROM entry e "  # noqa: S608
         "JOIN email m ON m.id = e.email_id JOIN blob b ON b.id = m.blob_id "
-        "WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0 ORDER BY e.uid",
+        f"WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0{_later(since)} ORDER BY e.uid",
         mailbox_id,
         first,
         last,
@@ -149,13 +155,13 @@ class Message:
         return prefix[start:] + content if start < offset else content
 
 
-def unseen(tx: Tx, mailbox_id: int, first: int, last: int) -> list[int]:
-    """The UIDs from `first` to `last` that were not seen yet."""
+def unseen(tx: Tx, mailbox_id: int, first: int, last: int, since: int = 0) -> list[int]:
+    """The UIDs from `first` to `last` that were not seen yet; with `since` of messages with a higher modseq."""
     return [
         uid
         for (uid,) in tx.all(
-            "SELECT uid FROM entry WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND expunged = 0 AND flags & ? = 0 "
-            "ORDER BY uid",
+            "SELECT e.uid FROM entry e WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0 "  # noqa: S608
+            f"AND e.flags & ? = 0{_later(since)} ORDER BY e.uid",
             mailbox_id,
             first,
             last,
@@ -172,6 +178,34 @@ def flags_since(tx: Tx, mailbox_id: int, modseq: int) -> list[tuple[int, int, in
         mailbox_id,
         modseq,
     )
+
+
+def vanished(tx: Tx, mailbox_id: int, first: int, last: int, modseq: int, most: int) -> list[int]:
+    """The UIDs from `first` to `last` of messages that went after `modseq`; `most` at once."""
+    rows = tx.all(
+        "SELECT uid FROM entry WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND expunged = 1 AND modseq > ? "
+        "ORDER BY uid LIMIT ?",
+        mailbox_id,
+        first,
+        last,
+        modseq,
+        most,
+    )
+    return [uid for (uid,) in rows]
+
+
+def highest_modseq(tx: Tx, mailbox_id: int, ranges: Iterable[tuple[int, int]]) -> int:
+    """The highest modseq of the messages in half-open ranges of UIDs; 0 if there are none."""
+    highest = 0
+    for low, high in ranges:
+        row = tx.one(
+            "SELECT max(modseq) FROM entry WHERE mailbox_id = ? AND uid >= ? AND uid < ? AND expunged = 0",
+            mailbox_id,
+            low,
+            high,
+        )
+        highest = max(highest, row[0] or 0) if row else highest
+    return highest
 
 
 def count_from(tx: Tx, mailbox: Mailbox, uid: int) -> int:

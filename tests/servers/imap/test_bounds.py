@@ -9,6 +9,7 @@ import pytest
 from posthouse.imap.commands.fetch import FetchRequest, Section
 from posthouse.imap.commands.search import MAX_KEYS
 from posthouse.imap.fetch import SMALL, compile_fetch
+from posthouse.imap.view import USUAL
 from posthouse.mime.scan import Scanner
 from posthouse.servers.imap import fetch
 from posthouse.servers.imap import list as listing
@@ -41,7 +42,7 @@ def test_many_partials_are_made_in_bounded_pieces_and_all_arrive() -> None:
             assert answer.endswith(b")\r\nT OK FETCH completed\r\n")
 
             sections = tuple(Section(b"BODY[]", partial=partial, peek=True) for partial in wanted)
-            plan = compile_fetch(FetchRequest((), sections))
+            plan = compile_fetch(FetchRequest((), sections), USUAL)
             mailbox = await database.read(lambda tx: tx.one("SELECT mailbox_id FROM entry"))
             assert mailbox is not None
             part = await database.read(fetch.render, mailbox[0], plan, array("I", [1, 2]), 1, [], frozenset())
@@ -56,7 +57,7 @@ def test_a_message_that_goes_in_the_middle_of_its_response_leaves_it_whole() -> 
         async with opened() as database:
             site = await ImapSite.make(database)
             await site.deliver(MESSAGE)
-            plan = compile_fetch(FetchRequest((b"UID",)))
+            plan = compile_fetch(FetchRequest((b"UID",)), USUAL)
             sections = (Section(b"BODY[]", peek=True),) * 2
             plan = plan._replace(sections=sections, columns=("uid", "flags", "keywords", "size"))
             mailbox = await database.read(lambda tx: tx.one("SELECT mailbox_id FROM entry"))
@@ -107,9 +108,9 @@ def test_only_usual_requests_are_remembered() -> None:
         FetchRequest((b"UID",), (Section(b"BODY[HEADER.FIELDS (...)]", part=b"HEADER.FIELDS", fields=names),)),
         FetchRequest((), (Section(b"BODY[]", peek=True),) * 99),
     ):
-        assert compile_fetch(request) is not compile_fetch(request)
+        assert compile_fetch(request, USUAL) is not compile_fetch(request, USUAL)
     usual = FetchRequest((b"UID", b"FLAGS"), (Section(b"BODY[HEADER]", part=b"HEADER", peek=True),))
-    assert compile_fetch(usual) is compile_fetch(usual)
+    assert compile_fetch(usual, USUAL) is compile_fetch(usual, USUAL)
 
 
 def test_many_texts_cost_one_look_at_a_message(monkeypatch: pytest.MonkeyPatch) -> None:

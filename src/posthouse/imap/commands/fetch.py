@@ -5,6 +5,7 @@ A request keeps the client's order and says what each item needs; `imap.fetch` c
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from posthouse.imap.numbers import SequenceSet
 from posthouse.imap.tokens import BadSyntax, Cursor
@@ -14,7 +15,22 @@ MAX_FIELDS = 500
 MAX_PATH = 100  # numbers in a section: deeper parts do not exist (mime.scan.Limits.depth)
 
 # Items that are one word. BODY without a section is the structure without its extension data.
-SIMPLE = frozenset((b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE", b"BODY", b"BODYSTRUCTURE"))
+SIMPLE = frozenset(
+    (
+        b"UID",
+        b"FLAGS",
+        b"INTERNALDATE",
+        b"RFC822.SIZE",
+        b"ENVELOPE",
+        b"BODY",
+        b"BODYSTRUCTURE",
+        b"MODSEQ",  # RFC 7162
+        b"SAVEDATE",  # RFC 8514
+        b"EMAILID",  # RFC 8474
+        b"THREADID",
+        b"PREVIEW",  # RFC 8970
+    )
+)
 MACROS = {
     b"ALL": (b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE"),
     b"FAST": (b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"),
@@ -56,6 +72,19 @@ class Fetch:
     wanted: SequenceSet
     uid: bool
     request: FetchRequest
+    changed_since: int = 0  # only messages that changed later (RFC 7162 section 3.1.4)
+    vanished: bool = False  # and the UIDs of those that went (section 3.2.6)
+    partial: tuple[int, int] | None = None  # first and last place in what is found, from the end if below 0 (RFC 9394)
+
+    @property
+    def condstore(self) -> bool:
+        """Does it say that the client knows mod-sequences?"""
+        return self.changed_since > 0 or b"MODSEQ" in self.request.items
+
+    @property
+    def qresync(self) -> bool:
+        """Does it need QRESYNC?"""
+        return self.vanished
 
 
 def fetch(cursor: Cursor) -> Fetch:
@@ -67,27 +96,68 @@ def uid_fetch(cursor: Cursor) -> Fetch:
 
 
 def _fetch(cursor: Cursor, uid: bool) -> Fetch:
-    """fetch = "FETCH" SP sequence-set SP ("ALL" / "FULL" / "FAST" / fetch-att / "(" fetch-att *(SP fetch-att) ")")"""
+    """fetch = "FETCH" SP sequence-set SP ("ALL" / "FULL" / "FAST" / fetch-att / "(" fetch-att *(SP fetch-att) ")")
+    [SP "(" fetch-modifier *(SP fetch-modifier) ")"]"""
     cursor.space()
     wanted = cursor.sequence_set()
     cursor.space()
     if cursor.peek() == b"(":
         found = cursor.items(lambda: _fetch_att(cursor), MAX_ITEMS)
     else:
-        macro = MACROS.get(cursor.text[cursor.at :].strip(b" ").upper())
+        macro = _macro(cursor.text, cursor.at)
         if macro is not None:
-            cursor.at = len(cursor.text)
-            found = list(macro)
+            cursor.at = macro.end()
+            found = list(MACROS[macro[0].upper()])
         else:
             found = [_fetch_att(cursor)]
+    modifiers: dict[bytes, Any] = {}
+    if cursor.skip_space():
+        modifiers = dict(cursor.items(lambda: _modifier(cursor), 3))
     cursor.end()
     if uid:
         found.insert(0, b"UID")  # RFC 9051 section 6.4.9: always told
+    if b"CHANGEDSINCE" in modifiers:
+        found.append(b"MODSEQ")
+    if b"VANISHED" in modifiers and not (uid and b"CHANGEDSINCE" in modifiers):
+        raise BadSyntax("VANISHED belongs to UID FETCH and CHANGEDSINCE")
     items = tuple(dict.fromkeys(item for item in found if isinstance(item, bytes)))
     sections = dict.fromkeys(item for item in found if isinstance(item, Section))
-    return Fetch(wanted, uid, FetchRequest(items, tuple(sections)))
+    return Fetch(
+        wanted,
+        uid,
+        FetchRequest(items, tuple(sections)),
+        modifiers.get(b"CHANGEDSINCE", 0),
+        b"VANISHED" in modifiers,
+        modifiers.get(b"PARTIAL"),
+    )
 
 
+def _modifier(cursor: Cursor) -> tuple[bytes, Any]:
+    """fetch-modifier =/ "CHANGEDSINCE" SP mod-sequence-value / "VANISHED" / "PARTIAL" SP partial-range"""
+    name = cursor.word()
+    if name == b"VANISHED":
+        return name, True
+    cursor.space()
+    if name == b"CHANGEDSINCE":
+        return name, cursor.number()
+    if name == b"PARTIAL":
+        return name, partial_range(cursor)
+    raise BadSyntax("a modifier of FETCH that we do not know")
+
+
+_range = re.compile(rb"(-?)([1-9][0-9]{0,9}):(-?)([1-9][0-9]{0,9})").match
+
+
+def partial_range(cursor: Cursor) -> tuple[int, int]:
+    """partial-range = nz-number ":" nz-number / "-" nz-number ":" "-" nz-number, both with one sign (RFC 9394)"""
+    found = cursor.take(_range, "a range")
+    if found[1] != found[3]:
+        raise BadSyntax("a range from both ends")
+    one, other = sorted((int(found[2]), int(found[4])))
+    return (-one, -other) if found[1] else (one, other)
+
+
+_macro = re.compile(rb"(?i)(?:ALL|FAST|FULL)(?= |\Z)").match
 _name = re.compile(rb"[A-Za-z0-9.]+").match
 # section = "[" [section-spec] "]"; section-spec = section-msgtext / (section-part ["." section-text])
 _section = re.compile(rb"(?i)\[((?:[0-9]{1,9}\.)*[0-9]{1,9})?\.?(HEADER(?:\.FIELDS(?:\.NOT)?)?|TEXT|MIME)?").match
@@ -104,6 +174,8 @@ def _fetch_att(cursor: Cursor) -> bytes | Section:
     if cursor.peek() != b"[":
         if name not in SIMPLE:
             raise BadSyntax("an item of FETCH that we do not know")
+        if name == b"PREVIEW":
+            cursor.skip(b" (LAZY)")  # ours is made when the message comes in: there is nothing to wait for
         return name
     peek = name.endswith(b".PEEK")
     base = name.removesuffix(b".PEEK")

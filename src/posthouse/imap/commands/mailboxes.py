@@ -5,15 +5,36 @@ IDLE. LIST and LSUB are in list.py.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from posthouse.imap.numbers import SequenceSet
 from posthouse.imap.tokens import BadSyntax, Cursor
 
-STATUS_ITEMS = frozenset((b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN", b"DELETED", b"SIZE"))
+STATUS_ITEMS = frozenset(
+    (
+        b"MESSAGES",
+        b"RECENT",
+        b"UIDNEXT",
+        b"UIDVALIDITY",
+        b"UNSEEN",
+        b"DELETED",
+        b"SIZE",
+        b"HIGHESTMODSEQ",  # RFC 7162
+        b"MAILBOXID",  # RFC 8474
+    )
+)
 SPECIAL_USE = {
     use.lower(): use
     for use in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash", "\\Important")
 }
+
+
+class Known(NamedTuple):
+    """What a client remembers of a mailbox (RFC 7162 section 3.2.5)."""
+
+    uidvalidity: int
+    modseq: int
+    uids: SequenceSet | None = None  # that it knows of; None: all below UIDNEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +43,13 @@ class Select:
 
     name: str
     read_only: bool
+    condstore: bool = False
+    known: Known | None = None
+
+    @property
+    def qresync(self) -> bool:
+        """Does it need QRESYNC?"""
+        return self.known is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +90,11 @@ class Status:
     name: str
     items: tuple[bytes, ...]
 
+    @property
+    def condstore(self) -> bool:
+        """Does it say that the client knows mod-sequences (RFC 7162 section 3.1)?"""
+        return b"HIGHESTMODSEQ" in self.items
+
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
@@ -98,7 +131,7 @@ def _name(cursor: Cursor) -> str:
 
 
 def select(cursor: Cursor) -> Select:
-    """select = "SELECT" SP mailbox [select-params]"""
+    """select = "SELECT" SP mailbox [SP "(" select-param *(SP select-param) ")"]"""
     return _select(cursor, False)
 
 
@@ -108,9 +141,39 @@ def examine(cursor: Cursor) -> Select:
 
 def _select(cursor: Cursor, read_only: bool) -> Select:
     name = _name(cursor)
+    condstore, known = False, None
     if cursor.skip_space():
+        for parameter in cursor.items(lambda: _select_parameter(cursor), 2):
+            condstore = condstore or parameter is None
+            known = known or parameter
+    cursor.end()
+    return Select(name, read_only, condstore or known is not None, known)
+
+
+def _select_parameter(cursor: Cursor) -> Known | None:
+    """None for CONDSTORE (RFC 7162 section 3.1.8).
+
+    select-param =/ "QRESYNC" SP "(" uidvalidity SP mod-sequence-value [SP known-uids] [SP seq-match-data] ")"
+    seq-match-data = "(" known-sequence-set SP known-uid-set ")"                       RFC 7162 section 7"""
+    word = cursor.word()
+    if word == b"CONDSTORE":
+        return None
+    if word != b"QRESYNC":
         raise BadSyntax("a parameter of SELECT that we do not know")
-    return Select(name, read_only)
+    cursor.space()
+    cursor.expect(b"(")
+    uidvalidity = cursor.number()
+    cursor.space()
+    modseq = cursor.number()
+    uids: SequenceSet | None = None
+    if cursor.skip_space() and cursor.peek() != b"(":
+        uids = cursor.sequence_set()
+        cursor.skip_space()
+    if cursor.peek() == b"(":
+        # It helps servers that do not remember what went; this one does, and sends no more than is needed.
+        cursor.items(cursor.sequence_set, 2)
+    cursor.expect(b")")
+    return Known(uidvalidity, modseq, uids)
 
 
 def create(cursor: Cursor) -> Create:

@@ -4,10 +4,12 @@ The tree is bounded: `MAX_KEYS` keys in all, `MAX_TEXTS` of them texts, `MAX_DEP
 each other.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from posthouse.imap import flags as flag_bits
 from posthouse.imap import keys
+from posthouse.imap.commands.fetch import partial_range
 from posthouse.imap.keys import Field, Key, Scope
 from posthouse.imap.numbers import match_set
 from posthouse.imap.tokens import BadSyntax, Cursor
@@ -28,6 +30,9 @@ class Search:
     key: Key
     uid: bool
     give: frozenset[bytes] | None = None  # RETURN options (RFC 4731, RFC 5182); None: there was no RETURN
+    partial: tuple[int, int] | None = None  # RETURN PARTIAL (RFC 9394)
+    condstore: bool = False  # it looks at mod-sequences, and is told of them
+    by_number: bool = field(default=False, compare=False)  # it names messages by sequence numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,14 @@ def _search(cursor: Cursor, uid: bool) -> Search | BadCharset:
     search-program = ["CHARSET" SP charset SP] search-key *(SP search-key)"""
     cursor.space()
     give: frozenset[bytes] | None = None
+    partial: tuple[int, int] | None = None
     if _word_follows(cursor, b"RETURN"):
         cursor.word()
         cursor.space()
-        give = frozenset(cursor.items(cursor.word, 10, empty=True))
-        if not give <= _RETURN:
-            raise BadSyntax("a RETURN option that we do not know")
+        options = dict(cursor.items(lambda: _return_option(cursor), 10, empty=True))
+        give, partial = frozenset(options), options.get(b"PARTIAL")
+        if partial is not None and b"ALL" in give:
+            raise BadSyntax("ALL and PARTIAL exclude each other")
         cursor.space()
     charset = "utf-8"
     if _word_follows(cursor, b"CHARSET"):
@@ -69,7 +76,18 @@ def _search(cursor: Cursor, uid: bool) -> Search | BadCharset:
     while cursor.skip_space():
         found.append(parser.key(0))
     cursor.end()
-    return Search(found[0] if len(found) == 1 else keys.And(tuple(found)), uid, give)
+    key = found[0] if len(found) == 1 else keys.And(tuple(found))
+    return Search(key, uid, give, partial, parser.modseq, parser.by_number)
+
+
+def _return_option(cursor: Cursor) -> tuple[bytes, tuple[int, int] | None]:
+    name = cursor.word()
+    if name == b"PARTIAL":
+        cursor.space()
+        return name, partial_range(cursor)
+    if name not in _RETURN:
+        raise BadSyntax("a RETURN option that we do not know")
+    return name, None
 
 
 def _word_follows(cursor: Cursor, word: bytes) -> bool:
@@ -86,6 +104,7 @@ _FLAGS = {
 }
 _SIMPLE: dict[bytes, Key] = {
     b"ALL": keys.All(),
+    b"SAVEDATESUPPORTED": keys.All(),
     b"RECENT": keys.Recent(),
     b"NEW": keys.And((keys.Recent(), keys.Flag(flag_bits.SEEN, False))),
     b"OLD": keys.Not(keys.Recent()),
@@ -101,7 +120,15 @@ _DATES = {
     b"SENTBEFORE": Field.SENT,
     b"SENTON": Field.SENT,
     b"SENTSINCE": Field.SENT,
+    b"SAVEDBEFORE": Field.SAVED,  # RFC 8514
+    b"SAVEDON": Field.SAVED,
+    b"SAVEDSINCE": Field.SAVED,
 }
+_OBJECTS = {b"EMAILID": ("email", b"M"), b"THREADID": ("thread", b"T")}  # RFC 8474
+_object = re.compile(rb"([A-Z])([0-9]{1,19})").fullmatch
+# entry-name of RFC 7162: "/flags/" attr-flag, in quotes; entry-type-req
+_entry = re.compile(rb'(?i)"/flags/[^"\r\n]{1,300}" (?:all|shared|priv) ').match
+MAX_AGE = (1 << 40) - 1  # seconds: beyond the age of anything
 
 
 class _Parser:
@@ -111,6 +138,8 @@ class _Parser:
         self._cursor = cursor
         self._charset = charset
         self._left = MAX_KEYS
+        self.modseq = False  # MODSEQ was looked for
+        self.by_number = False  # sequence numbers were
         self._texts_left = MAX_TEXTS
 
     def key(self, depth: int) -> Key:
@@ -126,7 +155,9 @@ class _Parser:
             found = cursor.items(lambda: self.key(depth + 1), MAX_KEYS)
             return found[0] if len(found) == 1 else keys.And(tuple(found))
         if first and match_set(cursor.text, cursor.at):
-            return keys.Numbers(cursor.sequence_set(), False)
+            wanted = cursor.sequence_set()
+            self.by_number = self.by_number or not wanted.saved
+            return keys.Numbers(wanted, False)
         name = cursor.word()
         simple = _SIMPLE.get(name)
         if simple is not None:
@@ -156,6 +187,22 @@ class _Parser:
             return keys.Size(name == b"LARGER", cursor.number())
         if name == b"UID":
             return keys.Numbers(cursor.sequence_set(), True)
+        if name == b"MODSEQ":
+            # One mod-sequence stands for all that can change of a message: the name of a flag makes no difference.
+            entry = _entry(cursor.text, cursor.at)
+            cursor.at = entry.end() if entry is not None else cursor.at
+            self.modseq = True
+            return keys.Modseq(cursor.number())
+        if name in (b"OLDER", b"YOUNGER"):
+            seconds = cursor.number()
+            if not seconds:
+                raise BadSyntax("an interval of no length")
+            return keys.Age(name == b"OLDER", min(seconds, MAX_AGE))
+        if name in _OBJECTS:
+            kind, letter = _OBJECTS[name]
+            match = _object(cursor.astring())
+            number = int(match[2]) if match is not None and match[1] == letter else 0
+            return keys.Object(kind, number if number < 1 << 63 else 0)
         field_of = _DATES.get(name)
         if field_of is None:
             raise BadSyntax("a search key that we do not know")

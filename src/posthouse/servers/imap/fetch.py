@@ -9,12 +9,13 @@ from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from posthouse.imap import fetch as compiled
-from posthouse.imap import replies
+from posthouse.imap import numbers, replies
 from posthouse.imap.commands.fetch import Fetch
 from posthouse.imap.fetch import SMALL, Plan, Source, Span
-from posthouse.imap.flags import SEEN, flag_text
+from posthouse.imap.flags import SEEN
 from posthouse.imap.numbers import Ranges, contains
 from posthouse.mime import bodies, sections
+from posthouse.servers.imap.select import tell_vanished
 from posthouse.store import messages
 from posthouse.store import select as stored
 from posthouse.store.database import Row, Tx
@@ -55,15 +56,16 @@ def render(
     recent: Ranges,
     told: frozenset[int],
     section: int = 0,
+    since: int = 0,
 ) -> Rendered:
     """The responses for `uids`, which stand side by side in the view, the first as `number`.
 
     Flags of those in `told` were changed by this FETCH and are told in any case. `section`: the response for the
-    first is under way and goes on with this section of the plan.
+    first is under way and goes on with this section of the plan. With `since` only those with a higher modseq.
     """
     if plan.sections:
-        return _render_sections(tx, mailbox_id, plan, uids, number, recent, told, section)
-    rows = stored.rows(tx, mailbox_id, uids[0], uids[-1], plan.columns)
+        return _render_sections(tx, mailbox_id, plan, uids, number, recent, told, section, since)
+    rows = stored.rows(tx, mailbox_id, uids[0], uids[-1], plan.columns, since)
     line = plan.line
     if len(rows) == len(uids):  # nothing was expunged: what is there in this range is what the view holds
         if recent:
@@ -71,8 +73,8 @@ def render(
         else:
             lines = [line(n, row, False) for n, row in enumerate(rows, number)]
     else:
-        numbers = {uid: n for n, uid in enumerate(uids, number)}
-        lines = [line(numbers[row[0]], row, contains(recent, row[0])) for row in rows if row[0] in numbers]
+        places = {uid: n for n, uid in enumerate(uids, number)}
+        lines = [line(places[row[0]], row, contains(recent, row[0])) for row in rows if row[0] in places]
     data = b")\r\n".join(lines) + b")\r\n" if lines else b""
     return Rendered([data], len(uids), len(uids) - len(lines), False, _keywords(plan, rows))
 
@@ -91,20 +93,21 @@ def _render_sections(
     recent: Ranges,
     told: frozenset[int],
     section: int,
+    since: int,
 ) -> Rendered:
     columns = (*plan.columns, "parts", "prefix", "email_id")
-    rows, following = stored.contents(tx, mailbox_id, uids[0], uids[-1], columns, BUDGET, SMALL)
+    rows, following = stored.contents(tx, mailbox_id, uids[0], uids[-1], columns, BUDGET, SMALL, since)
     answer = _Answer(plan, _keywords(plan, rows))
     if section and not (rows and rows[0][0] == uids[0]):
         answer.add(b")\r\n")  # the message went in the middle of its response
-    numbers = {uid: n for n, uid in enumerate(uids, number)}
+    places = {uid: n for n, uid in enumerate(uids, number)}
     count = 0
     width = len(plan.columns)
     for row in rows:
         uid = row[0]
-        if uid not in numbers:
+        if uid not in places:
             continue
-        at = numbers[uid] - number
+        at = places[uid] - number
         if answer.size >= BUDGET:
             return answer.rendered(at, at - count)
         is_recent = contains(recent, uid)
@@ -116,18 +119,17 @@ def _render_sections(
                 answer.unknown = True
                 count += 1
                 if uid in told:  # nothing is shown of it, but that it is \\Seen now
-                    flags, keywords = plan.flags
-                    text = flag_text(row[flags], row[keywords], is_recent)
-                    answer.add(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (numbers[uid], uid, text))
+                    shown = b"" if plan.manner.uid_only else b"UID %d " % uid
+                    begin = plan.manner.fetch(places[uid], uid)
+                    answer.add(b"%b%b%b)\r\n" % (begin, shown, plan.flag_items(row, is_recent)))
                 continue
-            answer.add(plan.line(numbers[uid], row, is_recent))
+            answer.add(plan.line(places[uid], row, is_recent))
         reached = answer.add_sections(source, row[width + 2], under_way)
         if reached < len(plan.sections):
             return answer.rendered(at, at - count, reached)
         count += 1
         if uid in told and not plan.shows_flags:
-            flags, keywords = plan.flags
-            answer.add(b" FLAGS (%b)" % flag_text(row[flags], row[keywords], is_recent))
+            answer.add(b" " + plan.flag_items(row, is_recent))
         answer.add(b")\r\n")
     done = uids.index(following) if following else len(uids)
     return answer.rendered(done, done - count)
@@ -179,7 +181,12 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
     if found is None:
         return
     database = session.service.database
-    plan = compiled.compile_fetch(event.request)
+    if event.partial is not None:
+        found = numbers.cut(found, *event.partial)
+    since = event.changed_since
+    if event.vanished:
+        await tell_vanished(session, numbers.of_uids(event.wanted, view.last_uid), since)
+    plan = compiled.compile_fetch(event.request, session.engine.manner)
     recent = [] if session.engine.rev2 else view.recent
     missing, unknown = 0, False
     section = end = 0
@@ -189,10 +196,10 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
             if low >= end:
                 end = min(low + SLICE, high)
                 if plan.sets_seen and not session.read_only:
-                    told = await _mark_seen(session, view.slice(low, end))
+                    told = await _mark_seen(session, view.slice(low, end), since)
             # The rest of a response that was too large for one go comes alone.
             uids = view.slice(low, low + 1 if section else end)
-            rendered = await database.read(render, watch.mailbox_id, plan, uids, low + 1, recent, told, section)
+            rendered = await database.read(render, watch.mailbox_id, plan, uids, low + 1, recent, told, section, since)
             watch.learn(rendered.keywords)
             if not section:
                 session.tell_keywords()
@@ -205,7 +212,7 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
                 elif piece:
                     await session.send(piece, unfinished)
             low += rendered.done
-            missing += rendered.missing
+            missing += 0 if since else rendered.missing
             unknown = unknown or rendered.unknown
     if unknown:
         session.done_with(replies.UNKNOWN_CTE, expunges=event.uid)
@@ -215,11 +222,11 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
         session.done("FETCH completed", expunges=event.uid)
 
 
-async def _mark_seen(session: "ImapSession", uids: "array[int]") -> frozenset[int]:
-    """Set \\Seen where it is not set; returns where."""
+async def _mark_seen(session: "ImapSession", uids: "array[int]", since: int) -> frozenset[int]:
+    """Set \\Seen where it is not set; returns where. With `since` only of messages with a higher modseq."""
     view, watch = session.selected
     database = session.service.database
-    unseen = await database.read(stored.unseen, watch.mailbox_id, uids[0], uids[-1])
+    unseen = await database.read(stored.unseen, watch.mailbox_id, uids[0], uids[-1], since)
     if not unseen:
         return frozenset()
     rows = await database.write(messages.store_flags, watch.account_id, watch.mailbox_id, unseen, "add", SEEN)

@@ -24,8 +24,8 @@ _BAD_USE = replies.no("That use cannot be given to a mailbox here", b"USEATTR")
 _USE_TAKEN = replies.no("Another mailbox has that use", b"USEATTR")
 
 
-def _create(tx: Tx, account_id: int, name: str, use: str) -> replies.Status | None:
-    """Make a mailbox and what is missing above it; a status says why not."""
+def _create(tx: Tx, account_id: int, name: str, use: str) -> replies.Status:
+    """Make a mailbox and what is missing above it; the status to answer with."""
     there = {mailbox.name: mailbox for mailbox in stored.list_all(tx, account_id)}
     if len(there) + name.count(names.SEPARATOR) >= MAX_MAILBOXES:
         return _TOO_MANY
@@ -34,8 +34,8 @@ def _create(tx: Tx, account_id: int, name: str, use: str) -> replies.Status | No
     if name in there:
         raise AlreadyExists(f"mailbox {name!r} exists already")
     _create_above(tx, account_id, name, set(there))
-    stored.create(tx, account_id, name, use)
-    return None
+    made = stored.create(tx, account_id, name, use)
+    return replies.ok("CREATE completed", b"MAILBOXID (%b)" % replies.mailbox_id(made.id))
 
 
 def _create_above(tx: Tx, account_id: int, name: str, there: set[str]) -> None:
@@ -58,7 +58,7 @@ async def create(session: "ImapSession", event: mailboxes.Create) -> None:
         return
     use = event.special_use[0] if event.special_use else ""
     status = await session.service.database.write(_create, session.account_id, name, use)
-    session.done_with(status or replies.ok("CREATE completed"))
+    session.done_with(status)
 
 
 async def delete(session: "ImapSession", event: mailboxes.Delete) -> None:
@@ -123,7 +123,7 @@ async def status(session: "ImapSession", event: mailboxes.Status) -> None:
 
 def status_line(session: "ImapSession", mailbox: Mailbox, items: tuple[bytes, ...], recent: int) -> bytes:
     """The STATUS response."""
-    values = {
+    values: dict[bytes, int | bytes] = {
         b"MESSAGES": mailbox.messages,
         b"RECENT": recent,
         b"UIDNEXT": mailbox.uidnext,
@@ -131,6 +131,8 @@ def status_line(session: "ImapSession", mailbox: Mailbox, items: tuple[bytes, ..
         b"UNSEEN": mailbox.unseen,
         b"DELETED": mailbox.deleted,
         b"SIZE": mailbox.size,
+        b"HIGHESTMODSEQ": mailbox.highestmodseq,
+        b"MAILBOXID": b"(%b)" % replies.mailbox_id(mailbox.id),
     }
     return replies.status_item(mailbox.name, session.engine.rev2, [(item, values[item]) for item in items])
 

@@ -13,6 +13,7 @@ from posthouse.imap.commands.search import Search
 from posthouse.imap.keys import Key
 from posthouse.imap.view import View
 from posthouse.store import search as stored
+from posthouse.store import select
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
@@ -23,12 +24,13 @@ async def search(session: "ImapSession", event: Search) -> None:
     give = event.give
     if give is not None and b"SAVE" in give:
         session.saved = array("I")  # RFC 5182 section 2.1: what goes wrong leaves nothing saved
-    uids, modseq = await _find(session, resolve(event.key, view, session.saved))
+    uids, modseq = await _find(session, resolve(event.key, view, session.saved, session.service.clock.now()))
+    highest = await _highest(session, event, uids) if event.condstore else 0
     rev2 = session.engine.rev2
     if give is None:
-        _answer(session, event, uids, frozenset((b"ALL",)) if rev2 else None)
+        _answer(session, event, uids, frozenset((b"ALL",)) if rev2 else None, highest)
     else:
-        _answer(session, event, uids, give or frozenset((b"ALL",)))
+        _answer(session, event, uids, give or frozenset((b"ALL",)), highest)
     if give is not None and b"SAVE" in give:
         session.saved = _saved(uids, give)
     # RFC 5530 section 3: the client's list may hold messages that no search can find. The store may have told us
@@ -37,8 +39,8 @@ async def search(session: "ImapSession", event: Search) -> None:
     session.done("SEARCH completed", b"EXPUNGEISSUED" if outdated else b"", expunges=event.uid)
 
 
-def resolve(key: Key, view: View, saved: "array[int]") -> Key:
-    """The tree with sequence numbers, "$" and \\Recent as UIDs."""
+def resolve(key: Key, view: View, saved: "array[int]", now: int) -> Key:
+    """The tree with sequence numbers, "$" and \\Recent as UIDs, and with points in time instead of ages."""
     match key:
         case keys.Numbers(wanted, uid):
             if wanted.saved or uid:
@@ -49,11 +51,14 @@ def resolve(key: Key, view: View, saved: "array[int]") -> Key:
         case keys.Recent():
             return keys.Uids(tuple(view.recent))
         case keys.And(parts):
-            return keys.And(tuple(resolve(part, view, saved) for part in parts))
+            return keys.And(tuple(resolve(part, view, saved, now) for part in parts))
         case keys.Or(one, other):
-            return keys.Or(resolve(one, view, saved), resolve(other, view, saved))
+            return keys.Or(resolve(one, view, saved, now), resolve(other, view, saved, now))
         case keys.Not(inner):
-            return keys.Not(resolve(inner, view, saved))
+            return keys.Not(resolve(inner, view, saved, now))
+        case keys.Age(older, seconds):
+            at = now - seconds * 1_000_000
+            return keys.Received(None, at + 1) if older else keys.Received(at, None)
     return key
 
 
@@ -85,7 +90,23 @@ async def _find(session: "ImapSession", key: Key) -> tuple["array[int]", int]:
     return found, modseq
 
 
-def _answer(session: "ImapSession", event: Search, uids: "array[int]", give: frozenset[bytes] | None) -> None:
+async def _highest(session: "ImapSession", event: Search, uids: "array[int]") -> int:
+    """The highest mod-sequence of what is told (RFC 7162 section 3.1.5, RFC 4731 section 3.2)."""
+    view, watch = session.selected
+    indexes = view.find_uids(numbers.runs(uids))
+    give = event.give or frozenset()
+    if event.partial is not None:
+        indexes = numbers.cut(indexes, *event.partial)
+    elif give and give <= {b"MIN", b"MAX"} and indexes:
+        ends = ([indexes[0][0]] if b"MIN" in give else []) + ([indexes[-1][1] - 1] if b"MAX" in give else [])
+        indexes = numbers.merge((at, at + 1) for at in ends)
+    ranges = view.uid_ranges(indexes)
+    return await session.service.database.read(select.highest_modseq, watch.mailbox_id, ranges)
+
+
+def _answer(
+    session: "ImapSession", event: Search, uids: "array[int]", give: frozenset[bytes] | None, highest: int
+) -> None:
     """The SEARCH response, or ESEARCH (RFC 4731) if `give` says what goes into it."""
     view, _ = session.selected
     # What is not in the view (it came while we searched) does not exist for the client yet.
@@ -97,7 +118,7 @@ def _answer(session: "ImapSession", event: Search, uids: "array[int]", give: fro
             values = b"".join(b" %d" % uid for low, high in indexes for uid in view.slice(low, high))
         else:
             values = b"".join(b" %d" % number for low, high in shown for number in range(low, high))
-        session.engine.untagged(b"SEARCH" + values)
+        session.engine.untagged(b"SEARCH" + values + (b" (MODSEQ %d)" % highest if highest else b""))
         return
     items: list[tuple[bytes, bytes]] = []
     if shown and b"MIN" in give:
@@ -106,11 +127,22 @@ def _answer(session: "ImapSession", event: Search, uids: "array[int]", give: fro
         items.append((b"MAX", b"%d" % (shown[-1][1] - 1)))
     if shown and b"ALL" in give:
         items.append((b"ALL", numbers.format_ranges(_tight(view, indexes) if event.uid else shown)))
+    if event.partial is not None:
+        items.append((b"PARTIAL", _partial(view, indexes, event.partial, event.uid)))
     if b"COUNT" in give:
         items.append((b"COUNT", b"%d" % count))
+    if highest:
+        items.append((b"MODSEQ", b"%d" % highest))
     # RFC 5182 section 2.1: with nothing but SAVE there is nothing to say.
     if items or give != {b"SAVE"}:
         session.engine.untagged(replies.esearch(session.engine.tag, event.uid, items))
+
+
+def _partial(view: View, indexes: numbers.Ranges, wanted: tuple[int, int], uid: bool) -> bytes:
+    """A piece of the result (RFC 9394 section 3.1); NIL: there is nothing in that place."""
+    piece = numbers.cut(indexes, *wanted)
+    shown = _tight(view, piece) if uid else [(low + 1, high + 1) for low, high in piece]
+    return b"(%d:%d %b)" % (*wanted, numbers.format_ranges(shown) or b"NIL")
 
 
 def _tight(view: View, indexes: numbers.Ranges) -> numbers.Ranges:

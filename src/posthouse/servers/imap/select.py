@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from posthouse.imap import replies
+from posthouse.imap import numbers, replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import mailboxes
 from posthouse.servers.imap.list import attributes_of
@@ -12,6 +12,8 @@ from posthouse.store import select as stored
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
+
+VANISHED_SLICE = 20_000  # UIDs in one response
 
 
 async def select(session: "ImapSession", event: mailboxes.Select) -> None:
@@ -43,13 +45,45 @@ async def select(session: "ImapSession", event: mailboxes.Select) -> None:
     engine.untagged(b"OK [PERMANENTFLAGS (%b)] Flags that are kept" % permanent)
     engine.untagged(b"OK [UIDNEXT %d] The next UID" % max(opening.mailbox.uidnext, watch.uidnext))
     engine.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % opening.mailbox.uidvalidity)
+    session.tell_modseq()
+    engine.untagged(b"OK [MAILBOXID (%b)] The mailbox" % replies.mailbox_id(opening.mailbox.id))
     if engine.rev2:
         mailbox = opening.mailbox
         engine.untagged(replies.list_item(b"LIST", attributes_of(mailbox), mailbox.name, engine.rev2))
+    known = event.known
+    if known is not None and known.uidvalidity == opening.mailbox.uidvalidity and known.modseq < view.modseq:
+        await _catch_up_since(session, known)
     if event.read_only:
         engine.ok("EXAMINE completed", b"READ-ONLY")
     else:
         engine.ok("SELECT completed", b"READ-WRITE")
+
+
+async def _catch_up_since(session: "ImapSession", known: mailboxes.Known) -> None:
+    """QRESYNC: what went and what changed since the client last looked (RFC 7162 section 3.2.5.1)."""
+    view, watch = session.selected
+    last = view.last_uid
+    wanted = [(1, last + 1)] if known.uids is None else numbers.of_uids(known.uids, last)
+    await tell_vanished(session, wanted, known.modseq)
+    rows = await session.service.database.read(stored.flags_since, watch.mailbox_id, known.modseq + 1)
+    if known.uids is not None:
+        rows = [row for row in rows if numbers.contains(wanted, row[0])]
+    for at in range(0, len(rows), 1000):
+        await session.send(b"".join(view.flag_lines(rows[at : at + 1000], session.engine.manner)))
+
+
+async def tell_vanished(session: "ImapSession", ranges: numbers.Ranges, modseq: int) -> None:
+    """VANISHED (EARLIER): which of these UIDs (half-open ranges) went after `modseq` (RFC 7162 section 3.2.10)."""
+    view, watch = session.selected
+    read = session.service.database.read
+    for low, high in ranges:
+        while low < high:
+            uids = await read(stored.vanished, watch.mailbox_id, low, high - 1, modseq, VANISHED_SLICE)
+            low = uids[-1] + 1 if len(uids) == VANISHED_SLICE else high
+            # Those that the client still counts are told when they leave its view.
+            gone = [uid for uid in uids if view.index(uid) < 0]
+            if gone:
+                await session.send(b"* VANISHED (EARLIER) %b\r\n" % numbers.format_set(gone))
 
 
 def close(session: "ImapSession", event: mailboxes.Close) -> Awaitable[None] | None:
@@ -80,7 +114,15 @@ async def expunge(session: "ImapSession", event: mailboxes.Expunge) -> None:
         uids = [uid for low, high in found for uid in view.slice(low, high)]
     gone = await session.service.database.write(messages.expunge, session.account_id, watch.mailbox_id, uids)
     view.expunged(gone)
-    session.done("EXPUNGE completed")
+    session.tell()
+    # RFC 7162 section 3.2.7: the state after what was just told.
+    code = replies.highest_modseq(view.modseq) if session.engine.condstore and gone else b""
+    session.done("EXPUNGE completed", code)
+
+
+def enabled(session: "ImapSession", _: common.Enable) -> None:
+    """ENABLE with a mailbox open: the client is told where it stands."""
+    session.done("ENABLE completed")
 
 
 def noop(session: "ImapSession", event: common.Noop) -> Awaitable[None] | None:
@@ -101,7 +143,7 @@ async def _lost_flags(session: "ImapSession") -> None:
     since, view.lost_flags = view.lost_flags, 0
     rows = await session.service.database.read(stored.flags_since, watch.mailbox_id, since)
     for at in range(0, len(rows), 1000):
-        await session.send(b"".join(view.flag_lines(rows[at : at + 1000], rev1=not session.engine.rev2)))
+        await session.send(b"".join(view.flag_lines(rows[at : at + 1000], session.engine.manner)))
     # What changed since is newer than what was read.
     session.tell()
 

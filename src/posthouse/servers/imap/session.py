@@ -40,6 +40,7 @@ class ImapSession:
     __slots__ = (
         "_handlers",
         "_log_off",
+        "_modseq_told",
         "_new_keywords",
         "_torn",
         "append",
@@ -72,6 +73,7 @@ class ImapSession:
         self.intake: Intake | None = None
         self._log_off: Callable[[], None] | None = None
         self._new_keywords = False
+        self._modseq_told = False  # the client of a mailbox that is open was told where it stands
         self._torn = False  # a response was begun and is not at its end
 
     # The connection's side
@@ -188,6 +190,7 @@ class ImapSession:
         self.watch = watch
         self.read_only = read_only
         view = self.view = watch.view(read_only, rev1=not self.engine.rev2)
+        self._modseq_told = False
         self.engine.selected()
         return view
 
@@ -238,17 +241,26 @@ class ImapSession:
         if view is None or watch is None:
             return
         self.tell_keywords()
+        if self.engine.condstore and not self._modseq_told:
+            # It was enabled with the mailbox open (RFC 7162 section 3.1).
+            self.tell_modseq()
         if not view.pending:
             return
-        rev1 = not self.engine.rev2
-        lines = view.tell(expunges, rev1, watch.recent_from if rev1 else 0)
-        if rev1 and not self.read_only and view.count:
+        manner = self.engine.manner
+        lines = view.tell(expunges, manner, watch.recent_from if manner.recent else 0)
+        if manner.recent and not self.read_only and view.count:
             watch.recent_from = max(watch.recent_from, view.uids[view.count - 1] + 1)
         if lines:
             self.engine.raw(b"".join(lines))
         shared = watch.shared
         if view.shared is not shared and view.count == watch.count and view.uids == shared.uids:
             view.shared = shared  # views that took different ways to the same place share one list again
+
+    def tell_modseq(self) -> None:
+        """Say up to which change the client knows the mailbox."""
+        view, _ = self.selected
+        self._modseq_told = self.engine.condstore
+        self.engine.untagged(b"OK [%b] The state of the mailbox" % replies.highest_modseq(view.modseq))
 
     def tell_keywords(self) -> None:
         """A keyword that is new in the mailbox is named before a message has it (RFC 9051 section 7.3.5)."""

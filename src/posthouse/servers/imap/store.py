@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from posthouse.imap import replies
+from posthouse.imap import numbers, replies
 from posthouse.imap.commands.store import Store
 from posthouse.store import messages
 
@@ -20,8 +20,9 @@ async def store(session: "ImapSession", event: Store) -> None:
     found = session.find(event.wanted, event.uid)
     if found is None:
         return
-    rev1 = not session.engine.rev2
+    manner = session.engine.manner
     missing = 0
+    modified: list[int] = []
     pending: list[int] = []
     for low, high in [*found, (0, 0)]:
         for at in range(low, high, SLICE):
@@ -36,13 +37,23 @@ async def store(session: "ImapSession", event: Store) -> None:
                 event.mode,
                 event.flags.bits,
                 event.flags.keywords,
+                event.unchanged_since,
             )
             missing += len(uids) - len(rows)
+            if event.unchanged_since is not None:
+                left = {uid for uid, modseq, _, _ in rows if modseq < 0}
+                modified += sorted(left)
+                rows = [row for row in rows if row[0] not in left]
             view.told(rows)
             session.tell_keywords()
-            if not event.silent:
-                await session.send(b"".join(view.flag_lines(rows, rev1, with_uid=event.uid)))
-    if missing and not event.uid:
+            # RFC 7162 section 3.1.3: a silent STORE tells the new modseq all the same.
+            if not event.silent or manner.modseq:
+                await session.send(b"".join(view.flag_lines(rows, manner, event.uid, event.silent)))
+    code = b""
+    if modified:
+        named = modified if event.uid else [view.index(uid) + 1 for uid in modified]
+        code = replies.modified(numbers.format_set(named))
+    if missing and not event.uid and not code:
         session.done_with(replies.EXPUNGED, expunges=False)
     else:
-        session.done("STORE completed", expunges=event.uid)
+        session.done("STORE completed", code, expunges=event.uid)
