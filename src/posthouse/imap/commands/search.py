@@ -178,9 +178,9 @@ class _Parser:
         if name in _TEXTS:
             return keys.Text(_TEXTS[name], self._text())
         if name == b"HEADER":
-            field = cursor.astring().decode("latin-1").lower()
+            name_of_field = cursor.astring().decode("latin-1").lower()
             cursor.space()
-            return keys.Header(field, self._text())
+            return keys.Header(name_of_field, self._text())
         if name in (b"KEYWORD", b"UNKEYWORD"):
             return keys.Keyword(cursor.atom().decode("ascii"), name == b"KEYWORD")
         if name in (b"LARGER", b"SMALLER"):
