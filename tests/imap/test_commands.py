@@ -226,15 +226,19 @@ def test_bad_commands(text: bytes) -> None:
 
 
 def test_append_is_read_up_to_its_literal() -> None:
-    def head(text: bytes, *literals: bytes) -> append.Append | None:
-        cursor = Cursor(b"APPEND " + text, list(literals))
-        cursor.at = 6
-        return append.head(cursor, 310, False)
+    def head(text: bytes, *literals: bytes) -> tuple[append.Target, tuple[append.Step, ...]] | None:
+        upload = append.Upload(6)
+        steps = upload.advance(b"APPEND " + text, list(literals), False)
+        return None if steps is None else (upload.target, steps)
 
-    assert head(b"INBOX {310}\r\n") == append.Append("INBOX", Flags(), None, 310, False)
-    assert head(b'x (\\Seen) " 1-Jan-1970 01:00:00 +0100" ~{310+}\r\n') == append.Append("x", Flags(1), 0, 310, False)
+    plain = (append.Start(),)
+    assert head(b"INBOX {310}\r\n") == (append.Target("INBOX"), plain)
+    assert head(b'x (\\Seen) " 1-Jan-1970 01:00:00 +0100" ~{310+}\r\n') == (
+        append.Target("x"),
+        (append.Start(Flags(1), 0),),
+    )
     assert head(b"{310}\r\n") is None
-    assert head(b"{1}\r\n {310}\r\n", b"x") == append.Append("x", Flags(), None, 310, False)
+    assert head(b"{1}\r\n {310}\r\n", b"x") == (append.Target("x"), plain)
     for wrong in (
         b"x FOO {310}\r\n",
         b"x (\\Foo) {310}\r\n",

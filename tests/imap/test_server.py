@@ -59,7 +59,7 @@ class Play:
             engine.end_idle()
         elif isinstance(event, append.Append):
             self.content = b""
-            if event.name == "no":
+            if event.target.name == "no":
                 engine.no(replies.TRY_CREATE)
             else:
                 engine.proceed()
@@ -163,7 +163,7 @@ def test_append_refused(step: int) -> None:
         b"a BAD APPEND: no such system flag\r\nb OK done\r\n"
     )
     assert play.send(b"a APPEND x {3+}\r\nabc foo\r\nb NOOP\r\n") == (
-        b"a BAD APPEND: something follows the message\r\nb OK done\r\n"
+        b"a BAD APPEND: the message has to be a literal\r\nb OK done\r\n"
     )
     assert play.events[-2] == append.AppendAborted()
     assert play.send(b"a APPEND x {3+}\r\nabc" + b"y" * 1000 + b"\r\nb NOOP\r\n") == (

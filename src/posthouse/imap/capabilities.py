@@ -27,6 +27,10 @@ _INSIDE = (
     "OBJECTID",  # RFC 8474
     "PREVIEW",  # RFC 8970
     "I18NLEVEL=1",  # RFC 5255
+    "UTF8=ACCEPT",  # RFC 6855
+    "MULTIAPPEND",  # RFC 3502
+    "CATENATE",  # RFC 4469
+    "REPLACE",  # RFC 8508
 )
 # What ENABLE knows: the attributes of the engine that it sets, and how it is written.
 ENABLED_BY_NAME: dict[bytes, tuple[tuple[str, ...], bytes]] = {
@@ -34,6 +38,7 @@ ENABLED_BY_NAME: dict[bytes, tuple[tuple[str, ...], bytes]] = {
     b"CONDSTORE": (("condstore",), b"CONDSTORE"),
     b"QRESYNC": (("qresync", "condstore"), b"QRESYNC"),
     b"UIDONLY": (("uid_only",), b"UIDONLY"),
+    b"UTF8=ACCEPT": (("utf8_accept",), b"UTF8=ACCEPT"),
 }
 
 

@@ -69,3 +69,28 @@ def day_number(year: int, month: bytes, day: int) -> int | None:
 def start_of(day: int) -> int:
     """The first microsecond of a day."""
     return day * _DAY * 1_000_000
+
+
+# date-time of RFC 3339: "2006-12-01T12:00:00Z", with fractions and offsets
+_rfc3339 = re.compile(
+    rb"(?i)([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
+).fullmatch
+
+
+def parse_rfc3339(text: bytes) -> int | None:
+    """The moment (microseconds since 1970 UTC) of an Internet date and time, or None if there is none."""
+    found = _rfc3339(text)
+    if found is None:
+        return None
+    year, month, day, hour, minute, second, sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    if offset >= timedelta(hours=24):
+        return None
+    try:
+        moment = datetime(
+            int(year), int(month), int(day), int(hour), int(minute), min(int(second), 59),
+            tzinfo=timezone(-offset if sign == b"-" else offset),
+        )  # fmt: skip
+        return round(moment.timestamp()) * 1_000_000
+    except (ValueError, OverflowError):
+        return None

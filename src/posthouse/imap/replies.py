@@ -20,6 +20,7 @@ class Status(NamedTuple):
         return b"%b %b%b" % (self.condition, code, _one_line(self.text))
 
 
+_plain_url = re.compile(rb"[!-~]*").fullmatch
 _control = re.compile("[\x00-\x1f\x7f]+").sub
 
 
@@ -47,6 +48,12 @@ def bye(text: str, code: bytes = b"") -> Status:
 def modified(numbers: bytes) -> bytes:
     """The code of a STORE that left messages alone, because others had changed them (RFC 7162 section 3.1.3)."""
     return b"MODIFIED " + numbers
+
+
+def bad_url(url: bytes) -> Status:
+    """CATENATE with a URL that names nothing here (RFC 4469 section 5)."""
+    shown = url[:500] if _plain_url(url[:500]) else b""
+    return Status(b"NO", "That URL names nothing that can be read here", b"BADURL %b" % quoted(shown))
 
 
 def highest_modseq(value: int) -> bytes:

@@ -10,6 +10,7 @@ Nothing a peer sends raises. Limits: `Options`. Too many errors end the connecti
 """
 
 import binascii
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from posthouse.wire import sasl
 
 MAX_TAG = 200
 MAX_LITERALS = 500  # in one command
+_upload = re.compile(rb"(?i) (APPEND|REPLACE|UID REPLACE) ").match
 # Commands that name messages by sequence numbers, which UIDONLY does without (RFC 9586 section 3.3).
 _BY_NUMBER = frozenset((b"FETCH", b"STORE", b"SEARCH", b"COPY", b"MOVE", b"SORT", b"THREAD", b"REPLACE"))
 
@@ -63,6 +65,7 @@ class ImapServer:
         "_refusal",
         "_streaming",
         "_tag",
+        "_upload",
         "_waiting",
         "certified",
         "closed",
@@ -73,6 +76,7 @@ class ImapServer:
         "secure",
         "state",
         "uid_only",
+        "utf8_accept",
     )
 
     def __init__(self, options: Options, secure: bool = False) -> None:
@@ -83,12 +87,14 @@ class ImapServer:
         self.rev2 = False  # ENABLE IMAP4rev2 was said
         self.condstore = False  # the client wants mod-sequences (RFC 7162 section 3.1)
         self.qresync = False  # and UIDs of what went (section 3.2)
+        self.utf8_accept = False  # UTF8=ACCEPT (RFC 6855)
         self.uid_only = False  # and no sequence numbers (RFC 9586)
         self.closed = False
         self._framer = Framer(options.max_line)
         self._output: list[bytes] = []
         self._tag = b""
         self._waiting = _READY  # for what: a command, an answer to the event, DONE, a SASL response
+        self._upload: append.Upload | None = None  # the APPEND or REPLACE under way
         self._append: Announced | None = None  # the message literal whose leave to come is asked for
         self._streaming = False  # its bytes are being handed out
         self._refusal: Status | None = None  # what to say once a refused literal has gone by
@@ -167,7 +173,7 @@ class ImapServer:
         if self.state not in verb.allowed:
             self._fail(self._wrong_state(verb.allowed))
             return None
-        cursor = Cursor(text, command.literals, self.rev2)
+        cursor = Cursor(text, command.literals, self.utf8)
         cursor.at = end if end >= 0 else len(text)
         try:
             event = verb.parse(cursor)
@@ -246,6 +252,11 @@ class ImapServer:
         self.untagged(b"ENABLED" + b"".join(enabled))
 
     @property
+    def utf8(self) -> bool:
+        """Names of mailboxes are UTF-8, as are quoted strings (RFC 9051 section 5.1, RFC 6855 section 3)."""
+        return self.rev2 or self.utf8_accept
+
+    @property
     def manner(self) -> Manner:
         """How the client wants to be told of messages."""
         return Manner(not self.rev2, self.condstore, self.qresync, self.uid_only)
@@ -256,59 +267,72 @@ class ImapServer:
         """A literal is about to come: keep it with its command, stream it, or refuse it."""
         message = self._message(literal)
         if isinstance(message, Status):
-            self._refuse(literal, message)
-            return None
+            return self._refuse(literal, message)
         if message is not None:
-            if message.size > self.options.max_message:
-                self._refuse(literal, replies.TOO_BIG)
-                return None
             self._append = literal
             self._waiting = _ANSWER
             return message
         inside = self.state is not State.NOT_AUTHENTICATED
         most = self.options.max_literal if inside else self.options.max_literal_before_login
         if literal.size + sum(map(len, literal.literals)) > most or len(literal.literals) >= MAX_LITERALS:
-            self._refuse(literal, replies.bad("The literals of this command are too large", b"TOOBIG"))
-            return None
+            return self._refuse(literal, replies.bad("The literals of this command are too large", b"TOOBIG"))
         self._framer.collect()
         if literal.waits:
             self._output.append(b"+ Go ahead\r\n")
         return None
 
     def _message(self, literal: Announced) -> append.Append | Status | None:
-        """The APPEND that this literal completes, what is wrong with it, or None: it is some other literal."""
-        found = match_tag(literal.text)
-        if found is None or literal.text[found.end() : found.end() + 8].upper() != b" APPEND ":
-            return None
-        self._tag = found[0][:MAX_TAG]
-        if self.state not in VERBS[b"APPEND"].allowed:
-            return self._wrong_state(VERBS[b"APPEND"].allowed)
-        cursor = Cursor(literal.text, literal.literals, self.rev2)
-        cursor.at = found.end() + 7
+        """The piece of a message that this literal is, what is wrong with it, or None: it is some other literal."""
+        if self._upload is None:
+            found = match_tag(literal.text)
+            begin = _upload(literal.text, found.end()) if found is not None else None
+            if found is None or begin is None:
+                return None
+            self._tag = found[0][:MAX_TAG]
+            allowed = VERBS[begin[1].upper()].allowed
+            if self.state not in allowed:
+                return self._wrong_state(allowed)
+            if self.uid_only and begin[1].upper() in _BY_NUMBER:
+                return replies.UID_REQUIRED
+            replace = begin[1][-7:].upper() == b"REPLACE"
+            self._upload = append.Upload(begin.end() - 1, replace=replace, uid=replace and len(begin[1]) > 7)
+        upload = self._upload
         try:
-            return append.head(cursor, literal.size, literal.binary)
+            steps = upload.advance(literal.text, literal.literals, self.utf8)
         except BadSyntax as error:
-            return replies.bad(f"APPEND: {error}")
+            return replies.bad(f"{'APPEND' if not upload.target.replaces else 'REPLACE'}: {error}")
+        if steps is None:
+            return None
+        upload.size += literal.size
+        return (
+            replies.TOO_BIG
+            if upload.size > self.options.max_message
+            else append.Append(upload.target, steps, literal.size, literal.binary)
+        )
 
-    def _refuse(self, literal: Announced, status: Status) -> None:
-        """Answer at once if the client waits for leave to send; else when all of it has gone by."""
+    def _refuse(self, literal: Announced, status: Status) -> Any | None:
+        """Answer at once if the client waits for leave to send; else when all of it has gone by. The event says that
+        what was handed out of the command is to be forgotten."""
         if literal.waits:
+            aborted = self._streaming
             self._framer.drop()
             found = match_tag(literal.text)
             self._tag = found[0][:MAX_TAG] if found else b"*"
             self._complete(status)
-        elif literal.size > self.options.max_skipped or self.state is State.NOT_AUTHENTICATED:
+            return append.AppendAborted() if aborted else None
+        if literal.size > self.options.max_skipped or self.state is State.NOT_AUTHENTICATED:
             self.bye(replies.bye("That is more than this server takes", b"TOOBIG"))
         else:
             self._framer.skip()
             self._refusal = status
+        return None
 
     def _discarded(self, discarded: Discarded) -> Any | None:
         found = match_tag(discarded.text)
         whole = found is not None and discarded.text[found.end() : found.end() + 1] == b" "
         self._tag = found[0][:MAX_TAG] if found is not None and whole else b"*"
         status, self._refusal = self._refusal, None
-        aborted, self._streaming = self._streaming, False
+        aborted = self._streaming
         self._waiting = _READY
         if discarded.overlong or status is None:
             status = replies.bad("The command is too long", b"TOOBIG")
@@ -316,15 +340,16 @@ class ImapServer:
         return append.AppendAborted() if aborted else None
 
     def _append_end(self, command: Command) -> Any:
-        """The line went on after the message."""
-        self._streaming = False
-        end = command.text.rpartition(b"\r\n")[2]
-        if end.strip(b" "):
-            self._waiting = _READY
-            self._fail(replies.bad("APPEND: something follows the message"))
+        """The line went on after the last literal, and ended."""
+        assert self._upload is not None
+        target = self._upload.target
+        try:
+            steps = self._upload.advance(command.text, command.literals, self.utf8, ended=True)
+        except BadSyntax as error:
+            self._fail(replies.bad(f"{'REPLACE' if target.replaces else 'APPEND'}: {error}"))
             return append.AppendAborted()
-        self._waiting = _ANSWER
-        return append.AppendEnd()
+        self._waiting, self._streaming = _ANSWER, False
+        return append.AppendEnd(target, steps or ())
 
     # Lines that are no commands
 
@@ -390,11 +415,12 @@ class ImapServer:
     def no(self, status: Status) -> None:
         """The command under way is refused: any status that is not OK. Of an APPEND the rest is passed over."""
         literal, self._append = self._append, None
+        streaming, self._streaming = self._streaming, False
         if literal is not None:
             self._waiting = _READY
             self._refuse(literal, status)
-        elif self._streaming:
-            self._waiting, self._streaming = _READY, False
+        elif streaming:
+            self._waiting = _READY
             self._framer.skip()
             self._refusal = status
         elif status.condition == b"BAD":
@@ -496,6 +522,7 @@ class ImapServer:
         self._output.append(b"%b %b\r\n" % (self._tag, status.encode()))
         self._tag = b""
         self._waiting = _READY
+        self._upload, self._streaming = None, False
         if status.condition == b"OK":
             self._errors = 0
 

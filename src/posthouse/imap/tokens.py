@@ -7,7 +7,7 @@ quoted strings of IMAP4rev1 clients too, and dates need no leading zero.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from posthouse.imap import dates, names, numbers
@@ -43,11 +43,12 @@ class BadSyntax(Exception):
 class Cursor:
     """A place in the text of a command."""
 
-    __slots__ = ("_literals", "at", "text", "utf8")
+    __slots__ = ("_literals", "at", "literals", "text", "utf8")
 
-    def __init__(self, text: bytes, literals: list[bytes], utf8: bool = False) -> None:
+    def __init__(self, text: bytes, literals: Iterable[bytes], utf8: bool = False) -> None:
         self.text = text
         self.at = 0
+        self.literals = literals
         self._literals = iter(literals)
         self.utf8 = utf8  # mailbox names are UTF-8 (RFC 9051), not modified UTF-7 (RFC 3501)
 

@@ -3,6 +3,7 @@
 A request keeps the client's order and says what each item needs; `imap.fetch` compiles it.
 """
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -214,6 +215,14 @@ def _body_section(cursor: Cursor, peek: bool) -> Section:
     partial = _take_partial(cursor)
     label = shown + b"]" + (b"" if partial is None else b"<%d>" % partial[0])
     return Section(label, path, part, fields, partial, peek=peek)
+
+
+def section_of(text: bytes, partial: tuple[int, int] | None) -> Section:
+    """The section that a text names which would stand in BODY[…]; raises `BadSyntax`."""
+    cursor = Cursor(b"[%b]" % text, [])
+    section = _body_section(cursor, True)
+    cursor.end()
+    return dataclasses.replace(section, partial=partial)
 
 
 # header-fld-name = astring; what is no atom goes back as it must: quoted.

@@ -53,6 +53,8 @@ VERBS: dict[bytes, Verb] = {
     b"NAMESPACE": Verb(INSIDE, mailboxes.namespace),
     b"STATUS": Verb(INSIDE, mailboxes.status),
     b"APPEND": Verb(INSIDE, append.append),
+    b"REPLACE": Verb(SELECTED, append.replace),
+    b"UID REPLACE": Verb(SELECTED, append.uid_replace),
     b"IDLE": Verb(INSIDE, mailboxes.idle),
     b"CHECK": Verb(SELECTED, common.check),
     b"CLOSE": Verb(SELECTED, mailboxes.close),

@@ -1,15 +1,21 @@
-"""APPEND: a message comes in piece by piece, into the same intake as mail from outside, and is committed."""
+"""APPEND and REPLACE: messages come in piece by piece, into the same intake as mail from outside, and are committed
+together: all of them or none.
+"""
 
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from posthouse.imap import replies
+from posthouse.imap import numbers, replies
 from posthouse.imap.commands import append
+from posthouse.imap.commands.append import Start, Step, Target, Url
+from posthouse.servers.imap import urls
 from posthouse.store import events, mailboxes, messages
+from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Tx
 from posthouse.store.intake import Intake
 from posthouse.store.messages import NewEmail
+from posthouse.store.model import Digest
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
@@ -17,28 +23,118 @@ if TYPE_CHECKING:
 # Up to this size the mailbox is only looked up in the transaction that stores the message: it is less work to take a
 # small message in vain than to look twice.
 SMALL = 64 * 1024
+MAX_TOTAL = 256 * 1024 * 1024  # octets of all messages of one command
+
+
+class Ready(NamedTuple):
+    """A message that is complete."""
+
+    start: Start
+    content: Content
+    digest: Digest
+
+
+class Gathering:
+    """The messages of one command, as far as they have come."""
+
+    __slots__ = ("intake", "ready", "start", "target", "total")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.ready: list[Ready] = []
+        self.start: Start | None = None
+        self.intake: Intake | None = None
+        self.total = 0
+
+    def files(self) -> list[str]:
+        """Files that no row names unless the messages are stored."""
+        return [one.content.file for one in self.ready if one.content.file is not None]
 
 
 def begin(session: "ImapSession", event: append.Append) -> Awaitable[None] | None:
-    session.append = event
-    if event.size <= SMALL:
+    gathering = session.gathering
+    first = event.steps[0] if len(event.steps) == 1 else None
+    if gathering is None and isinstance(first, Start) and event.size <= SMALL:
+        session.gathering = gathering = Gathering(event.target)
+        _start(session, gathering, first)
         session.engine.proceed()
         return None
-    return _look(session, event)
+    return _begin(session, event)
 
 
-async def _look(session: "ImapSession", event: append.Append) -> None:
-    if await session.service.database.read(mailboxes.by_name, session.account_id, event.name) is None:
-        session.append = None
-        session.engine.no(replies.TRY_CREATE)
-        return
-    session.engine.proceed()
+async def _begin(session: "ImapSession", event: append.Append) -> None:
+    try:
+        gathering = session.gathering
+        if gathering is None:
+            if await session.service.database.read(mailboxes.by_name, session.account_id, event.target.name) is None:
+                session.engine.no(replies.TRY_CREATE)
+                return
+            gathering = session.gathering = Gathering(event.target)
+        problem = await _steps(session, gathering, event.steps)
+        if problem is None and gathering.total + event.size > MAX_TOTAL:
+            problem = replies.no("The messages are more than this server takes at once", b"LIMIT")
+    except BaseException:
+        session.forget_append()
+        raise
+    if problem is None:
+        session.engine.proceed()
+    else:
+        session.forget_append()
+        session.engine.no(problem)
+
+
+def _start(session: "ImapSession", gathering: Gathering, start: Start) -> None:
+    gathering.start = start
+    gathering.intake = Intake(session.service.database.files, any_line_ends=True)
+
+
+async def _steps(session: "ImapSession", gathering: Gathering, steps: tuple[Step, ...]) -> replies.Status | None:
+    """Do what stands before a literal or at the end; a status says why that is not possible."""
+    for step in steps:
+        if isinstance(step, Start):
+            _start(session, gathering, step)
+        elif isinstance(step, Url):
+            try:
+                if not await _take_url(session, gathering, step.url):
+                    return replies.TOO_BIG
+            except urls.BadUrl:
+                return replies.bad_url(step.url)
+        else:
+            await _finish(session, gathering)
+    return None
+
+
+async def _take_url(session: "ImapSession", gathering: Gathering, url: bytes) -> bool:
+    """Go on with what a URL names; False: that would be too large."""
+    place = await urls.own(session, url)
+    intake, database = gathering.intake, session.service.database
+    assert intake is not None
+    gathering.total += place.size
+    if intake.size + place.size > session.engine.options.max_message or gathering.total > MAX_TOTAL:
+        return False
+    async for piece in urls.pieces(database, place):
+        await database.work(intake.write, piece)
+    return True
+
+
+async def _finish(session: "ImapSession", gathering: Gathering) -> None:
+    intake, start = gathering.intake, gathering.start
+    assert intake is not None
+    assert start is not None
+    if intake.spills(0):
+        content, digest, _scan = await session.service.database.work(intake.finish)
+    else:
+        content, digest, _scan = intake.finish()
+    gathering.intake = None
+    gathering.ready.append(Ready(start, content, digest))
 
 
 def data(session: "ImapSession", event: append.AppendData) -> Awaitable[None] | None:
-    intake = session.intake
-    if intake is None:
-        intake = session.intake = Intake(session.service.database.files, any_line_ends=True)
+    gathering = session.gathering
+    assert gathering is not None
+    intake = gathering.intake
+    assert intake is not None
+    gathering.total += len(event.data)
     if event.data and intake.spills(len(event.data)):
         return _spill(session, intake, event.data)
     intake.write(event.data)
@@ -55,58 +151,113 @@ def aborted(session: "ImapSession", _: append.AppendAborted) -> None:
     session.forget_append()
 
 
+class Stored(NamedTuple):
+    """What APPENDUID tells."""
+
+    uidvalidity: int
+    uids: list[int]
+
+
+class Coming(NamedTuple):
+    """What one transaction stores."""
+
+    new: NewEmail
+    flags: int
+    keywords: str
+    event: dict[str, Any]
+
+
 def _append(
-    tx: Tx, account_id: int, name: str, new: NewEmail, flags: int, keywords: str, now: int, event: dict[str, object]
-) -> tuple[int, int] | None:
-    """UIDVALIDITY and UID of the stored message, or None: there is no such mailbox."""
+    tx: Tx, account_id: int, name: str, coming: list[Coming], now: int, replaced: tuple[int, int] | None
+) -> Stored | replies.Status:
+    """Store messages and, with `replaced` (mailbox, UID), remove the one that they stand for; or why not."""
     mailbox = mailboxes.by_name(tx, account_id, name)
     if mailbox is None:
-        return None
-    appended = messages.append(tx, account_id, mailbox.id, new, flags, keywords, now)
-    events.add(tx, new.trace, new.trace, "appended", event, new.digest.message_id_hash)
-    return mailbox.uidvalidity, appended.uid
+        return replies.TRY_CREATE
+    uids = []
+    for one in coming:
+        appended = messages.append(tx, account_id, mailbox.id, one.new, one.flags, one.keywords, now)
+        events.add(tx, one.new.trace, one.new.trace, "appended", one.event, one.new.digest.message_id_hash)
+        uids.append(appended.uid)
+    if replaced is not None and not messages.remove(tx, account_id, replaced[0], [replaced[1]]):
+        raise _Gone
+    return Stored(mailbox.uidvalidity, uids)
 
 
-async def end(session: "ImapSession", _: append.AppendEnd) -> None:
-    service, wanted, intake = session.service, session.append, session.intake
-    assert wanted is not None
-    assert intake is not None
-    if intake.spills(0):
-        content, digest, _scan = await service.database.work(intake.finish)
-    else:
-        content, digest, _scan = intake.finish()
-    session.append = session.intake = None
-    now = service.clock.now()
-    received = now if wanted.received is None else wanted.received
-    new = NewEmail(content, b"", digest, service.ids.next(now), received)
-    event: dict[str, object] = {
-        "session": session.id,
-        "login": session.name,
-        "ip": session.connection.peer[0],
-        "mailbox": wanted.name,
-        "size": content.size,
-        "message_id": digest.message_id,
-    }
-    stored = None
+class _Gone(Exception):
+    """The message to be replaced went: what was stored is undone."""
+
+
+async def end(session: "ImapSession", event: append.AppendEnd) -> None:
+    gathering = session.gathering
+    if gathering is None:
+        gathering = session.gathering = Gathering(event.target)
     try:
-        stored = await service.database.write(
-            _append,
-            session.account_id,
-            wanted.name,
-            new,
-            wanted.flags.bits,
-            " ".join(sorted(wanted.flags.keywords)),
-            now,
-            event,
-        )
-    finally:
-        if stored is None and content.file is not None:  # no row will name it
-            await service.database.work(_remove, service.database.files.path(content.file))
-    if stored is None:
-        session.done_with(replies.TRY_CREATE)
-    else:
-        session.done("APPEND completed", b"APPENDUID %d %d" % stored)
+        replaced = _replaced(session, event.target)
+        problem = replaced if isinstance(replaced, replies.Status) else await _steps(session, gathering, event.steps)
+        if problem is not None:
+            session.forget_append()
+            session.done_with(problem, expunges=False)
+            return
+        assert not isinstance(replaced, replies.Status)
+        stored = await _store(session, gathering, replaced)
+    except BaseException:
+        session.forget_append()
+        raise
+    if isinstance(stored, replies.Status):
+        session.forget_append()
+        session.done_with(stored)
+        return
+    session.gathering = None
+    code = b"APPENDUID %d %b" % (stored.uidvalidity, numbers.format_set(stored.uids))
+    if replaced is None:
+        session.done("APPEND completed", code)
+        return
+    # RFC 8508 section 3.5: the client must know the new one before the old one goes.
+    session.engine.untagged(b"OK [%b] The message is replaced" % code)
+    session.selected[0].expunged([replaced[1]])
+    session.done("REPLACE completed")
 
 
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+def _replaced(session: "ImapSession", target: Target) -> tuple[int, int] | replies.Status | None:
+    """Mailbox and UID of the message to be replaced; None: there is none; a status: it is not there."""
+    if not target.replaces:
+        return None
+    view, watch = session.selected
+    if session.read_only:
+        return replies.READ_ONLY
+    wanted = numbers.SequenceSet(((target.replaces, target.replaces),))
+    found = view.find(wanted, target.uid, ())
+    if not found:
+        return replies.NO_SUCH_MESSAGE
+    return watch.mailbox_id, view.uids[found[0][0]]
+
+
+async def _store(
+    session: "ImapSession", gathering: Gathering, replaced: tuple[int, int] | None
+) -> Stored | replies.Status:
+    service = session.service
+    now = service.clock.now()
+    coming = []
+    for start, content, digest in gathering.ready:
+        received = now if start.received is None else start.received
+        event: dict[str, Any] = {
+            "session": session.id,
+            "login": session.name,
+            "ip": session.connection.peer[0],
+            "mailbox": gathering.target.name,
+            "size": content.size,
+            "message_id": digest.message_id,
+        }
+        new = NewEmail(content, b"", digest, service.ids.next(now), received)
+        coming.append(Coming(new, start.flags.bits, " ".join(sorted(start.flags.keywords)), event))
+    try:
+        return await service.database.write(_append, session.account_id, gathering.target.name, coming, now, replaced)
+    except _Gone:
+        return replies.NO_SUCH_MESSAGE
+
+
+def remove_files(paths: list[Path]) -> None:
+    """Remove files that no row names."""
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -89,7 +89,7 @@ async def list_mailboxes(session: "ImapSession", event: ListMailboxes) -> None:
     matching = await _matching(patterns, candidates)
     out = []
     for name, attributes, extended in _listed(event, tree, parents, matching, event.extended or engine.rev2):
-        out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, engine.rev2, extended))
+        out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, engine.utf8, extended))
         mailbox = tree.mailboxes.get(name)
         if event.status and mailbox is not None:
             line = status_line(session, mailbox, event.status, tree.recent.get(mailbox.id, 0))
@@ -142,6 +142,6 @@ async def lsub(session: "ImapSession", event: Lsub) -> None:
     out = []
     for name in sorted(names.keys() & await _matching((pattern,), names)):
         attributes = [b"\\Noselect"] if names[name] else []
-        out.append(b"* %b\r\n" % replies.list_item(b"LSUB", attributes, name, engine.rev2))
+        out.append(b"* %b\r\n" % replies.list_item(b"LSUB", attributes, name, engine.utf8))
     engine.raw(b"".join(out))
     session.done("LSUB completed")

@@ -134,7 +134,7 @@ def status_line(session: "ImapSession", mailbox: Mailbox, items: tuple[bytes, ..
         b"HIGHESTMODSEQ": mailbox.highestmodseq,
         b"MAILBOXID": b"(%b)" % replies.mailbox_id(mailbox.id),
     }
-    return replies.status_item(mailbox.name, session.engine.rev2, [(item, values[item]) for item in items])
+    return replies.status_item(mailbox.name, session.engine.utf8, [(item, values[item]) for item in items])
 
 
 def namespace(session: "ImapSession", _: mailboxes.Namespace) -> None:

@@ -49,7 +49,7 @@ async def select(session: "ImapSession", event: mailboxes.Select) -> None:
     engine.untagged(b"OK [MAILBOXID (%b)] The mailbox" % replies.mailbox_id(opening.mailbox.id))
     if engine.rev2:
         mailbox = opening.mailbox
-        engine.untagged(replies.list_item(b"LIST", attributes_of(mailbox), mailbox.name, engine.rev2))
+        engine.untagged(replies.list_item(b"LIST", attributes_of(mailbox), mailbox.name, engine.utf8))
     known = event.known
     if known is not None and known.uidvalidity == opening.mailbox.uidvalidity and known.modseq < view.modseq:
         await _catch_up_since(session, known)

@@ -17,16 +17,15 @@ from posthouse.auth.login import Login
 from posthouse.base import ids
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent, StorageFull, Temporary
 from posthouse.imap import replies
-from posthouse.imap.commands import append
 from posthouse.imap.numbers import Ranges, SequenceSet
 from posthouse.imap.replies import Status
 from posthouse.imap.server import ImapServer
 from posthouse.imap.view import View
 from posthouse.net.connection import Connection
+from posthouse.servers.imap.append import Gathering, remove_files
 from posthouse.servers.imap.shared import Shared
 from posthouse.servers.imap.watches import Watch
 from posthouse.store import mailboxes as stored_mailboxes
-from posthouse.store.intake import Intake
 from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged
 
 _NOTHING = array("I")
@@ -43,12 +42,11 @@ class ImapSession:
         "_modseq_told",
         "_new_keywords",
         "_torn",
-        "append",
         "connection",
         "engine",
         "exchange",
+        "gathering",
         "id",
-        "intake",
         "login",
         "read_only",
         "saved",
@@ -69,8 +67,7 @@ class ImapSession:
         self.watch: Watch | None = None
         self.read_only = False
         self.saved = _NOTHING  # UIDs that "$" stands for
-        self.append: append.Append | None = None
-        self.intake: Intake | None = None
+        self.gathering: Gathering | None = None  # the messages of an APPEND under way
         self._log_off: Callable[[], None] | None = None
         self._new_keywords = False
         self._modseq_told = False  # the client of a mailbox that is open was told where it stands
@@ -177,11 +174,15 @@ class ImapSession:
         await self.connection.drain()
 
     def forget_append(self) -> None:
-        """Drop the message that was coming in."""
-        self.append = None
-        if self.intake is not None:
-            self.intake.abandon()
-            self.intake = None
+        """Drop the messages that were coming in."""
+        gathering, self.gathering = self.gathering, None
+        if gathering is None:
+            return
+        if gathering.intake is not None:
+            gathering.intake.abandon()
+        if files := gathering.files():
+            database = self.service.database
+            self.service.in_background(database.work(remove_files, [database.files.path(name) for name in files]))
 
     # The selected mailbox
 

@@ -1,0 +1,95 @@
+"""What an IMAP URL names, read piece by piece: for CATENATE, URLFETCH and BURL.
+
+`locate` finds the octets in one reading transaction; `pieces` hands them out. Whether the reader may read them is
+decided before. What cannot be found raises `BadUrl`.
+"""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from posthouse.imap import fetch as compiled
+from posthouse.imap import names
+from posthouse.imap.commands.fetch import section_of
+from posthouse.imap.fetch import SMALL, Source, Span
+from posthouse.imap.tokens import BadSyntax
+from posthouse.imap.urls import MessageUrl, parse
+from posthouse.mime import sections
+from posthouse.store import mailboxes, messages
+from posthouse.store import select as stored
+from posthouse.store.database import Database, Tx
+from posthouse.store.model import Mailbox
+
+if TYPE_CHECKING:
+    from posthouse.servers.imap.session import ImapSession
+
+
+class BadUrl(Exception):
+    """The URL names nothing that can be read here."""
+
+
+class Place(NamedTuple):
+    """Octets of a message: at hand, or where they are."""
+
+    size: int
+    data: bytes | None = None
+    email_id: int = 0
+    start: int = 0
+
+
+def locate(tx: Tx, mailbox_id: int, url: MessageUrl) -> Place:
+    """The octets that the URL names in a mailbox."""
+    try:
+        section = section_of(url.section, url.partial)
+    except BadSyntax:
+        raise BadUrl from None
+    rows, _ = stored.contents(tx, mailbox_id, url.uid, url.uid, ("parts", "prefix", "email_id"), SMALL, SMALL)
+    if not rows:
+        raise BadUrl
+    parts, prefix, email_id = rows[0][:3]
+    message = stored.Message(tx, prefix, rows[0][3:])
+    source = Source(sections.unpack(parts), len(prefix), message.size, message.read)
+    value = compiled.section_value(section, source)
+    if isinstance(value, Span):
+        return Place(value.end - value.start, None, email_id, value.start)
+    if not isinstance(value, bytes):
+        raise BadUrl
+    return Place(len(value), value)
+
+
+async def pieces(database: Database, place: Place) -> AsyncIterator[bytes]:
+    """The octets, in pieces that are not large."""
+    if place.data is not None:
+        yield place.data
+        return
+    end = place.start + place.size
+    for at in range(place.start, end, SMALL):
+        piece = await database.read(messages.read_source, place.email_id, at, min(at + SMALL, end))
+        if not piece:
+            raise BadUrl  # it went while it was read
+        yield piece
+
+
+async def own(session: "ImapSession", text: bytes) -> Place:
+    """What a URL names in the reader's own mailboxes."""
+    url = parse(text)
+    if url is None or url.auth is not None:
+        raise BadUrl
+    if url.host and url.host != session.service.settings.hostname:
+        raise BadUrl
+    if url.user and url.user.lower() != session.name.lower():
+        raise BadUrl
+    return await session.service.database.read(
+        _own, session.account_id, session.watch.mailbox_id if session.watch is not None else 0, url
+    )
+
+
+def _own(tx: Tx, account_id: int, selected: int, url: MessageUrl) -> Place:
+    mailbox = mailbox_of(tx, account_id, url) if url.mailbox else mailboxes.by_id(tx, selected)
+    if mailbox is None or (url.uidvalidity and url.uidvalidity != mailbox.uidvalidity):
+        raise BadUrl
+    return locate(tx, mailbox.id, url)
+
+
+def mailbox_of(tx: Tx, account_id: int, url: MessageUrl) -> Mailbox | None:
+    """The mailbox that the URL names in an account (RFC 5092 section 3: its name is percent-encoded UTF-8)."""
+    return mailboxes.by_name(tx, account_id, names.decode(url.mailbox, utf8=True))
