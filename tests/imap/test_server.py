@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from posthouse.imap import replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append, auth, mailboxes
-from posthouse.imap.server import ImapServer, Options
+from posthouse.imap.options import Options
+from posthouse.imap.server import ImapServer
 
 STEPS = [1, 2, 3, 7, 1_000_000]
 OPTIONS = Options(plaintext_login=True, max_line=500, max_literal=1000, max_literal_before_login=100, max_message=5000)

@@ -31,6 +31,7 @@ _INSIDE = (
     "MULTIAPPEND",  # RFC 3502
     "CATENATE",  # RFC 4469
     "REPLACE",  # RFC 8508
+    "UNAUTHENTICATE",  # RFC 8437
 )
 # What ENABLE knows: the attributes of the engine that it sets, and how it is written.
 ENABLED_BY_NAME: dict[bytes, tuple[tuple[str, ...], bytes]] = {
@@ -43,11 +44,23 @@ ENABLED_BY_NAME: dict[bytes, tuple[tuple[str, ...], bytes]] = {
 
 
 @lru_cache(64)
-def line(inside: bool, starttls: bool, mechanisms: tuple[str, ...], login: bool) -> bytes:
-    """The list of capabilities; `login`: the command LOGIN is allowed."""
+def line(
+    inside: bool,
+    starttls: bool,
+    mechanisms: tuple[str, ...],
+    login: bool,
+    compress: bool = True,
+    max_message: int = 0,
+) -> bytes:
+    """The list of capabilities; `login`: the command LOGIN is allowed, `compress`: the connection is not compressed
+    yet, `max_message`: octets that APPEND takes."""
     words = list(_ALWAYS)
     if inside:
         words += _INSIDE
+        if compress:
+            words.append("COMPRESS=DEFLATE")  # RFC 4978
+        if max_message:
+            words.append(f"APPENDLIMIT={max_message}")  # RFC 7889
     else:
         if starttls:
             words.append("STARTTLS")

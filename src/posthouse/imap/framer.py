@@ -75,6 +75,10 @@ class Framer:
         """Take bytes from the client."""
         self._buffer += data
 
+    def take_rest(self) -> bytes:
+        """What was received and not looked at yet; it is no longer here."""
+        return self._cut(len(self._buffer))
+
     def forget(self) -> None:
         """Drop everything held, as after STARTTLS (RFC 9051 section 6.2.1)."""
         self._buffer.clear()

@@ -80,6 +80,7 @@ def thread_id(number: int) -> bytes:
 NO_SUCH_MAILBOX = no("No such mailbox", b"NONEXISTENT")
 TRY_CREATE = no("No such mailbox; create it first", b"TRYCREATE")
 MAILBOX_EXISTS = no("The mailbox exists already", b"ALREADYEXISTS")
+COMPRESSED = no("The connection is compressed already", b"COMPRESSIONACTIVE")  # RFC 4978 section 3
 UID_REQUIRED = bad("UIDONLY is enabled: name messages by UIDs", b"UIDREQUIRED")  # RFC 9586 section 3.3
 READ_ONLY = no("The mailbox is open for reading only", b"READ-ONLY")
 TOO_BIG = no("The message is larger than this server takes", b"TOOBIG")

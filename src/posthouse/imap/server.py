@@ -6,19 +6,21 @@ here. Everything else is an event, answered by `ok`, `no`, `bad` (which end the 
 `challenge` (which ask for more); `untagged` and `raw` go before. One command is under way at a time:
 pipelined ones wait in the buffer.
 
-Nothing a peer sends raises. Limits: `Options`. Too many errors end the connection with BYE.
+Nothing a peer sends raises. Limits: `imap/options.py`. Too many errors end the connection with BYE.
 """
 
 import binascii
 import re
-from dataclasses import dataclass
+import zlib
 from typing import Any
 
 from posthouse.imap import capabilities, replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append, auth, mailboxes, search
 from posthouse.imap.commands.table import VERBS, State
+from posthouse.imap.deflate import Deflate
 from posthouse.imap.framer import Announced, Command, Discarded, Framer, Piece
+from posthouse.imap.options import Options
 from posthouse.imap.replies import Status
 from posthouse.imap.tokens import BadSyntax, Cursor
 from posthouse.imap.tokens import tag as match_tag
@@ -32,24 +34,6 @@ _upload = re.compile(rb"(?i) (APPEND|REPLACE|UID REPLACE) ").match
 _BY_NUMBER = frozenset((b"FETCH", b"STORE", b"SEARCH", b"COPY", b"MOVE", b"SORT", b"THREAD", b"REPLACE"))
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What differs between servers. Shared by all their connections."""
-
-    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
-    starttls: bool = True  # offered, as long as the connection is plain
-    plaintext_login: bool = False  # logging in without TLS is allowed
-    require_tls: bool = False
-    max_line: int = 64 * 1024  # octets of a command without its literals
-    max_literal_before_login: int = 8 * 1024  # octets of all literals of a command
-    max_literal: int = 256 * 1024
-    max_message: int = 64 * 1024 * 1024  # APPEND
-    max_errors: int = 20  # syntax errors in a row
-    max_auth_failures: int = 5
-    # A message that is refused for its size, and comes all the same (LITERAL+), is thrown away up to here.
-    max_skipped: int = 1024 * 1024 * 1024
-
-
 _READY, _ANSWER, _APPEND, _IDLE, _SASL = range(5)
 
 
@@ -59,9 +43,11 @@ class ImapServer:
     __slots__ = (
         "_append",
         "_auth_failures",
+        "_deflate",
         "_errors",
         "_framer",
         "_output",
+        "_ready",
         "_refusal",
         "_streaming",
         "_tag",
@@ -92,6 +78,8 @@ class ImapServer:
         self.closed = False
         self._framer = Framer(options.max_line)
         self._output: list[bytes] = []
+        self._ready = b""  # output from before it was compressed
+        self._deflate: Deflate | None = None
         self._tag = b""
         self._waiting = _READY  # for what: a command, an answer to the event, DONE, a SASL response
         self._upload: append.Upload | None = None  # the APPEND or REPLACE under way
@@ -106,25 +94,47 @@ class ImapServer:
     @property
     def buffered(self) -> int:
         """Bytes held and not yet handed out."""
-        return self._framer.buffered
+        return self._framer.buffered + (self._deflate.held if self._deflate is not None else 0)
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer."""
-        if not self.closed:
+        if self.closed:
+            return
+        if self._deflate is not None:
+            self._deflate.feed(data)
+        else:
             self._framer.feed(data)
 
     def take_output(self) -> bytes:
         """The bytes to send since the last call."""
         if not self._output:
-            return b""
+            ready, self._ready = self._ready, b""
+            return ready
         output = b"".join(self._output) if len(self._output) > 1 else self._output[0]
         self._output = []
+        if self._deflate is not None:
+            ready, self._ready = self._ready, b""
+            return ready + self._deflate.compress(output)
         return output
 
     # Events
 
     def next_event(self) -> Any | None:
         """The next event, or None: more bytes, or the answer to the last one, come first."""
+        while True:
+            event = self._next_event()
+            if event is not None or self._deflate is None or self.closed or self._waiting == _ANSWER:
+                return event
+            try:
+                inflated = self._deflate.take()
+            except zlib.error:
+                self.bye(replies.bye("What you send cannot be decompressed"))
+                return None
+            if not inflated:
+                return None
+            self._framer.feed(inflated)
+
+    def _next_event(self) -> Any | None:
         while not self.closed:
             if self._waiting == _ANSWER:
                 return None
@@ -219,6 +229,9 @@ class ImapServer:
                 return None
         elif getattr(event, "condstore", False):
             self.condstore = True
+        if isinstance(event, common.Compress):
+            self._compress(event.mechanism)
+            return None
         if isinstance(event, search.BadCharset):
             self.no(replies.BAD_CHARSET)
             return None
@@ -241,6 +254,18 @@ class ImapServer:
                 return None
         self._waiting = _ANSWER
         return event
+
+    def _compress(self, mechanism: bytes) -> None:
+        """RFC 4978 section 3: the answer is the last thing that is said plainly, and what came after the command is
+        compressed already."""
+        if mechanism != b"DEFLATE":
+            self._fail(replies.bad("DEFLATE is the only way to compress"))
+        elif self._deflate is not None:
+            self._complete(replies.COMPRESSED)
+        else:
+            self.ok("DEFLATE begins")
+            self._ready = self.take_output()
+            self._deflate = Deflate(self._framer.take_rest())
 
     def _enable(self, names: tuple[bytes, ...]) -> None:
         enabled = []
@@ -465,6 +490,14 @@ class ImapServer:
         if self._auth_failures >= self.options.max_auth_failures:
             self.bye(replies.TOO_MANY_ERRORS)
 
+    def unauthenticated(self) -> None:
+        """Answer to Unauthenticate: nobody is logged in, nothing is enabled (RFC 8437 section 3)."""
+        self.state = State.NOT_AUTHENTICATED
+        for attributes, _ in capabilities.ENABLED_BY_NAME.values():
+            for attribute in attributes:
+                setattr(self, attribute, False)
+        self.ok("Nobody is logged in", b"CAPABILITY " + self._capabilities())
+
     def selected(self) -> None:
         """A mailbox is selected from now on."""
         self.state = State.SELECTED
@@ -514,7 +547,12 @@ class ImapServer:
     def _capabilities(self) -> bytes:
         inside = self.state is not State.NOT_AUTHENTICATED
         return capabilities.line(
-            inside, self.options.starttls and not self.secure, self.mechanisms, self._shows_passwords
+            inside,
+            self.options.starttls and not self.secure,
+            self.mechanisms,
+            self._shows_passwords,
+            self._deflate is None,
+            self.options.max_message,
         )
 
     def _complete(self, status: Status) -> None:

@@ -43,6 +43,31 @@ class Enable:
     names: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Compress:
+    """COMPRESS (RFC 4978)"""
+
+    mechanism: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthenticate:
+    """UNAUTHENTICATE (RFC 8437): forget who is logged in, and what was enabled"""
+
+
+def compress(cursor: Cursor) -> Compress:
+    """compress = "COMPRESS" SP algorithm"""
+    cursor.space()
+    mechanism = cursor.atom().upper()
+    cursor.end()
+    return Compress(mechanism)
+
+
+def unauthenticate(cursor: Cursor) -> Unauthenticate:
+    cursor.end()
+    return Unauthenticate()
+
+
 def capability(cursor: Cursor) -> Capability:
     cursor.end()
     return Capability()

@@ -21,6 +21,7 @@ STATUS_ITEMS = frozenset(
         b"SIZE",
         b"HIGHESTMODSEQ",  # RFC 7162
         b"MAILBOXID",  # RFC 8474
+        b"APPENDLIMIT",  # RFC 7889
     )
 )
 SPECIAL_USE = {

@@ -41,6 +41,8 @@ VERBS: dict[bytes, Verb] = {
     b"LOGIN": Verb(BEFORE, auth.login),
     b"AUTHENTICATE": Verb(BEFORE, auth.authenticate),
     b"ENABLE": Verb(INSIDE, common.enable),
+    b"COMPRESS": Verb(INSIDE, common.compress),
+    b"UNAUTHENTICATE": Verb(INSIDE, common.unauthenticate),
     b"SELECT": Verb(INSIDE, mailboxes.select),
     b"EXAMINE": Verb(INSIDE, mailboxes.examine),
     b"CREATE": Verb(INSIDE, mailboxes.create),

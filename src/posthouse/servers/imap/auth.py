@@ -64,6 +64,16 @@ def _conclude(session: "ImapSession", result: Login | Refused) -> None:
     session.engine.authenticated()
 
 
+def unauthenticate(session: "ImapSession", _: common.Unauthenticate) -> None:
+    session.leave()
+    session.logged_out()
+    patience = session.service.settings.limits.login_timeout
+    session.connection.established = False
+    session.connection.set_timeout(patience)
+    session.connection.set_limit(3 * patience)
+    session.engine.unauthenticated()
+
+
 def identify(session: "ImapSession", event: common.Id) -> None:
     session.service.log.debug("imap.client", session=session.id, client=dict(event.fields))
     session.engine.untagged(SERVER_ID)

@@ -132,6 +132,7 @@ def status_line(session: "ImapSession", mailbox: Mailbox, items: tuple[bytes, ..
         b"DELETED": mailbox.deleted,
         b"SIZE": mailbox.size,
         b"HIGHESTMODSEQ": mailbox.highestmodseq,
+        b"APPENDLIMIT": session.engine.options.max_message,
         b"MAILBOXID": b"(%b)" % replies.mailbox_id(mailbox.id),
     }
     return replies.status_item(mailbox.name, session.engine.utf8, [(item, values[item]) for item in items])

@@ -19,6 +19,7 @@ from posthouse.servers.imap.shared import Shared
 HANDLERS: Handlers = {
     common.Noop: on_select.noop,
     common.Enable: on_select.enabled,
+    common.Unauthenticate: on_auth.unauthenticate,
     common.Id: on_auth.identify,
     auth.StartTls: on_auth.starttls,
     auth.Login: on_auth.login,

@@ -110,11 +110,10 @@ class ImapSession:
         self.engine.bye(replies.GOING_DOWN)
 
     def closed(self) -> None:
+        self.service.log.debug("imap.closed", session=self.id, ip=self.connection.peer[0], login=self.name)
         self.forget_append()
         self.leave()
-        if self._log_off is not None:
-            self._log_off()
-        self.service.log.debug("imap.closed", session=self.id, ip=self.connection.peer[0], login=self.name)
+        self.logged_out()
 
     # For the commands
 
@@ -124,6 +123,12 @@ class ImapSession:
         if self.connection.is_closing:
             return  # it went while we looked: nobody would log it out
         self._log_off = self.service.logins.enter(login, self.connection.drain_and_close)
+
+    def logged_out(self) -> None:
+        """The connection is nobody's from now on."""
+        if self._log_off is not None:
+            self._log_off()
+        self.login = self._log_off = None
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.imap import replies
-from posthouse.imap.server import Options
+from posthouse.imap.options import Options
 from posthouse.servers.imap.watches import Watches
 from posthouse.store.database import Database
 from posthouse.store.feed import ChangeFeed
