@@ -24,6 +24,7 @@ from posthouse.base import toml_lines
 from posthouse.base.errors import Permanent, PosthouseError
 from posthouse.base.settings import EVERY_ADDRESS, Settings
 from posthouse.base.units import human_size
+from posthouse.base.webhook_settings import wrong_with_secret
 from posthouse.filter import hooks
 
 ENVIRONMENT = "POSTHOUSE_CONFIG"
@@ -297,6 +298,9 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
             hooks.load(settings.filter.policy)
         except Permanent as error:
             add("filter.policy", str(error).removeprefix("filter.policy: "), "The server would not start.")
+    for number, webhook in enumerate(settings.webhook):
+        if os.access(webhook.secret_file, os.R_OK) and (says := wrong_with_secret(webhook)):
+            add(("webhook", number, "secret_file"), says, "Make one with `openssl rand -hex 32`.")
     readable = all(problem.warning for problem in problems)
     if readable and (says := _wrong_with(settings)):
         add("tls.certificate", says, "Posthouse needs a valid certificate of `hostname` and its key.")
@@ -372,6 +376,8 @@ def _files(settings: Settings) -> Iterator[tuple[str | toml_lines.Path, Path, bo
         yield "auth.oauth.client_secret_file", oauth.client_secret_file, True
     if settings.relay.smarthost is not None and settings.relay.smarthost.password_file is not None:
         yield "relay.smarthost.password_file", settings.relay.smarthost.password_file, True
+    for number, webhook in enumerate(settings.webhook):
+        yield ("webhook", number, "secret_file"), webhook.secret_file, True
 
 
 def _wrong_with(settings: Settings) -> str:

@@ -40,6 +40,13 @@ EVENTS = {  # event: what it means; a test holds the code against this list
     "queue.dropped": "a recipient cannot be reached, and nobody can be told",
     "queue.captured": "mail to elsewhere was kept here (relay.capture)",
     "queue.failed": "the queue itself failed at something and goes on",
+    "webhook.called": "a webhook was told and said that it knows",
+    "webhook.deferred": "a webhook gave no or another answer; it is called again",
+    "webhook.given_up": "a webhook is not told of an event any more",
+    "webhook.failed": "calls to webhooks failed on our side and go on",
+    "feedback.complained": "a report of a complaint is about a message of an account of ours",
+    "feedback.ignored": "a message to an address of queue.feedback is no report about a message of ours",
+    "feedback.failed": "reports of complaints could not be looked at; it is tried again",
 }
 _SECRET = ("password", "secret", "token", "credential")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}

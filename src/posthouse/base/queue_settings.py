@@ -125,6 +125,20 @@ class Queue(Section):
         default=30.0, gt=0, le=3650, description="Days that such an address stays on the suppression list."
     )
 
+    feedback: tuple[str, ...] = Field(
+        default=(),
+        max_length=100,
+        description="Addresses of ours at which reports of complaints arrive (RFC 5965); see docs/webhooks.md.",
+    )
+
+    @field_validator("feedback")
+    @classmethod
+    def _are_addresses(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            if not all(address.rpartition("@")) or not is_hostname(address.rpartition("@")[2]):
+                raise ValueError(f"{address!r} is not an address; write one like fbl@example.org")
+        return tuple(address.lower() for address in addresses)
+
     @field_validator("retry")
     @classmethod
     def _not_at_once(cls, waits: tuple[float, ...]) -> tuple[float, ...]:

@@ -26,6 +26,7 @@ from posthouse.base.errors import Permanent
 from posthouse.base.filter_settings import Filter
 from posthouse.base.queue_settings import Queue, Relay
 from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, in_folder, is_hostname
+from posthouse.base.webhook_settings import Webhook, distinct
 
 Service = Literal["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]
 
@@ -379,6 +380,14 @@ class Settings(Section):
     dns: Dns = Field(default=Dns(), description="Where names are looked up.")
     log: Log = Field(default=Log(), description="The log.")
     queue: Queue = Field(default=Queue(), description="Mail that waits.")
+    webhook: tuple[Webhook, ...] = Field(
+        default=(), description="Programs that are told what became of mail, one [[webhook]] each."
+    )
+
+    @field_validator("webhook")
+    @classmethod
+    def _names_differ(cls, webhooks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
+        return distinct(webhooks)
 
     @field_validator("listen")
     @classmethod

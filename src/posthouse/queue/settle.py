@@ -1,4 +1,5 @@
-"""What follows from an attempt, in one transaction: outcomes, trace, the reports that are owed, the suppression list.
+"""What follows from an attempt, in one transaction: outcomes, trace, the reports that are owed, the suppression list,
+the calls to webhooks.
 
 `Settler.record` is tried until it succeeds, because a delivery that is not written down would be made again. Reports
 are written before and kept by the same transaction: rows and bounce stand or fall together.
@@ -11,13 +12,13 @@ from posthouse.base import ids
 from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
-from posthouse.queue import delays, suppress
+from posthouse.queue import delays, hook_events, suppress
 from posthouse.queue.bounce import DOUBLE, Notice, bounce, double_bounce, notices, returns_whole
 from posthouse.queue.jobs import Job, Keep, Prepare
 from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Judged, Report, judge
 from posthouse.smtp.params import MailParams
 from posthouse.store import delays as warnings
-from posthouse.store import events, outbox, suppression
+from posthouse.store import events, hook_calls, outbox, suppression
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
 from posthouse.store.envelope import pack_mail, unpack_mail
@@ -76,6 +77,7 @@ class Settler:
         also = await self._also_due(message, judged, late, now)
         queue = self._settings.queue
         bad = suppress.entries(message, judged, now, queue.suppress_days) if queue.suppress else []
+        calls = await self._calls(message, judged, report, now)
         seq = self._ids.next(now)
 
         def write(tx: Tx) -> None:
@@ -88,6 +90,7 @@ class Settler:
                 keep(tx)
             for entry in bad:
                 suppression.add(tx, entry)
+            hook_calls.add(tx, calls, now, now + hook_events.LIFETIME)
 
         await self._database.write(write)
         told = (
@@ -97,6 +100,16 @@ class Settler:
             unheard = one.verdict.state == FAILED and one.claim.id not in told
             self._tell(message, one, now, "queue.dropped" if unheard else "")
         return judged
+
+    async def _calls(
+        self, message: Message, judged: list[Judged], report: Report, now: int
+    ) -> list[hook_calls.NewCall]:
+        """What webhooks are to hear of it."""
+        hooks = self._settings.webhook
+        if not hooks or not message.sender:
+            return []
+        facts = await self._database.read(hook_calls.facts, message.id, message.account_id)
+        return hook_events.outcomes(hooks, message, judged, report, facts, now, lambda: self._ids.next(now))
 
     async def _also_due(self, message: Message, judged: list[Judged], late: bool, now: int) -> list[Keep]:
         """A warning of delay; what the postmaster hears of mail that nobody can be told about."""

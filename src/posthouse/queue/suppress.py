@@ -12,7 +12,7 @@ from posthouse.store.outbox import HERE, Message
 from posthouse.store.suppression import Entry
 
 DAY = 86_400_000_000
-_BAD_ADDRESS = (USER_UNKNOWN, MAILBOX_DISABLED)
+BAD_ADDRESS = (USER_UNKNOWN, MAILBOX_DISABLED)
 
 
 def entries(message: Message, judged: Sequence[Judged], now: int, days: float) -> list[Entry]:
@@ -33,5 +33,5 @@ def entries(message: Message, judged: Sequence[Judged], now: int, days: float) -
         and one.verdict.code >= 500
         and one.claim.destination != HERE
         and one.meaning is not None
-        and one.meaning.meaning in _BAD_ADDRESS
+        and one.meaning.meaning in BAD_ADDRESS
     ]

@@ -113,6 +113,12 @@ class QueueChanged(NamedTuple):
     queue_id: int
 
 
+class HookCallsAdded(NamedTuple):
+    """There are calls to webhooks to make."""
+
+    hooks: tuple[str, ...]  # their names
+
+
 class DirectoryChanged(NamedTuple):
     """Domains, accounts, addresses or credentials changed: forget what was cached of them."""
 
@@ -123,4 +129,13 @@ class FileSpared(NamedTuple):
     name: str
 
 
-Change = FileSpared | EntriesAdded | EntriesExpunged | FlagsChanged | MailboxesChanged | QueueChanged | DirectoryChanged
+Change = (
+    FileSpared
+    | EntriesAdded
+    | EntriesExpunged
+    | FlagsChanged
+    | MailboxesChanged
+    | QueueChanged
+    | HookCallsAdded
+    | DirectoryChanged
+)
