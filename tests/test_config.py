@@ -135,6 +135,29 @@ def test_check_looks_at_what_is_named(tmp_path: Path) -> None:
     }
 
 
+def test_check_looks_at_the_secrets_of_webhooks(tmp_path: Path) -> None:
+    for name, secret in (("good", "x" * 16), ("short", " short "), ("open", "x" * 16)):
+        (tmp_path / name).write_text(secret)
+        (tmp_path / name).chmod(0o644 if name == "open" else 0o600)
+    text = "hostname = 'mail.example.org'\ndata = 'd'\n" + "".join(
+        f"[[webhook]]\nname = '{name}'\nurl = 'https://a.test/'\nsecret_file = '{name}'\n"
+        for name in ("good", "short", "none", "open")
+    )
+    found = config.check(parse(text, "p.toml", tmp_path), "p.toml", text)
+    assert {(problem.line, problem.key, problem.warning) for problem in found} == {
+        (10, "webhook.secret_file", False),
+        (14, "webhook.secret_file", False),
+        (18, "webhook.secret_file", True),
+    }
+
+
+def test_there_is_an_end_of_webhooks() -> None:
+    one = "[[webhook]]\nname = 'a{}'\nurl = 'https://a.test/'\nsecret_file = 's'\n"
+    assert len(parse("".join(one.format(n) for n in range(50))).webhook) == 50
+    (problem,) = problems("".join(one.format(n) for n in range(51)))
+    assert "50 are the most" in problem
+
+
 def test_check_of_a_good_file(tmp_path: Path) -> None:
     assert config.check(parse("hostname = 'mail.example.org'\ndata = 'd'", folder=tmp_path)) == []
 

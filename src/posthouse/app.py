@@ -34,9 +34,11 @@ from posthouse.filter.gate import Gate
 from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver, zone_of_text
 from posthouse.net.listener import Admission, Listener
 from posthouse.net.tls import Pair, ServerTls
+from posthouse.queue.complaints import Complaints
 from posthouse.queue.manager import QueueManager
 from posthouse.queue.mta_sts import Policies
 from posthouse.queue.transport_security import Guard
+from posthouse.queue.webhooks import Webhooks
 from posthouse.servers.admin import AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
@@ -144,6 +146,12 @@ class App:
         policies = Policies(database, resolver, clock)
         self._closers.append(policies.close)
         self.guard = Guard(resolver, policies)
+        webhooks = self.webhooks = Webhooks(settings, database, feed, clock, log)
+        await webhooks.start()
+        self._closers.append(webhooks.close)
+        complaints = Complaints(settings, database, feed, directory.resolve, clock, new_ids, log)
+        await complaints.start()
+        self._closers.append(complaints.close)
         queue = QueueManager(
             settings=settings,
             database=database,
@@ -222,7 +230,8 @@ class App:
             logins.forget()
 
         admin = AdminSocket(
-            settings.data / "admin.sock", {"refresh": refresh, "queue": queue.wake, "logins": logins.write_down}
+            settings.data / "admin.sock",
+            {"refresh": refresh, "queue": queue.wake, "logins": logins.write_down, "webhooks": webhooks.wake},
         )
         await admin.open()
         self._closers.append(admin.close)
@@ -231,7 +240,7 @@ class App:
             while await database.write(suppression.expire, clock.now()):
                 pass
 
-        also: tuple[Callable[[], Awaitable[None]], ...] = (tidy_suppression, policies.tidy)
+        also: tuple[Callable[[], Awaitable[None]], ...] = (tidy_suppression, policies.tidy, webhooks.tidy)
         if gate is not None and gate.greylist is not None:
             also += (gate.greylist.tidy,)
         housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT, also)

@@ -37,7 +37,7 @@ class Webhook(Section):
         default=EVENTS, min_length=1, description="What is told: " + ", ".join(EVENTS) + "."
     )
     secret_file: FilePath = Field(
-        description="File with the secret that signs the calls, at least 16 characters; `openssl rand -hex 32` makes one."
+        description="File with the secret that signs the calls, 16 characters or more; see `openssl rand -hex 32`."
     )
     accounts: tuple[str, ...] = Field(default=(), description="Only mail of these accounts; default: of all.")
     domains: tuple[str, ...] = Field(

@@ -14,7 +14,7 @@ import typer
 
 from posthouse import __version__
 from posthouse.base.errors import PosthouseError
-from posthouse.cli import account, address, config, demo, domain, output, queue, send, serve, srs, suppression
+from posthouse.cli import account, address, config, demo, domain, output, queue, send, serve, srs, suppression, webhook
 
 app = typer.Typer(
     name="posthouse",
@@ -55,6 +55,7 @@ app.add_typer(address.app, name="address")
 app.add_typer(queue.app, name="queue")
 app.add_typer(suppression.app, name="suppression")
 app.add_typer(srs.app, name="srs")
+app.add_typer(webhook.app, name="webhook")
 app.command("send")(send.send)
 app.add_typer(config.app, name="config")
 

@@ -40,7 +40,7 @@ class Response(NamedTuple):
 
 
 class _Until(io.RawIOBase):
-    """What a socket receives until a time, however small the pieces are: the socket's own timeout begins anew with each."""
+    """What a socket receives until a time, however small the pieces: its own timeout begins anew with each."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, end: float) -> None:
         self._raw = raw

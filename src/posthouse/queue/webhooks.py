@@ -1,8 +1,8 @@
 """Calls to webhooks: a loop for each claims what is due, POSTs it, writes down the answer, waits for the next.
 
-What is owed is inserted by the transaction in which the event becomes true (`settle.py`, `complaints.py`; the bodies are
-`hook_events.py`). So an event is never lost, and a crash between an answer and its record makes a call twice, with the
-same id: receivers look at that. Each webhook has a loop and threads of its own: a dead one holds up no other.
+What is owed is inserted by the transaction in which the event becomes true (`settle.py`, `complaints.py`; bodies are
+made in `hook_events.py`). So an event is never lost, and a crash between an answer and its record makes a call twice,
+with the same id: receivers look at that. Each webhook has a loop and threads of its own: a dead one holds up no other.
 
 A 2yz answer ends a call, 410 ends it as failed, everything else (redirects, too) is tried again by the table `WAITS`,
 for two days. Secrets are read when it starts; they and the bodies never get into the log.
@@ -306,7 +306,7 @@ class _Caller:
             "webhook.called" if done else "webhook.deferred" if "retry_in" in fields else "webhook.given_up",
             webhook=one.name,
             call=ids.to_text(call.id),
-            event=call.event,
+            about=call.event,
             code=answered.code,
             attempt=call.attempts + 1,
             **fields,
