@@ -1,21 +1,22 @@
 """Ask an HTTP server: one request, one bounded answer, redirects not followed.
 
 `fetch` runs the standard library's client in a thread of its own small pool, so that a slow server holds nothing else
-up. The answer is bounded in size and in time as a whole; a bad certificate, a refusal to connect and an answer that is
+up. The answer is bounded in size and in time as a whole: the connection is cut when the time is over, whatever it is
+busy with. A bad certificate, a refusal to connect and an answer that is
 too long or too late are all `HttpFailed`. Statuses of 300 and more are answers like others: the caller judges them.
 """
 
 import asyncio
+import contextlib
 import functools
 import http.client
-import io
 import socket
 import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from posthouse import __version__
@@ -39,59 +40,59 @@ class Response(NamedTuple):
     body: bytes
 
 
-class _Until(io.RawIOBase):
-    """What a socket receives until a time, however small the pieces: its own timeout begins anew with each."""
+class _Guard:
+    """The connections of one request, to cut them when its time is over."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, end: float) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._end = end
+    def __init__(self) -> None:
+        self.over = False
+        self._sockets: list[socket.socket] = []
 
-    def readable(self) -> bool:
-        return True
+    def add(self, one: socket.socket) -> None:
+        """Watch over a connection."""
+        self._sockets.append(one)
+        if self.over:
+            self.cut()
 
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+    def cut(self) -> None:
+        """End them, from another thread."""
+        self.over = True
+        for one in self._sockets:
+            with contextlib.suppress(OSError):  # closed already
+                socket.socket.shutdown(one, socket.SHUT_RDWR)  # not the TLS socket's own, which is not meant for this
 
 
-class _Answer(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, end: float, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp: Any = io.BufferedReader(_Until(self.fp.detach(), sock, end))
+class _Plain(http.client.HTTPConnection):
+    def __init__(self, *args: Any, guard: _Guard, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._guard = guard
+
+    def connect(self) -> None:
+        super().connect()
+        self._guard.add(self.sock)
 
 
-class _Http(urllib.request.HTTPHandler):
-    def __init__(self, end: float) -> None:
+class _Secure(http.client.HTTPSConnection):
+    def __init__(self, *args: Any, guard: _Guard, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._guard = guard
+
+    def connect(self) -> None:
+        super().connect()
+        self._guard.add(self.sock)
+
+
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    def __init__(self, guard: _Guard, context: ssl.SSLContext | None) -> None:
         super().__init__()
-        self._end = end
+        self._guard = guard
+        self._tls = context
 
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(functools.partial(_connection, http.client.HTTPConnection, self._end), req)
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(functools.partial(_Plain, guard=self._guard), request)
 
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, context: ssl.SSLContext, end: float) -> None:
-        super().__init__()
-        self._trust = context
-        self._end = end
-
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        kind = functools.partial(http.client.HTTPSConnection, context=self._trust)
-        return self.do_open(functools.partial(_connection, kind, self._end), req)
-
-
-def _connection(kind: Any, end: float, host: str, **options: Any) -> Any:
-    connection = kind(host, **options)
-    connection.response_class = functools.partial(_Answer, end=end)
-    return connection
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        context = self._tls or ssl.create_default_context()
+        return self.do_open(functools.partial(_Secure, guard=self._guard, context=context), request)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -107,27 +108,38 @@ async def fetch(
     context: ssl.SSLContext | None = None,
     patience: float = 30.0,
     most: int = 65536,
-    pool: Executor = _pool,
+    threads: ThreadPoolExecutor = _pool,
 ) -> Response:
-    """GET `url`, or POST `body` to it; at most `most` octets of answer in `patience` seconds. `pool`: threads of the
-    caller's own, so that slow servers of one kind hold up nobody else's.
+    """GET `url`, or POST `body` to it; at most `most` octets of answer in `patience` seconds.
 
-    Only http and https. Raises `HttpFailed`.
+    Only http and https. `threads` is for callers who may wait long for many. Raises `HttpFailed`.
     """
     if not url.startswith(("https://", "http://")):
         raise HttpFailed(f"{url} is not an address of http or https")
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(pool, _fetch, url, body, dict(headers or {}), context, patience, most)
+    guard = _Guard()
+    timer = loop.call_later(patience, guard.cut)
+    work = functools.partial(_fetch, guard, url, body, dict(headers or {}), context, patience, most)
+    try:
+        return await loop.run_in_executor(threads, work)
+    except asyncio.CancelledError:
+        guard.cut()
+        raise
+    finally:
+        timer.cancel()
 
 
 def _fetch(
-    url: str, body: bytes | None, headers: dict[str, str], context: ssl.SSLContext | None, patience: float, most: int
+    guard: _Guard,
+    url: str,
+    body: bytes | None,
+    headers: dict[str, str],
+    context: ssl.SSLContext | None,
+    patience: float,
+    most: int,
 ) -> Response:
     end = time.monotonic() + patience
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirects(), _Http(end)]
-    if url.startswith("https://"):
-        handlers.append(_Https(context or ssl.create_default_context(), end))
-    opener = urllib.request.build_opener(*handlers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects(), _Handler(guard, context))
     request = urllib.request.Request(url, body, {"User-Agent": f"Posthouse/{__version__}"} | headers)  # noqa: S310
     try:
         try:
@@ -141,10 +153,14 @@ def _fetch(
                 size += len(piece)
                 if size > most:
                     raise HttpFailed(f"{url} answers with more than {most} octets")
+                if time.monotonic() > end:
+                    raise HttpFailed(f"{url} takes longer than {patience:g} s")
+            if guard.over:  # the library takes a header that was cut for a whole one
+                raise HttpFailed(f"{url} takes longer than {patience:g} s")
             content_type = answer.headers.get_content_type()
             return Response(answer.status or 0, content_type, b"".join(pieces))
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(reason, TimeoutError):
+        if guard.over:
             raise HttpFailed(f"{url} takes longer than {patience:g} s") from error
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise HttpFailed(f"{url} gives no answer: {reason}") from error

@@ -80,7 +80,7 @@ class Hook:
                     context=self._context,
                     patience=one.timeout,
                     most=MAX_ANSWER,
-                    pool=self._pool,
+                    threads=self._pool,
                 )
         except HttpFailed as error:
             return Answered(0, str(error).removeprefix(f"{one.url} "))

@@ -29,7 +29,6 @@ _RECIPIENT_FIELD = b"x-hmxmroriginalrecipient"
 # by-domain and id of RFC 5321 section 4.4, anywhere in the field: what comes from us has them in this order.
 _by = re.compile(rb"(?:\A|[\s)])by[ \t]+([A-Za-z0-9._-]{1,255})(?=[\s;(]|\Z)").search
 _id = re.compile(rb"[\s)]id[ \t]+<?([A-Za-z0-9._@-]{1,255})").search
-_unprintable = re.compile(r"[^ -~\u00a0-\ud7ff\ue000-\U0010ffff]").sub
 
 
 class Feedback(NamedTuple):
@@ -135,7 +134,8 @@ def _first(values: dict[bytes, list[str]], name: bytes) -> str:
 
 
 def _clean(value: bytes) -> str:
-    return _unprintable("", value[: _MAX_TEXT * 4].decode("utf-8", "replace")).strip()[:_MAX_TEXT]
+    text = value[: _MAX_TEXT * 4].decode("utf-8", "replace")
+    return "".join([char for char in text if char.isprintable()]).strip()[:_MAX_TEXT]
 
 
 def _addresses(texts: list[str]) -> tuple[str, ...]:
