@@ -221,3 +221,10 @@ async def test_the_example_hears_of_mail_and_of_a_complaint_about_it(tmp_path: P
     finally:
         example.kill()
         await example.wait()
+
+
+def test_the_receiver_of_the_page_is_the_example() -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "webhooks.md").read_text("utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    assert code.strip()
+    assert code in EXAMPLE.read_text("utf-8")

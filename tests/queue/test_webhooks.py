@@ -363,6 +363,18 @@ async def test_a_dead_one_holds_up_no_other_and_none_gets_too_many_at_once(tmp_p
 
 
 @on_loop
+async def test_the_time_of_a_call_begins_with_its_turn(tmp_path: Path) -> None:
+    """Those that wait for a place are not given up because others were slow."""
+    stuck = threading.Event()
+    async with receiving(stuck) as receiver:
+        async with hooked(hook(receiver.url, tmp_path, concurrency=1, timeout=0.2)) as one:
+            await one.owe(1, 2, 3, 4)
+            await one.calls.settled()
+            assert len(receiver.requests) == 4
+        stuck.set()
+
+
+@on_loop
 async def test_a_stop_gives_back_what_was_not_answered(tmp_path: Path) -> None:
     stuck = threading.Event()
     async with receiving(stuck) as receiver, hooked(hook(receiver.url, tmp_path, concurrency=1)) as one:
