@@ -31,6 +31,7 @@ _INSIDE = (
     "MULTIAPPEND",  # RFC 3502
     "CATENATE",  # RFC 4469
     "REPLACE",  # RFC 8508
+    "URLAUTH",  # RFC 4467
     "UNAUTHENTICATE",  # RFC 8437
 )
 # What ENABLE knows: the attributes of the engine that it sets, and how it is written.

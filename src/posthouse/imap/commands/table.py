@@ -5,7 +5,7 @@ from enum import Flag
 from typing import Any, NamedTuple
 
 from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store
+from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store, urlauth
 from posthouse.imap.commands import list as listing
 from posthouse.imap.tokens import Cursor
 
@@ -58,6 +58,9 @@ VERBS: dict[bytes, Verb] = {
     b"REPLACE": Verb(SELECTED, append.replace),
     b"UID REPLACE": Verb(SELECTED, append.uid_replace),
     b"IDLE": Verb(INSIDE, mailboxes.idle),
+    b"GENURLAUTH": Verb(INSIDE, urlauth.gen_url_auth),
+    b"URLFETCH": Verb(INSIDE, urlauth.url_fetch),
+    b"RESETKEY": Verb(INSIDE, urlauth.reset_key),
     b"CHECK": Verb(SELECTED, common.check),
     b"CLOSE": Verb(SELECTED, mailboxes.close),
     b"UNSELECT": Verb(SELECTED, mailboxes.unselect),

@@ -47,6 +47,7 @@ async def select(session: "ImapSession", event: mailboxes.Select) -> None:
     engine.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % opening.mailbox.uidvalidity)
     session.tell_modseq()
     engine.untagged(b"OK [MAILBOXID (%b)] The mailbox" % replies.mailbox_id(opening.mailbox.id))
+    engine.untagged(b"OK [URLMECH INTERNAL] URLs of messages can be authorized")
     if engine.rev2:
         mailbox = opening.mailbox
         engine.untagged(replies.list_item(b"LIST", attributes_of(mailbox), mailbox.name, engine.utf8))

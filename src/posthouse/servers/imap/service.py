@@ -1,7 +1,7 @@
 """Makes the sessions of an IMAP listener, and says which function answers which event of the engine."""
 
 from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store
+from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store, urlauth
 from posthouse.imap.commands import list as listing
 from posthouse.net.connection import Connection
 from posthouse.servers.imap import append as on_append
@@ -13,6 +13,7 @@ from posthouse.servers.imap import mailboxes as on_mailboxes
 from posthouse.servers.imap import search as on_search
 from posthouse.servers.imap import select as on_select
 from posthouse.servers.imap import store as on_store
+from posthouse.servers.imap import urlauth as on_urlauth
 from posthouse.servers.imap.session import Handlers, ImapSession
 from posthouse.servers.imap.shared import Shared
 
@@ -38,6 +39,9 @@ HANDLERS: Handlers = {
     mailboxes.Namespace: on_mailboxes.namespace,
     listing.ListMailboxes: on_list.list_mailboxes,
     listing.Lsub: on_list.lsub,
+    urlauth.GenUrlAuth: on_urlauth.gen_url_auth,
+    urlauth.UrlFetch: on_urlauth.url_fetch,
+    urlauth.ResetKey: on_urlauth.reset_key,
     append.Append: on_append.begin,
     append.AppendData: on_append.data,
     append.AppendEnd: on_append.end,

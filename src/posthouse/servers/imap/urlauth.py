@@ -1,0 +1,111 @@
+"""GENURLAUTH, URLFETCH and RESETKEY: messages that their owners let others read, by URL (RFC 4467).
+
+A token is a keyed hash over the URL up to its access; the key is the mailbox's own, so RESETKEY ends all that was
+authorized there. `granted` is the one place that decides who may read; BURL asks it too.
+"""
+
+import hmac
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from posthouse.base.errors import NotFound
+from posthouse.imap import replies
+from posthouse.imap.commands.urlauth import GenUrlAuth, ResetKey, UrlFetch
+from posthouse.imap.urls import MessageUrl, parse
+from posthouse.servers.imap import urls
+from posthouse.store import accounts
+from posthouse.store import urlauth as stored
+from posthouse.store.database import Database, Tx
+
+if TYPE_CHECKING:
+    from posthouse.servers.imap.session import ImapSession
+
+MECHANISM = b"INTERNAL"
+_ALGORITHM = b"\x02"  # first octet of a token: how the rest was made
+_ACCESS = ("anonymous", "authuser", "user+", "submit+")
+
+
+def _token(key: bytes, rump: bytes) -> bytes:
+    return _ALGORITHM + hmac.digest(key, rump, "sha256")
+
+
+async def gen_url_auth(session: "ImapSession", event: GenUrlAuth) -> None:
+    made = []
+    for text, mechanism in event.urls:
+        url = parse(text)
+        if url is None or url.auth is None or mechanism != MECHANISM or not _may_authorize(session, url):
+            session.done_with(replies.bad_url(text))
+            return
+        key = await session.service.database.write(_key_of_own, session.account_id, url)
+        if key is None:
+            session.done_with(replies.bad_url(text))
+            return
+        made.append(b"%b:internal:%b" % (text, _token(key, url.auth.rump).hex().encode()))
+    session.engine.untagged(b"GENURLAUTH " + b" ".join(replies.quoted(url) for url in made))
+    session.done("GENURLAUTH completed")
+
+
+def _may_authorize(session: "ImapSession", url: MessageUrl) -> bool:
+    """RFC 4467 section 7: absolute, for this server, by the owner of the mailbox, with an access that we know."""
+    if url.host != session.service.settings.hostname or url.user.lower() != session.name.lower() or not url.mailbox:
+        return False
+    if url.auth is None or url.auth.token:
+        return False
+    kind, plus, name = url.auth.access.partition("+")
+    return kind + plus in _ACCESS and bool(plus) == bool(name)
+
+
+def _key_of_own(tx: Tx, account_id: int, url: MessageUrl) -> bytes | None:
+    mailbox = urls.mailbox_of(tx, account_id, url)
+    if mailbox is None or (url.uidvalidity and url.uidvalidity != mailbox.uidvalidity):
+        return None
+    return stored.key(tx, mailbox.id)
+
+
+async def granted(database: Database, hostname: str, text: bytes, access: Sequence[str], now: int) -> urls.Place | None:
+    """What an authorized URL names, for somebody who has one of these kinds of access; None: it is not for them, is
+    not authorized, has expired, or names nothing. Which of that it is nobody is told."""
+    url = parse(text)
+    if url is None or url.auth is None or not url.auth.token or url.host != hostname or not url.mailbox:
+        return None
+    if url.auth.access not in access or (url.auth.expires and now >= url.auth.expires):
+        return None
+    try:
+        return await database.read(_granted, url)
+    except (urls.BadUrl, NotFound):
+        return None
+
+
+def _granted(tx: Tx, url: MessageUrl) -> urls.Place:
+    assert url.auth is not None
+    account = accounts.find_account(tx, url.user)
+    mailbox = urls.mailbox_of(tx, account.id, url)
+    key = stored.known_key(tx, mailbox.id) if mailbox is not None and not account.disabled else None
+    if mailbox is None or key is None or not hmac.compare_digest(_token(key, url.auth.rump), url.auth.token):
+        raise urls.BadUrl
+    if url.uidvalidity and url.uidvalidity != mailbox.uidvalidity:
+        raise urls.BadUrl
+    return urls.locate(tx, mailbox.id, url)
+
+
+async def url_fetch(session: "ImapSession", event: UrlFetch) -> None:
+    service = session.service
+    access = ("anonymous", "authuser", f"user+{session.name.lower()}")
+    for text in event.urls:
+        place = await granted(service.database, service.settings.hostname, text, access, service.clock.now())
+        begin = b"* URLFETCH %b " % replies.quoted(text)
+        if place is None:
+            await session.send(begin + b"NIL\r\n")
+            continue
+        await session.send(b"%b{%d}\r\n" % (begin, place.size), unfinished=True)
+        async for piece in urls.pieces(service.database, place):
+            await session.send(piece.replace(b"\0", b"\x80"), unfinished=True)
+        await session.send(b"\r\n")
+    session.done("URLFETCH completed")
+
+
+async def reset_key(session: "ImapSession", event: ResetKey) -> None:
+    if await session.service.database.write(stored.reset, session.account_id, event.name):
+        session.done("RESETKEY completed", b"URLMECH " + MECHANISM)
+    else:
+        session.done_with(replies.NO_SUCH_MAILBOX)
