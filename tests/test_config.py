@@ -26,7 +26,7 @@ def problems(text: str) -> list[str]:
 def test_every_setting_has_a_document() -> None:
     for path, model in config.sections():
         assert model.__doc__ is not None
-        for name, field in model.model_fields.items():
+        for name, field in config.keys(model).items():
             where = ".".join((*path, name))
             assert field.description, f"{where} has no document"
             assert field.description.endswith("."), f"{where}: a document is a sentence"

@@ -5,10 +5,8 @@ further, at what the settings point to: files, keys, addresses. Everything wrong
 Which settings there are is told by `base/settings.py`.
 """
 
-import errno
 import os
 import re
-import socket
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,8 +14,10 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from posthouse.base import toml_lines
@@ -26,6 +26,7 @@ from posthouse.base.settings import EVERY_ADDRESS, Settings
 from posthouse.base.units import human_size
 from posthouse.base.webhook_settings import wrong_with_secret
 from posthouse.filter import hooks
+from posthouse.net.local import is_of_this_machine
 
 ENVIRONMENT = "POSTHOUSE_CONFIG"
 DEFAULT_PATHS = (Path("posthouse.toml"), Path("/etc/posthouse/posthouse.toml"))
@@ -170,6 +171,8 @@ def _explain(details: ErrorDetails, location: tuple[int | str, ...]) -> tuple[st
             return f"{_show(given)} is out of range", f"Write {_BOUNDS[kind]} {limit}."
         case "too_short" | "string_too_short":
             return "is empty", "Write something or leave it out."
+        case "too_long":
+            return f"has {context['actual_length']} entries", f"{context['max_length']} are the most."
     return f"{_show(given)} does not fit here", f"Write {_wanted(kind, location)}."
 
 
@@ -224,22 +227,27 @@ def sections(
 ) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
     """Every table of the file, by path: () is the top, ("relay", "smarthost") is [relay.smarthost]."""
     yield path, model
-    for name, field in model.model_fields.items():
+    for name, field in keys(model).items():
         for inner in _models_in(field.annotation):
             yield from sections(inner, (*path, name))
+
+
+def keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The settings of a table by their keys in the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _suggest(location: tuple[int | str, ...]) -> str:
     """The setting that an unknown key was meant to be: near in spelling, or in another table."""
     path = tuple(part for part in location[:-1] if isinstance(part, str))
     key = str(location[-1])
-    tables = {name: list(model.model_fields) for name, model in sections()}
+    tables = {name: list(keys(model)) for name, model in sections()}
     here = tables.get(path, [])
     normal = key.lower().replace("-", "_")
     if near := get_close_matches(normal, here, 1, 0.75):
         return f"Did you mean `{near[0]}`?"
-    for name, keys in tables.items():
-        if found := get_close_matches(normal, keys, 1, 0.85):
+    for name, others in tables.items():
+        if found := get_close_matches(normal, others, 1, 0.85):
             return f"Did you mean `{found[0]}` in {_header(name)}?"
     return f"Known here: {', '.join(here)}." if here else "Remove it."
 
@@ -249,7 +257,7 @@ def title(path: tuple[str, ...]) -> str:
     model: Any = Settings
     repeated = False
     for name in path:
-        annotation = model.model_fields[name].annotation
+        annotation = keys(model)[name].annotation
         repeated = get_origin(annotation) is tuple
         (model, *_) = _models_in(annotation)
     name = ".".join(path)
@@ -314,9 +322,19 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
                 "Name your own networks.",
             )
     for address in dict.fromkeys(one.address for one in settings.listen if one.path is None):
-        if address != EVERY_ADDRESS and not _is_of_this_machine(address):
+        if address != EVERY_ADDRESS and not is_of_this_machine(address):
             cure = 'Write one that `ip address` shows, or "*" for every address.'
             add("listen", f"this machine has no address {address}", cure)
+    for number, pool in enumerate(settings.pool):
+        for place, source in enumerate(pool.sources):
+            if not is_of_this_machine(source.address):
+                cure = "Mail could not leave from there; write one that `ip address` shows."
+                where = ("pool", number, "sources", place, "address")
+                add(where, f"this machine has no address {source.address}", cure)
+    for number, route in enumerate(settings.route):
+        if route.url.startswith("http://") and not _is_near(urlsplit(route.url).hostname or ""):
+            says = f"route {route.name} shows everybody on the way the mail it posts"
+            add(("route", number, "url"), says, "Write https://.", warning=True)
     for one in settings.listen:
         if one.service == "lmtp" and one.path is None and not one.networks and _is_public(one.address):
             add(
@@ -336,14 +354,12 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
     return problems
 
 
-def _is_of_this_machine(address: str) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+def _is_near(host: str) -> bool:
+    """A host of one's own network: a private address, or a name without a dot."""
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind((address, 0))
-    except OSError as error:
-        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-    return True
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host
 
 
 def _is_public(address: str) -> bool:
@@ -378,6 +394,13 @@ def _files(settings: Settings) -> Iterator[tuple[str | toml_lines.Path, Path, bo
         yield "relay.smarthost.password_file", settings.relay.smarthost.password_file, True
     for number, webhook in enumerate(settings.webhook):
         yield ("webhook", number, "secret_file"), webhook.secret_file, True
+    for number, route in enumerate(settings.route):
+        if route.password_file is not None:
+            yield ("route", number, "password_file"), route.password_file, True
+        if route.secret_file is not None:
+            yield ("route", number, "secret_file"), route.secret_file, True
+        if route.ca is not None:
+            yield ("route", number, "ca"), route.ca, False
 
 
 def _wrong_with(settings: Settings) -> str:

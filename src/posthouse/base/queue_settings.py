@@ -41,6 +41,10 @@ class Relay(Section):
         default=False,
         description="Keep mail to other domains in the folder `captured` of the data and never send it.",
     )
+    pool: str = Field(
+        default="",
+        description="The [[pool]] that mail leaves from, where its route names no other; see docs/routes.md.",
+    )
     srs: bool = Field(
         default=True,
         description="Rewrite the sender of mail that aliases pass on to other servers (SRS), so that SPF holds.",
@@ -104,7 +108,8 @@ class Queue(Section):
     limit: tuple[DestinationLimit, ...] = Field(default=(), description="Limits for single destinations.")
 
     def limit_of(self, destination: str) -> Limit:
-        """What is allowed towards a destination: a domain, or the name of the smart host."""
+        """What is allowed towards a next hop: a domain or the name of a smart host, and behind a blank its route."""
+        destination = destination.partition(" ")[0]
         for one in self.limit:
             if any(is_within(destination, domain) for domain in one.domains):
                 most = self.concurrency_per_destination if one.concurrency is None else one.concurrency

@@ -17,14 +17,17 @@ from typing import Literal, Self, get_args
 
 from pydantic import (
     Field,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 
 from posthouse.base.errors import Permanent
 from posthouse.base.filter_settings import Filter
 from posthouse.base.queue_settings import Queue, Relay
+from posthouse.base.route_settings import MAX_POOLS, MAX_ROUTES, Pool, Route, references
 from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, in_folder, is_hostname
 from posthouse.base.webhook_settings import Webhook, distinct
 
@@ -388,6 +391,23 @@ class Settings(Section):
     @classmethod
     def _names_differ(cls, webhooks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
         return distinct(webhooks)
+
+    pool: tuple[Pool, ...] = Field(
+        default=(), max_length=MAX_POOLS, description="Own addresses that mail leaves from, one [[pool]] each."
+    )
+    route: tuple[Route, ...] = Field(
+        default=(), max_length=MAX_ROUTES, description="Ways for some of the mail that leaves, one [[route]] each."
+    )
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        wrong = [
+            InitErrorDetails(type="value_error", loc=path, input=None, ctx={"error": ValueError(says)})
+            for path, says in references(self.route, self.pool, self.relay.pool)
+        ]
+        if wrong:
+            raise ValidationError.from_exception_data("Settings", wrong)
+        return self
 
     @field_validator("listen")
     @classmethod
