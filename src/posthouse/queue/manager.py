@@ -18,7 +18,6 @@ from typing import Any
 
 from posthouse.base import ids
 from posthouse.base.clock import Clock
-from posthouse.base.errors import Permanent
 from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.net.dial import Dial, dial
@@ -28,8 +27,11 @@ from posthouse.queue.jobs import Job, Keep, Prepare
 from posthouse.queue.pace import Pace, is_slower
 from posthouse.queue.remote import ATTEMPT_LIMIT, Outgoing, Sender
 from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Report, Verdict
-from posthouse.queue.routes import Credentials, Host, Router
+from posthouse.queue.route_table import own_names, table_of
+from posthouse.queue.routes import Route, Router
 from posthouse.queue.settle import Settler
+from posthouse.queue.transports import Transports
+from posthouse.queue.transports_webhook import WebhookTransport
 from posthouse.smtp.client import TIMEOUTS
 from posthouse.smtp.params import MailParams
 from posthouse.store import outbox
@@ -85,10 +87,12 @@ class QueueManager:
         self._captured = captured
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._node = node or settings.hostname
-        own_ports = [listen.port for listen in settings.listen if listen.service == "smtp"]
         self._settler = Settler(settings, database, clock, prepare, new_ids, log, self._chance, self._node)
-        self._router = Router(resolver, [settings.hostname], self._chance, _smarthost(settings), own_ports=own_ports)
+        listening = [(one.address, one.port) for one in settings.listen if one.service == "smtp" and one.path is None]
+        self._router = Router(resolver, own_names(settings), self._chance, table_of(settings), listening=listening)
         self._sender = Sender(self._router, dialler, settings.hostname, timeouts=timeouts, keep=KEEP)
+        self._posts = WebhookTransport(clock)
+        self._transports = Transports(self._sender, self._posts)
         self._most = settings.queue.concurrency
         self._room = max(100, self._most * 10)  # recipients held here
         self._share = max(10, settings.queue.concurrency_per_destination * 10)  # of them for one destination
@@ -158,6 +162,7 @@ class QueueManager:
             record.cancel()
         await asyncio.gather(*self._records, return_exceptions=True)
         await self._sender.sessions.close()
+        self._posts.close()
         if self._untried:
             await self._database.write(outbox.release, self._node, sorted(self._untried))
 
@@ -211,7 +216,7 @@ class QueueManager:
         """Make jobs of claims and start what may start."""
         groups: dict[tuple[int, str], list[Claim]] = {}
         for claim in claims:
-            hop = self._next_hop(claim.destination)
+            hop = self._next_hop(claim)
             groups.setdefault((claim.message.id, hop), []).append(claim)
         for (_, hop), group in groups.items():
             jobs = self._pending.setdefault(hop, deque())
@@ -222,10 +227,15 @@ class QueueManager:
             self._make_ready(hop)
         self._dispatch()
 
-    def _next_hop(self, destination: str) -> str:
-        if destination == HERE:
+    def _next_hop(self, claim: Claim) -> str:
+        if claim.destination == HERE:
             return DELIVER_HERE
-        return CAPTURED if self._settings.relay.capture else self._router.next_hop(destination)
+        # Capture wins over every route: where it is on, nothing leaves, whatever the routes or an operator say.
+        return CAPTURED if self._settings.relay.capture else self._route(claim).next_hop
+
+    def _route(self, claim: Claim) -> Route:
+        message = claim.message
+        return self._router.route(message.sender, message.account, claim.address, claim.destination, claim.route)
 
     def _pace(self, hop: str) -> Pace:
         pace = self._paces.get(hop)
@@ -369,7 +379,8 @@ class QueueManager:
             # Who said SMTPUTF8 may have needed it for an address alone.
             params.smtputf8 and (whole is None or not whole.partition(b"\r\n\r\n")[0].isascii()),
         )
-        return await self._sender.attempt(job.claims[0].destination, outgoing), None
+        route = self._route(job.claims[0])  # all of a job have one next hop, so one route
+        return await self._transports.attempt(route, outgoing, ids.to_text(message.id)), None
 
     def _remaining(self, message: Message, params: MailParams) -> MailParams:
         """What the next server is asked for: of the time to deliver in, what is left (RFC 2852 section 4.2)."""
@@ -441,20 +452,3 @@ def _learn(pace: Pace, report: Report, now: int) -> None:
         pace.answered()
     elif unreached := [one for one in verdicts if one.status in _UNREACHED]:
         pace.unreached(now, unreached[0].text)
-
-
-def _smarthost(settings: Settings) -> Host | None:
-    """The smart host of the settings; raises `Permanent` if its password cannot be read."""
-    smart = settings.relay.smarthost
-    if smart is None:
-        return None
-    login = None
-    if smart.user is not None and smart.password_file is not None:
-        try:
-            password = smart.password_file.read_text("utf-8").partition("\n")[0].strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Permanent(f"relay.smarthost.password_file {smart.password_file} cannot be read: {error}") from error
-        if not password:
-            raise Permanent(f"relay.smarthost.password_file {smart.password_file} is empty")
-        login = Credentials(smart.user, password)
-    return Host(smart.host, smart.port, smart.tls, login)

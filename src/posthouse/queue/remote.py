@@ -18,7 +18,7 @@ from posthouse.base.errors import Temporary
 from posthouse.net.dial import Dial, DialFailed
 from posthouse.net.stream import ConnectionLost, Stream, TlsFailed
 from posthouse.queue.results import DEFERRED, FAILED, Contact, Report, Verdict
-from posthouse.queue.routes import Host, Router
+from posthouse.queue.routes import LOOP, Host, Route, Router
 from posthouse.queue.sessions import Session, Sessions, Unheard, ours
 from posthouse.smtp import client as smtp
 from posthouse.smtp.aio.driver import next_event
@@ -62,16 +62,16 @@ class Sender:
         self._router = router
         self.sessions = Sessions(dialler, hostname, timeouts=timeouts, ca=ca, keep=keep)
 
-    async def attempt(self, destination: str, outgoing: Outgoing) -> Report:
-        """Try the hosts of a destination in turn."""
-        hosts = await self._router.hosts(destination)
+    async def attempt(self, route: Route, outgoing: Outgoing) -> Report:
+        """Try the hosts of a route in turn."""
+        hosts = await self._router.hosts(route)
         if isinstance(hosts, Reply):
             return Report(dict.fromkeys(outgoing.recipients, Verdict.of(hosts)), [f"! {hosts.text}"])
         attempt = _Attempt(self, outgoing)
         try:
             async with asyncio.timeout(ATTEMPT_LIMIT):
                 for host in hosts:
-                    if not attempt.left:
+                    if not attempt.left or attempt.loops:
                         break
                     await attempt.host(host)
         except TimeoutError:
@@ -94,6 +94,11 @@ class _Attempt:
     def left(self) -> tuple[str, ...]:
         """Recipients without a verdict."""
         return tuple(r for r in self._outgoing.recipients if r not in self._verdicts)
+
+    @property
+    def loops(self) -> bool:
+        """The last host is this server: those behind it would only send the message back (RFC 5321 section 5.1)."""
+        return bool(self._reasons) and self._reasons[-1].status == LOOP and not self._reasons[-1].remote
 
     def unheard(self, verdict: Verdict) -> None:
         """A host did not answer for the recipients that are left."""

@@ -73,7 +73,7 @@ class Sessions:
         self._timeouts = timeouts
         self._ca = ca
         self._keep = keep
-        self._contexts: dict[bool, SSLContext] = {}
+        self._contexts: dict[tuple[bool, Path | None], SSLContext] = {}
         self._idle: dict[Host, list[Session]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -123,9 +123,10 @@ class Sessions:
     def _tls(self, host: Host) -> ClientTls:
         """How to speak TLS to a host. A context is made once: reading the trusted roots is slow."""
         verify = host.tls in ("starttls", "implicit")
-        context = self._contexts.get(verify)
+        ca = host.ca or self._ca
+        context = self._contexts.get((verify, ca))
         if context is None:
-            context = self._contexts[verify] = client_context(verify=verify, ca=self._ca)
+            context = self._contexts[verify, ca] = client_context(verify=verify, ca=ca)
         return ClientTls(context, host.name)
 
     async def open(self, host: Host, addresses: Sequence[str], note: Callable[[str], None]) -> Session:
@@ -139,10 +140,10 @@ class Sessions:
             host.port,
             patience=CONNECT_PATIENCE,
             tls=tls if host.tls == "implicit" else None,
-            sources=host.sources,
+            sources=host.pool.turn() if host.pool is not None else (),
         )
         client = SmtpClient(
-            host.helo or self._hostname,
+            host.pool.helo(stream.local[0]) if host.pool is not None else self._hostname,
             secure=host.tls == "implicit",
             timeouts=self._timeouts,
             lmtp=host.lmtp,

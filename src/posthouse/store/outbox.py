@@ -60,6 +60,7 @@ class Message(NamedTuple):
     expires: int
     priority: int
     options: str
+    account: str = ""  # the login name of who submitted it
 
 
 class Claim(NamedTuple):
@@ -71,6 +72,7 @@ class Claim(NamedTuple):
     attempts: int  # before this one
     options: str
     message: Message
+    route: str = ""  # an operator's choice: "route:NAME", "host:NAME:PORT"; "": the settings decide
 
 
 class Recipient(NamedTuple):
