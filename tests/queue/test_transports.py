@@ -243,14 +243,14 @@ async def test_a_post_without_an_answer_is_tried_again(secret: str) -> None:
 @on_loop
 async def test_an_answer_that_never_ends_is_cut(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transports_webhook, "PATIENCE", 0.05)
-    async with posting(secret, TRICKLE) as (here, web):
+    async with posting(secret, TRICKLE) as (here, _):
         await here.run(BOB)
         assert (await here.waiting())[BOB].last_status == "4.4.1"
 
 
 @on_loop
 async def test_an_answer_that_is_too_long(secret: str) -> None:
-    async with posting(secret, (200, "text/plain", b"x" * 70_000)) as (here, web):
+    async with posting(secret, (200, "text/plain", b"x" * 70_000)) as (here, _):
         await here.run(BOB)
         assert "more than 65536 octets" in (await here.waiting())[BOB].last_text
 
