@@ -377,10 +377,15 @@ class QueueManager:
             self._remaining(message, params),
             {claim.address: unpack_rcpt(claim.options) for claim in job.claims if claim.options},
             # Who said SMTPUTF8 may have needed it for an address alone.
-            params.smtputf8 and (whole is None or not whole.partition(b"\r\n\r\n")[0].isascii()),
+            params.smtputf8 and not await self._has_ascii_header(message, whole),
         )
         route = self._route(job.claims[0])  # all of a job have one next hop, so one route
         return await self._transports.attempt(route, outgoing, ids.to_text(message.id)), None
+
+    async def _has_ascii_header(self, message: Message, whole: bytes | None) -> bool:
+        if whole is None:
+            whole = await self._read(message, 0, LOOK_FOR_8BIT)  # no header is longer (`mime/scan.py`)
+        return whole.partition(b"\r\n\r\n")[0].isascii()
 
     def _remaining(self, message: Message, params: MailParams) -> MailParams:
         """What the next server is asked for: of the time to deliver in, what is left (RFC 2852 section 4.2)."""

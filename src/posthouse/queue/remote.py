@@ -17,6 +17,7 @@ from typing import NamedTuple
 from posthouse.base.errors import Temporary
 from posthouse.net.dial import Dial, DialFailed
 from posthouse.net.stream import ConnectionLost, Stream, TlsFailed
+from posthouse.queue.conversion import AT_ONCE, fitted
 from posthouse.queue.results import DEFERRED, FAILED, Contact, Report, Verdict
 from posthouse.queue.routes import LOOP, Host, Route, Router
 from posthouse.queue.sessions import Session, Sessions, Unheard, ours
@@ -60,6 +61,7 @@ class Sender:
         keep: float = 0.0,
     ) -> None:
         self._router = router
+        self.places = asyncio.Semaphore(AT_ONCE)  # for messages that are converted
         self.sessions = Sessions(dialler, hostname, timeouts=timeouts, ca=ca, keep=keep)
 
     async def attempt(self, route: Route, outgoing: Outgoing) -> Report:
@@ -166,7 +168,13 @@ class _Attempt:
     async def _send(self, session: Session) -> bool:
         """The mail transaction, for the recipients that are left."""
         client, stream, host = session.client, session.stream, session.host
-        outgoing, left = self._outgoing, self.left
+        left = self.left
+        outgoing = await fitted(self._outgoing, client, self._shared.places)
+        if isinstance(outgoing, Reply):
+            self._verdicts |= dict.fromkeys(left, Verdict.of(outgoing, host.name))
+            return True
+        if outgoing is not self._outgoing:
+            self._transcript.append("! the message was converted to what the server takes")
         client.send(
             outgoing.sender,
             left,
@@ -181,7 +189,7 @@ class _Attempt:
         complete = False
         content = isinstance(event, smtp.NeedContent)
         if content:
-            complete = await self._content(client, stream)
+            complete = await self._content(client, stream, outgoing.pieces())
             event = await next_event(client, stream)
         if not isinstance(event, smtp.Sent):
             raise Unheard(ours("4.5.0", f"The conversation with {host.name} broke off", host))
@@ -200,11 +208,11 @@ class _Attempt:
             raise Unheard(lost)
         return True
 
-    async def _content(self, client: SmtpClient, stream: Stream) -> bool:
+    async def _content(self, client: SmtpClient, stream: Stream, pieces: AsyncIterator[bytes]) -> bool:
         """Send the content; True if its end was sent. A server that refuses in the midst of it is heard after it."""
         try:
             held = 0
-            async for piece in self._outgoing.pieces():
+            async for piece in pieces:
                 client.content(piece)
                 held += len(piece)
                 if held >= TOGETHER:
