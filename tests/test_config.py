@@ -1,5 +1,6 @@
 """The configuration file: every setting has a document and a default, every mistake a line and a cure."""
 
+import re
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
@@ -186,3 +187,58 @@ def test_check_looks_at_the_certificate(tmp_path: Path) -> None:
     key.write_text("damaged")
     (problem,) = config.check(parse("hostname = 'mail.example.org'\n" + text, folder=tmp_path))
     assert "cannot be used" in problem.text
+
+
+def test_check_looks_at_pools_and_routes(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a secret of some length")
+    secret.chmod(0o644)
+    text = (
+        "hostname = 'mail.example.org'\ndata = 'd'\n"
+        "[[pool]]\nname = 'out'\nsources = [\n"
+        " { address = '127.0.0.1', helo = 'one.example.org' },\n"
+        " { address = '192.0.2.77', helo = 'two.example.org' },\n"
+        " { address = '2001:db8::77', helo = 'three.example.org' },\n]\n"
+        "[[route]]\nname = 'hook'\nvia = 'webhook'\nurl = 'http://app.example.org/'\nsecret_file = 'secret'\n"
+        "[[route]]\nname = 'near'\nvia = 'webhook'\nurl = 'http://app/'\nsecret_file = 'secret'\n"
+        "[[route]]\nname = 'smart'\nvia = 'smarthost'\nhost = 'a.test'\nca = 'none.pem'\n"
+        "user = 'u'\npassword_file = 'none'\n"
+    )
+    found = config.check(parse(text, "p.toml", tmp_path), "p.toml", text)
+    assert {(problem.line, problem.key, problem.warning) for problem in found} == {
+        (7, "pool.sources.address", False),
+        (8, "pool.sources.address", False),
+        (13, "route.url", True),
+        (14, "route.secret_file", True),
+        (19, "route.secret_file", True),
+        (24, "route.ca", False),
+        (26, "route.password_file", False),
+    }
+
+
+def test_the_examples_of_the_documents_are_good() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "routes.md").read_text("utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    settings = parse(example)
+    assert [route.name for route in settings.route] == ["partner", "lists", "news"]
+    assert len(settings.pool[0].sources) == 3
+
+
+@pytest.mark.parametrize(
+    ("most", "text"),
+    [
+        (1000, "".join(f"[[route]]\nname = 'r{n}'\nvia = 'discard'\n" for n in range(1001))),
+        (10000, f"[[route]]\nname = 'r'\nvia = 'discard'\nto = {[f'd{n}.test' for n in range(10_001)]}"),
+        (10000, f"[[route]]\nname = 'r'\nvia = 'discard'\nfrom = {[f'd{n}.test' for n in range(10_001)]}"),
+        (10, f"[[route]]\nname = 'r'\nvia = 'smarthost'\nhost = {[f'd{n}.test' for n in range(11)]}"),
+        (100, "".join(f"[[pool]]\nname = 'p{n}'\nsources = [{{address='::1',helo='x'}}]\n" for n in range(101))),
+        (
+            256,
+            "[[pool]]\nname = 'p'\n"
+            + "".join(f"[[pool.sources]]\naddress='10.0.{n // 250}.{n % 250}'\nhelo='x'\n" for n in range(257)),
+        ),
+    ],
+)
+def test_there_are_not_too_many_routes_and_pools(most: int, text: str) -> None:
+    (problem,) = problems(text)
+    assert f"has {most + 1} entries. {most} are the most." in problem
