@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.test_clients import client
 from tests.queue.site import MESSAGE, PREFIX, site
+from tests.support.clients import client
 from tests.support.loop import on_loop
 from tests.support.ports import free_port
 
