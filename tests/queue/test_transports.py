@@ -121,6 +121,16 @@ async def test_direct_with_tls_that_must_be() -> None:
         assert (await here.waiting())[BOB].last_status.startswith("4.7.")
 
 
+@on_loop
+async def test_a_name_of_the_dns_is_not_certain_enough_for_requiretls() -> None:
+    async with site(route=[a_route("direct", tls="starttls")]) as here:
+        remote = await here.remote("there.test", tls=server_context("there.test"))
+        await queued(here, BOB, mail=MailParams(requiretls=True))
+        assert not remote.connections
+        (bounce,) = await here.bounces()
+        assert b"5.7.30" in bounce
+
+
 # LMTP
 
 

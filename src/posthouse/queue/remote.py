@@ -114,7 +114,8 @@ class _Attempt:
 
     async def host(self, host: Host) -> None:
         """Try one host; once more without TLS if opportunistic TLS fails."""
-        if self._outgoing.mail.requiretls and host.tls not in ("starttls", "implicit"):
+        certain = host.tls in ("starttls", "implicit") and host.validated is not False
+        if self._outgoing.mail.requiretls and not certain:
             # RFC 8689 section 4.2.1: the name of the host must have come in a way that nobody could forge.
             text = f"The message must go by TLS to a server whose name is certain; that of {host.name} is not"
             self.unheard(Verdict(FAILED, 550, "5.7.30", text, host.name, False))
