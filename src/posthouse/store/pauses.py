@@ -102,11 +102,12 @@ def expire(tx: Tx, now: int) -> int:
 
 
 def _canonical(destination: str) -> str:
-    name = destination.strip().removesuffix(".")
+    name = destination.strip()
     if name == EVERYTHING:
         return name
+    name = name.removesuffix(".")
     below = name.removeprefix("*.")
-    domain = parse_domain(below, utf8=True) if below else None
+    domain = parse_domain(below, utf8=True) if name != EVERYTHING else None
     if domain is None:
         raise Permanent(
             f"{destination[:80]!r} is not a destination; write a domain like example.org, *.example.org for all below "
