@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from posthouse.queue import manager as manager_module
+from posthouse.queue import sessions
 from posthouse.store import pauses
 from posthouse.store.sqlite import SqliteDatabase
 from tests.queue.site import SECOND, site
@@ -45,7 +46,7 @@ async def test_one_message_does_not_wait_for_the_many_of_another_sender() -> Non
 @on_loop
 async def test_a_slow_destination_of_one_sender_leaves_room_for_others() -> None:
     """However many destinations of the one are slow."""
-    options = {"queue": {"concurrency": 20, "concurrency_per_destination": 2}}
+    options: dict[str, Any] = {"queue": {"concurrency": 20, "concurrency_per_destination": 2}}
     async with site(**options) as here:
         slow = await here.remote("slow.test")
         quick = await here.remote("quick.test")
@@ -107,8 +108,29 @@ async def test_a_pause_lets_what_is_on_its_way_arrive() -> None:
 
 
 @on_loop
+async def test_what_only_waits_here_is_given_back_when_its_destination_is_paused() -> None:
+    limits = [{"domains": ["slow.test"], "concurrency": 1}]
+    async with site(queue={"limit": limits}) as here:
+        slow = await here.remote("slow.test")
+        slow.gate = asyncio.Event()
+        for number in range(9):
+            await here.queue(f"r{number}@slow.test")
+        await slow.arrived.wait()
+        await until(lambda: here.manager._held.total == 9)
+        await here.database.write(pauses.pause, "slow.test", START)
+        await until(lambda: here.manager._held.total == 1)
+        slow.gate.set()
+        await here.settled()
+        assert len(slow.taken) == 1
+        assert {row.attempts for row in (await here.waiting()).values()} == {0}
+        await here.database.write(pauses.resume, "slow.test")
+        await here.settled()
+        assert len(slow.taken) == 9
+
+
+@on_loop
 async def test_a_drained_node_finishes_and_takes_nothing_more() -> None:
-    options = {"queue": {"concurrency": 2, "concurrency_per_destination": 2}}
+    options: dict[str, Any] = {"queue": {"concurrency": 2, "concurrency_per_destination": 2}}
     async with site(**options) as here:
         remote = await here.remote("there.test")
         remote.gate = asyncio.Event()
@@ -162,7 +184,7 @@ async def test_draining_can_be_called_off() -> None:
 
 @on_loop
 async def test_the_state_can_be_told() -> None:
-    options = {"queue": {"limit": [{"domains": ["slow.test"], "per_minute": 1}]}}
+    options: dict[str, Any] = {"queue": {"limit": [{"domains": ["slow.test"], "per_minute": 1}]}}
     async with site(**options) as here:
         remote = await here.remote("there.test")
         await here.remote("slow.test")
@@ -274,3 +296,18 @@ def count_attempts(node: Any) -> list[str]:
 
     node._sender.attempt = counted
     return made
+
+
+@on_loop
+async def test_idle_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST_IDLE", 3)
+    async with site() as here:
+        remote = await here.remote("there.test")
+        for number in range(10):
+            here.zone[f"d{number}.test"] = here.zone["there.test"]
+            await here.run(f"r@d{number}.test")
+        await until(lambda: remote.open == 3)
+        await here.run("r@d9.test")
+        assert remote.connections == 10  # the youngest are kept
+        await here.run("r@d0.test")
+        assert remote.connections == 11

@@ -20,7 +20,7 @@ def claim(destination: str, lane: int) -> Claim:
 
 def run(turns: Turns, hops: list[str]) -> list[tuple[str, int, int]]:
     """Everything, with all next hops open all the time."""
-    order = []
+    order: list[tuple[str, int, int]] = []
     while True:
         for hop in hops:
             turns.open(hop)

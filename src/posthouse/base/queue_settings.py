@@ -41,6 +41,7 @@ class Relay(Section):
         default=False,
         description="Keep mail to other domains in the folder `captured` of the data and never send it.",
     )
+    port: int = Field(default=25, ge=1, le=65535, description="Port of other servers; only for tests and labs.")
     srs: bool = Field(
         default=True,
         description="Rewrite the sender of mail that aliases pass on to other servers (SRS), so that SPF holds.",

@@ -42,6 +42,7 @@ from posthouse.store.envelope import pack_mail, unpack_mail, unpack_rcpt
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import QueueChanged
 from posthouse.store.outbox import HERE, Claim, Message, Taken
+from posthouse.store.pauses import NOTHING
 
 SECOND = 1_000_000
 LEASE = 7200 * SECOND  # a claim holds so long, from when it was last renewed
@@ -90,7 +91,9 @@ class QueueManager:
         self._node = node or settings.hostname
         own_ports = [listen.port for listen in settings.listen if listen.service == "smtp"]
         self._settler = Settler(settings, database, clock, prepare, new_ids, log, self._chance, self._node)
-        self._router = Router(resolver, [settings.hostname], self._chance, _smarthost(settings), own_ports=own_ports)
+        self._router = Router(
+            resolver, [settings.hostname], self._chance, _smarthost(settings), settings.relay.port, own_ports
+        )
         self._sender = Sender(self._router, dialler, settings.hostname, timeouts=timeouts, keep=KEEP)
         self._most = settings.queue.concurrency
         self._held = Holding(self._most, settings.queue.concurrency_per_destination)
@@ -103,6 +106,7 @@ class QueueManager:
         self._claiming: asyncio.Future[Taken] | None = None
         self._looking: asyncio.Future[None] | None = None
         self._draining = False
+        self._paused = NOTHING  # at the last look
         self._untried: set[int] = set()  # claims of which nothing is known yet
         self._wake = asyncio.Event()
         self._still = asyncio.Event()
@@ -174,7 +178,7 @@ class QueueManager:
         self._draining = True
         self.wake()
         while self._draining:
-            await self._give_back()
+            await self._give_back(lambda _: True)
             under_way: set[asyncio.Future[None]] = {*self._tasks, *self._records}
             if self._looking is not None:
                 under_way.add(self._looking)
@@ -187,17 +191,20 @@ class QueueManager:
         self._draining = False
         self.wake()
 
-    async def _give_back(self) -> None:
-        jobs = self._turns.jobs()
-        self._turns = Turns()
-        for waiting in self._waiting.values():
-            waiting.cancel()
-        self._waiting.clear()
+    async def _give_back(self, is_meant: Callable[[Job], bool]) -> None:
+        """Let go of jobs that wait here, untried."""
+        jobs, self._turns = self._turns.jobs(), Turns()
+        given: list[int] = []
         for job in jobs:
-            self._held.let_go(job.claims)
-        if ids_ := [claim.id for job in jobs for claim in job.claims]:
-            await self._database.write(outbox.release, self._node, ids_)
-            self._untried.difference_update(ids_)
+            if is_meant(job):
+                self._held.let_go(job.claims)
+                given += [claim.id for claim in job.claims]
+            else:
+                self._turns.add(job)
+                self._make_ready(job.next_hop)
+        if given:
+            await self._database.write(outbox.release, self._node, given)
+            self._untried.difference_update(given)
 
     def state(self) -> dict[str, Any]:
         """What happens here now, for people and programs: only what JSON can say."""
@@ -275,6 +282,9 @@ class QueueManager:
         due: int | None = now
         contents: dict[int, bytes] = {}
         try:
+            if taken.paused != self._paused:
+                self._paused = taken.paused
+                await self._give_back(lambda job: any(taken.paused.covers(claim.destination) for claim in job.claims))
             if claims or not taken.more:
                 # One visit to the store for all small contents, instead of one for each message.
                 contents, due = await self._database.read(_contents_and_due, claims, now)

@@ -112,6 +112,7 @@ class Taken(NamedTuple):
     more: bool  # it looked at as much as one look may: another one finds more
     lane: int  # for the next `Room`
     aside: str
+    paused: pauses.Paused = pauses.NOTHING
 
 
 class Recipient(NamedTuple):
@@ -210,7 +211,7 @@ def take(tx: Tx, node: str, now: int, until: int, room: Room) -> Taken:
     """
     paused = pauses.standing(tx, now)
     if paused.everything:
-        return Taken([], frozenset(), False, False, room.lane, "")
+        return Taken([], frozenset(), False, False, room.lane, "", paused)
     more = _fall_due(tx, now)
     aside, more_aside = _bring_back(tx, room, paused)
     lanes = _lanes(tx, room.lane)
@@ -221,7 +222,7 @@ def take(tx: Tx, node: str, now: int, until: int, room: Room) -> Taken:
     full = len(batch.ids) >= room.most
     more = more or more_aside or batch.more or (len(lanes) >= LOOK and not full)
     claims = _claimed(tx, node, until, batch.ids)
-    return Taken(claims, frozenset(left), full, more, batch.lane, aside)
+    return Taken(claims, frozenset(left), full, more, batch.lane, aside, paused)
 
 
 class _Batch:

@@ -51,6 +51,9 @@ class Paused(NamedTuple):
         return False
 
 
+NOTHING = Paused(frozenset())
+
+
 def pause(tx: Tx, destination: str, now: int, until: int = 0, reason: str = "") -> None:
     """Pause a destination; a pause that stands is replaced. `until` 0: until it is lifted."""
     name = _canonical(destination)
