@@ -13,11 +13,14 @@ async def _session(
             await _say(reader, writer, b"HELO client.example.com", b"250")
             while left[0] > 0:
                 left[0] -= 1
-                recipient = recipients[left[0] % len(recipients)]
+                number = left[0]
+                recipient = recipients[number % len(recipients)]
                 await _say(reader, writer, b"MAIL FROM:<%b>" % sender.encode(), b"250")
                 await _say(reader, writer, b"RCPT TO:<%b>" % recipient.encode(), b"250")
                 await _say(reader, writer, b"DATA", b"354")
-                await _say(reader, writer, body + b"\r\n.", b"250")
+                # With many recipients no two contents are the same, so that none is kept for two messages.
+                own = b"X-Number: %d\r\n" % number if len(recipients) > 1 else b""
+                await _say(reader, writer, own + body + b"\r\n.", b"250")
                 if not keep:
                     break
             await _say(reader, writer, b"QUIT", b"221")
