@@ -114,18 +114,24 @@ class Site:
         self.zone[name] = {"MX": [(10 * n, host) for n, host in enumerate(hosts, 1)]}
 
     async def queue(
-        self, *recipients: str, sender: str = ALICE, content: bytes = MESSAGE, lifetime: int = 5 * DAYS
+        self,
+        *recipients: str,
+        sender: str = ALICE,
+        content: bytes = MESSAGE,
+        lifetime: int = 5 * DAYS,
+        submitted: bool = True,
     ) -> int:
-        """Queue a message; returns its trace."""
+        """Queue a message, submitted by alice or by nobody who logged in; returns its trace."""
         trace = self.ids.next(self.clock.now())
         now = self.clock.now()
 
         def work(tx: Tx) -> None:
             blob_id = put_blob(tx, content)
             size = len(PREFIX) + len(content)
-            message = NewMessage(trace, sender, self.alice, blob_id, PREFIX, size, now, now + lifetime)
-            outbox.add(tx, message, [To(r, r.rpartition("@")[2]) for r in recipients])
-            tx.publish(QueueChanged(trace))
+            account = self.alice if submitted else None
+            message = NewMessage(trace, sender, account, blob_id, PREFIX, size, now, now + lifetime)
+            lane = outbox.add(tx, message, [To(r, r.rpartition("@")[2]) for r in recipients])
+            tx.publish(QueueChanged(trace, lane))
 
         await self.database.write(work)
         return trace

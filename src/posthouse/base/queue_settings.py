@@ -45,6 +45,7 @@ class Relay(Section):
         default="",
         description="The [[pool]] that mail leaves from, where its route names no other; see docs/routes.md.",
     )
+    port: int = Field(default=25, ge=1, le=65535, description="Port of other servers; only for tests and labs.")
     srs: bool = Field(
         default=True,
         description="Rewrite the sender of mail that aliases pass on to other servers (SRS), so that SPF holds.",

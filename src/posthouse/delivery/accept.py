@@ -84,7 +84,7 @@ def commit(tx: Tx, delivery: Delivery) -> None:
         for account_id in d.local:
             messages.add(tx, account_id, _mailbox(tx, d, account_id), blob_id, new)
     for one in queued:
-        outbox.add(
+        lane = outbox.add(
             tx,
             outbox.NewMessage(
                 id=one.id,
@@ -101,7 +101,7 @@ def commit(tx: Tx, delivery: Delivery) -> None:
             ),
             one.remote,
         )
-        tx.publish(QueueChanged(one.id))
+        tx.publish(QueueChanged(one.id, lane))
         if one.id != d.trace:
             events.add(tx, one.id, one.id, "accepted", d.event | {"forwarded_from": ids.to_text(d.trace)})
     events.add(tx, d.trace, d.trace, "accepted", d.event, d.digest.message_id_hash)

@@ -331,7 +331,8 @@ class ZoneResolver(_Questions):
     unless another resolver is `beyond` it.
 
     A name that maps to None is `Unavailable`, as if its name servers were down; the type CNAME holds
-    one name, which is followed. The table may change while it is in use: tests let time repair a domain.
+    one name, which is followed; "*.test" stands for all names below test that are not there (RFC 4592). The table may
+    change while it is in use: tests let time repair a domain.
     `secure` are the names whose answers are, True: all of the table.
     """
 
@@ -343,22 +344,37 @@ class ZoneResolver(_Questions):
     async def answer(self, name: str, kind: str) -> Answer:
         name, secure = normal(name), True
         for _ in range(_MAX_CNAMES):
-            if name not in self.zone and self._beyond is not None:
+            source = name if name in self.zone else self._wildcard(name)
+            if not source and self._beyond is not None:
                 answer = await self._beyond.answer(name, kind)
                 return answer._replace(secure=answer.secure and secure, name=answer.name or name)
             secure = secure and (self.secure if isinstance(self.secure, bool) else name in self.secure)
-            if name not in self.zone:
-                if any(other.endswith("." + name) for other in self.zone):
+            if not source:
+                if self._is_above(name):
                     # An empty non-terminal: exists, holds nothing (RFC 8020 section 2).
                     return Answer((), secure, name)
                 raise NoSuchDomain(f"the domain {name} does not exist")
-            records = self.zone[name]
+            records = self.zone[source]
             if records is None:
                 raise Unavailable(f"no answer from the DNS for {name} {kind}: SERVFAIL")
             if "CNAME" not in records or kind == "CNAME":
                 return Answer(tuple(records.get(kind, ())), secure, name)
             name = normal(records["CNAME"][0])
         raise Unavailable(f"the aliases of {name} go round in a circle")
+
+    def _wildcard(self, name: str) -> str:
+        """The name whose records are used for one that is not there: that below the nearest name which exists (RFC
+        4592 section 3.3.1); "" for none."""
+        above = "" if self._is_above(name) else name
+        while above := above.partition(".")[2]:
+            if f"*.{above}" in self.zone:
+                return f"*.{above}"
+            if above in self.zone:
+                break
+        return ""
+
+    def _is_above(self, name: str) -> bool:
+        return any(other.endswith("." + name) for other in self.zone)
 
 
 def zone_of_text(table: Mapping[str, Mapping[str, Sequence[str]]]) -> Zone:

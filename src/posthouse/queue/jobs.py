@@ -41,3 +41,4 @@ class Job(NamedTuple):
     claims: list[Claim]
     until: int  # the claims' lease
     content: bytes | None = None  # without the prefix, if it is small
+    lane: int = 0  # who takes turns with others (store/outbox.py)

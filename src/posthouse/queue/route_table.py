@@ -29,11 +29,11 @@ def table_of(settings: Settings) -> Table:
         one.name: Pool(one.name, [Source(source.address, source.helo) for source in one.sources])
         for one in settings.pool
     }
-    pool = pools.get(settings.relay.pool)
+    pool, port = pools.get(settings.relay.pool), settings.relay.port
     smart = settings.relay.smarthost
     return Table(
-        [Row(Patterns(one.to), Patterns(one.from_), _route(one, pools, pool)) for one in settings.route],
-        Route(host=Host("", pool=pool)) if smart is None else _smart(smart, pool),
+        [Row(Patterns(one.to), Patterns(one.from_), _route(one, pools, pool, port)) for one in settings.route],
+        Route(host=Host("", port, pool=pool)) if smart is None else _smart(smart, pool, port),
     )
 
 
@@ -44,19 +44,19 @@ def own_names(settings: Settings) -> frozenset[str]:
     return frozenset(names | {name for named in settings.tls.named for name in named.names if "*" not in name})
 
 
-def _smart(smart: Smarthost, pool: Pool | None) -> Route:
+def _smart(smart: Smarthost, pool: Pool | None, mx_port: int) -> Route:
     login = _login("relay.smarthost", smart.user, smart.password_file)
     host = Host(smart.host, smart.port, smart.tls, login, pool)
-    return Route(next_hop=smart.host, hosts=(host,), host=Host("", pool=pool))
+    return Route(next_hop=smart.host, hosts=(host,), host=Host("", mx_port, pool=pool))
 
 
-def _route(one: route_settings.Route, pools: Mapping[str, Pool], pool: Pool | None) -> Route:
+def _route(one: route_settings.Route, pools: Mapping[str, Pool], pool: Pool | None, mx_port: int) -> Route:
     pool = pools[one.pool] if one.pool else pool
     where = f"route {one.name}"
     template = Route(name=one.name)
     match one.via:
         case "direct":
-            return template._replace(host=Host("", tls=one.tls_mode, pool=pool))
+            return template._replace(host=Host("", mx_port, one.tls_mode, pool=pool))
         case "smarthost":
             login = _login(where, one.user, one.password_file)
             port = one.port or SUBMISSION_PORT

@@ -22,6 +22,8 @@ from posthouse.smtp.client import SmtpClient
 
 CONNECT_PATIENCE = 30.0  # seconds for each address
 MOST_USES = 100  # messages by one connection: some servers close on those who never go
+# Idle conversations in all: with a thousand next hops the others would pile up, at servers too that count connections.
+MOST_IDLE = 200
 
 
 class Unheard(Exception):
@@ -75,6 +77,7 @@ class Sessions:
         self._keep = keep
         self._contexts: dict[tuple[bool, Path | None], SSLContext] = {}
         self._idle: dict[Host, list[Session]] = {}
+        self._order: dict[Session, None] = {}  # the idle ones, oldest first
         self._ending: set[asyncio.Task[None]] = set()
 
     def take(self, host: Host) -> Session | None:
@@ -82,6 +85,7 @@ class Sessions:
         idle = self._idle.get(host)
         while idle:
             session = idle.pop()  # the one that was used last has the best chance to be still open
+            del self._order[session]
             if not idle:
                 del self._idle[host]
             if session.timer is not None:
@@ -97,10 +101,16 @@ class Sessions:
         if self._keep and session.uses < MOST_USES and not session.client.closed and session.stream.is_open:
             session.timer = asyncio.get_running_loop().call_later(self._keep, self._expire, session)
             self._idle.setdefault(session.host, []).append(session)
+            self._order[session] = None
+            if len(self._order) > MOST_IDLE:
+                self._expire(next(iter(self._order)))
         else:
             self._end(session)
 
     def _expire(self, session: Session) -> None:
+        self._order.pop(session, None)
+        if session.timer is not None:
+            session.timer.cancel()
         idle = self._idle.get(session.host, [])
         if session in idle:
             idle.remove(session)

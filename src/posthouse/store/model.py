@@ -108,9 +108,10 @@ class MailboxesChanged(NamedTuple):
 
 
 class QueueChanged(NamedTuple):
-    """There are new recipients to deliver to."""
+    """There are new recipients to deliver to, or what was kept from them has ended."""
 
-    queue_id: int
+    queue_id: int  # 0: not of one message
+    lane: int | None = None  # whose turn it concerns, if that is known (store/outbox.py)
 
 
 class HookCallsAdded(NamedTuple):
