@@ -5,9 +5,11 @@ runs, is told to forget what it remembers.
 """
 
 import asyncio
+import contextlib
 import json
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -16,6 +18,7 @@ from posthouse.cli.output import Options
 if TYPE_CHECKING:
     from posthouse.base.settings import Settings
     from posthouse.store.database import Tx
+    from posthouse.store.sqlite import SqliteDatabase
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,42 +44,60 @@ def write(options: Options, fn: "Callable[Concatenate[Tx, P], T]", /, *args: P.a
     return result
 
 
-def _with_store(chosen: "Settings", writing: bool, work: "Callable[[Tx], T]") -> T:
+def run(options: Options, work: "Callable[[SqliteDatabase], Coroutine[Any, Any, T]]") -> T:
+    """Run a coroutine that reads and writes the store as often as it likes. It tells the server itself."""
+
+    async def main() -> T:
+        async with opened(settings(options)) as database:
+            return await work(database)
+
+    return asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def opened(chosen: "Settings") -> "AsyncIterator[SqliteDatabase]":
+    """The store of these settings."""
     from posthouse.base.clock import SystemClock
     from posthouse.base.settings import storage_key
     from posthouse.store.sqlite import SqliteDatabase
 
-    async def run() -> T:
-        database = await SqliteDatabase.open(
-            chosen.data, SystemClock().now(), storage_key(chosen.storage), chosen.storage.inline_max
-        )
-        try:
-            return await (database.write(work) if writing else database.read(work))
-        finally:
-            await database.close()
+    database = await SqliteDatabase.open(
+        chosen.data, SystemClock().now(), storage_key(chosen.storage), chosen.storage.inline_max
+    )
+    try:
+        yield database
+    finally:
+        await database.close()
 
-    return asyncio.run(run())
+
+def _with_store(chosen: "Settings", writing: bool, work: "Callable[[Tx], T]") -> T:
+    async def main() -> T:
+        async with opened(chosen) as database:
+            return await (database.write(work) if writing else database.read(work))
+
+    return asyncio.run(main())
 
 
 def tell(data: Path, what: str) -> bool:
     """Ask the running server for an action; False if none is running."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(5)
-        try:
-            client.connect(_short(data / "admin.sock"))
-            client.sendall(json.dumps({"do": what}).encode() + b"\n")
-            answer: dict[str, Any] = json.loads(client.makefile("rb").readline() or b"{}")
-        except (OSError, ValueError):
-            return False
-    return bool(answer.get("ok"))
+    answer = ask(data, what)
+    return answer is not None and bool(answer.get("ok"))
 
 
-def _short(path: Path) -> str:
-    """A Unix socket's path holds 107 bytes; a long one is reached from the current folder if that is shorter."""
-    text = str(path.resolve())
-    if len(text.encode()) < 107:
-        return text
+def ask(data: Path, what: str, patience: float = 5.0, **arguments: Any) -> dict[str, Any] | None:
+    """What the running server answers to an action (docs/admin-socket.md); None if none is running."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return text
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(patience)
+            folder = os.open(data, os.O_PATH | os.O_DIRECTORY)
+            try:
+                # A Unix socket's path holds at most 107 bytes; through the descriptor the folder may be any.
+                client.connect(f"/proc/self/fd/{folder}/admin.sock")
+            finally:
+                os.close(folder)
+            client.sendall(json.dumps({"do": what, **arguments}).encode() + b"\n")
+            with client.makefile("rb") as answers:
+                answer = json.loads(answers.readline() or b"null")
+    except (OSError, ValueError):
+        return None
+    return answer if isinstance(answer, dict) else None

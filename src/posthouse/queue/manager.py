@@ -108,6 +108,7 @@ class QueueManager:
         self._resting_until = 0
         self._more = False  # the last look left something due behind, for want of room
         self._recover_at = 0
+        self._draining = False
         self._loop: asyncio.Task[None] | None = None
         feed.subscribe(0, self._on_change)
 
@@ -161,6 +162,26 @@ class QueueManager:
         if self._untried:
             await self._database.write(outbox.release, self._node, sorted(self._untried))
 
+    async def drain(self) -> None:
+        """Claim nothing more; return when nothing that was claimed is left here."""
+        self._draining = True
+        while self._tasks or self._pending:
+            waiting = set(self._tasks) | set(self._waiting.values())
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+
+    def undrain(self) -> None:
+        """Claim again."""
+        self._draining = False
+        self.wake()
+
+    def state(self) -> dict[str, Any]:
+        """What is going on, as JSON."""
+        hops = {
+            hop: {"active": self._active[hop], "window": pace.window, "rest_until": pace.rest_until}
+            for hop, pace in self._paces.items()
+        }
+        return {"draining": self._draining, "running": len(self._tasks), "held": self._held.total(), "hops": hops}
+
     # Claiming
 
     async def _run(self) -> None:
@@ -181,6 +202,8 @@ class QueueManager:
         if now >= self._recover_at:
             self._recover_at = now + RECOVER_EVERY
             await self._database.write(outbox.recover, "", now)
+        if self._draining:
+            return None
         room = self._room - self._held.total()
         if room < self._room // 2:
             self._more = True
