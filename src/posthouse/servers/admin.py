@@ -81,6 +81,9 @@ class AdminSocket:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if len(self._tasks) >= 4 * self._most:
+            writer.transport.abort()
+            return
         self._tasks.add(task)
         writer.transport.set_write_buffer_limits(0)  # so that drain() means: taken
         try:
@@ -96,15 +99,17 @@ class AdminSocket:
             self._tasks.discard(task)
 
     async def _asked(self, reader: asyncio.StreamReader) -> Mapping[str, Any]:
-        if len(self._tasks) > self._most:
-            return _refused(f"{self._most} requests are being answered: try again when one is done")
+        busy = len(self._tasks) > self._most
         try:
+            # What a client sent is read even if it is refused: else it would see a reset, and no reason.
             async with asyncio.timeout(self._patience):
-                line = await reader.readline()
-        except ValueError:
-            return _refused(f"a request has at most {MAX_LINE} octets")
+                line = await _line(reader)
         except TimeoutError:
             return _refused(f"no request came within {self._patience:g} seconds")
+        if busy:
+            return _refused(f"{self._most} requests are being answered: try again when one is done")
+        if line is None:
+            return _refused(f"a request has at most {MAX_LINE} octets")
         return await self._answer(line)
 
     async def _answer(self, line: bytes) -> Mapping[str, Any]:
@@ -141,6 +146,19 @@ class AdminSocket:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
         self._path.unlink(missing_ok=True)
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes | None:
+    """One line; None if it is longer than it may be. Then so much is passed over that its sender hears of it."""
+    try:
+        return await reader.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    except asyncio.LimitOverrunError:
+        left = 16 * MAX_LINE
+        while left > 0 and (data := await reader.read(MAX_LINE)) and b"\n" not in data:
+            left -= len(data)
+        return None
 
 
 def _arguments(name: str, known: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
