@@ -5,11 +5,10 @@ runs, is told to forget what it remembers.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -17,8 +16,7 @@ from posthouse.cli.output import Options
 
 if TYPE_CHECKING:
     from posthouse.base.settings import Settings
-    from posthouse.store.database import Tx
-    from posthouse.store.sqlite import SqliteDatabase
+    from posthouse.store.database import Database, Tx
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,49 +31,33 @@ def settings(options: Options) -> "Settings":
 
 def read(options: Options, fn: "Callable[Concatenate[Tx, P], T]", /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a storage function on the store, reading only."""
-    return _with_store(settings(options), False, lambda tx: fn(tx, *args, **kwargs))
+    return using(settings(options), lambda database: database.read(fn, *args, **kwargs))
 
 
 def write(options: Options, fn: "Callable[Concatenate[Tx, P], T]", /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a storage function on the store in one transaction, then tell the server."""
     chosen = settings(options)
-    result = _with_store(chosen, True, lambda tx: fn(tx, *args, **kwargs))
+    result = using(chosen, lambda database: database.write(fn, *args, **kwargs))
     tell(chosen.data, "refresh")
     return result
 
 
-def run(options: Options, work: "Callable[[SqliteDatabase], Coroutine[Any, Any, T]]") -> T:
-    """Run a coroutine that reads and writes the store as often as it likes. It tells the server itself."""
-
-    async def main() -> T:
-        async with opened(settings(options)) as database:
-            return await work(database)
-
-    return asyncio.run(main())
-
-
-@contextlib.asynccontextmanager
-async def opened(chosen: "Settings") -> "AsyncIterator[SqliteDatabase]":
-    """The store of these settings."""
+def using(chosen: "Settings", work: "Callable[[Database], Awaitable[T]]") -> T:
+    """Run what needs the store more than once."""
     from posthouse.base.clock import SystemClock
     from posthouse.base.settings import storage_key
     from posthouse.store.sqlite import SqliteDatabase
 
-    database = await SqliteDatabase.open(
-        chosen.data, SystemClock().now(), storage_key(chosen.storage), chosen.storage.inline_max
-    )
-    try:
-        yield database
-    finally:
-        await database.close()
+    async def run() -> T:
+        database = await SqliteDatabase.open(
+            chosen.data, SystemClock().now(), storage_key(chosen.storage), chosen.storage.inline_max
+        )
+        try:
+            return await work(database)
+        finally:
+            await database.close()
 
-
-def _with_store(chosen: "Settings", writing: bool, work: "Callable[[Tx], T]") -> T:
-    async def main() -> T:
-        async with opened(chosen) as database:
-            return await (database.write(work) if writing else database.read(work))
-
-    return asyncio.run(main())
+    return asyncio.run(run())
 
 
 def tell(data: Path, what: str) -> bool:

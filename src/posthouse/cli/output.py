@@ -63,7 +63,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], folded: Sequenc
         else:
             made.add_column(column, no_wrap=True)
     for row in rows:
-        made.add_row(*[cell if isinstance(cell, Text) else Text("" if cell is None else clean(cell)) for cell in row])
+        made.add_row(
+            *[cell if isinstance(cell, Text) else Text("" if cell is None else clean(str(cell))) for cell in row]
+        )
     return made
 
 
@@ -81,14 +83,11 @@ def put(screen: "Console", made: "Table") -> None:
     screen.print(made, crop=False, soft_wrap=False)
 
 
-def clean(value: object) -> str:
-    """A text as it can be shown: what strangers wrote cannot move the cursor, change colours or turn letters round."""
-    text = str(value)
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else " " if c in "\t\r\n" else "\ufffd" for c in text)
-    )
+def clean(text: str) -> str:
+    """A text without anything that a terminal would act upon: control and format characters, half surrogates."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def done(options: Options, as_json: bool, text: str, **facts: Any) -> None:

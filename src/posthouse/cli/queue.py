@@ -16,10 +16,9 @@ from posthouse.cli.queue_options import Json, Selection, Yes, confirm, parse_id,
 
 if TYPE_CHECKING:
     from posthouse.queue.operating import Changed, Shown
-    from posthouse.store.database import Tx
+    from posthouse.store.database import Database, Tx
     from posthouse.store.outbox_admin import Counts, Filter, Queued, Recipient
     from posthouse.store.pauses import Pause
-    from posthouse.store.sqlite import SqliteDatabase
 
 app = typer.Typer(help="Mail that waits to be sent.", no_args_is_help=True)
 app.command("top")(queue_top.top)
@@ -103,7 +102,7 @@ def show(
 
     number, now = parse_id(id_), SystemClock().now()
     if raw:
-        opening.run(context.obj, lambda database: _print_raw(database, number))
+        opening.using(opening.settings(context.obj), lambda database: _print_raw(database, number))
         return
 
     def work(tx: "Tx") -> "tuple[Shown, list[Pause]]":
@@ -116,7 +115,7 @@ def show(
     queue_tables.shown(output.console(context.obj), what, now, paused)
 
 
-async def _print_raw(database: "SqliteDatabase", number: int) -> None:
+async def _print_raw(database: "Database", number: int) -> None:
     from posthouse.queue import operating
 
     async for piece in operating.pieces(database, number):
@@ -190,7 +189,7 @@ def _act(options: output.Options, do: str, selection: Selection, yes: bool, as_j
 
     chosen = selection.required(do)
 
-    async def work(database: "SqliteDatabase") -> "tuple[Counts, Changed, list[Pause]]":
+    async def work(database: "Database") -> "tuple[Counts, Changed, list[Pause]]":
         clock = SystemClock()
         found = await operating.count(database, clock, chosen)
         if found.recipients and (do == "drop" or selection.everything):
@@ -198,14 +197,14 @@ def _act(options: output.Options, do: str, selection: Selection, yes: bool, as_j
         changed = await _with_progress(options, database, do, chosen, found, route)
         return found, changed, await database.read(operating.current, clock.now())
 
-    found, changed, paused = opening.run(options, work)
+    found, changed, paused = opening.using(opening.settings(options), work)
     running = opening.tell(opening.settings(options).data, "queue")
     facts = {"recipients": changed.recipients, "messages": changed.messages, "running": running}
     output.done(options, as_json, _said(do, found, changed, paused, running), **facts)
 
 
 async def _with_progress(
-    options: output.Options, database: "SqliteDatabase", do: str, chosen: "Filter", found: "Counts", route: str
+    options: output.Options, database: "Database", do: str, chosen: "Filter", found: "Counts", route: str
 ) -> "Changed":
     from posthouse.base.clock import SystemClock
     from posthouse.queue import operating
@@ -287,7 +286,9 @@ def pause(
     if not domain:
         raise Permanent("say what to pause: a domain, or '*' for everything; --list shows what is paused")
     seconds = _span(duration) if duration else 0.0
-    paused = opening.run(context.obj, lambda db: db.write(operating.pause, domain, now, seconds, reason))
+    paused = opening.using(
+        opening.settings(context.obj), lambda db: db.write(operating.pause, domain, now, seconds, reason)
+    )
     opening.tell(opening.settings(context.obj).data, "queue")
     until = (
         f"until {output.when(paused.until)}"
@@ -327,7 +328,7 @@ def resume(
     """Send to a paused domain again."""
     from posthouse.queue import operating
 
-    name = opening.run(context.obj, lambda db: db.write(operating.resume, domain))
+    name = opening.using(opening.settings(context.obj), lambda db: db.write(operating.resume, domain))
     opening.tell(opening.settings(context.obj).data, "queue")
     shown = "Everything" if name == "*" else name
     output.done(context.obj, as_json, f"{shown} is not paused any more.", destination=name)

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from posthouse.base.settings import Settings
-    from posthouse.store.database import Tx
+    from posthouse.store.database import Database, Tx
     from posthouse.store.outbox_admin import Counts, Destination, Where
     from posthouse.store.pauses import Pause
-    from posthouse.store.sqlite import SqliteDatabase
 
 MOST = 1000  # destinations that are looked at
 GAP = 2  # between columns
@@ -45,6 +44,8 @@ class Row(NamedTuple):
     running: int | None  # None: no server says
     window: float | None
     rest_until: int
+    why: str  # it rests
+    rate_wait: float  # seconds until its rate allows the next one
     change: float | None  # recipients a minute by which it grew; None: this is the first look
     oldest: int
     reply: str
@@ -74,16 +75,16 @@ def top(
     settings = opening.settings(context.obj)
     screen = output.console(context.obj)
 
-    async def main(database: "SqliteDatabase") -> None:
+    async def main(database: "Database") -> None:
         await _watch(screen, database, settings, selection, interval, once, as_json)
 
     with contextlib.suppress(KeyboardInterrupt):
-        opening.run(context.obj, main)
+        opening.using(settings, main)
 
 
 async def _watch(
     screen: "Console",
-    database: "SqliteDatabase",
+    database: "Database",
     settings: "Settings",
     selection: Selection,
     interval: float,
@@ -160,6 +161,8 @@ def combine(
                 None if state is None else int(hop.get("active") or 0),
                 hop.get("window"),
                 int(hop.get("rest_until") or 0),
+                str(hop.get("why") or ""),
+                float(hop.get("rate_wait") or 0),
                 change,
                 one.oldest,
                 one.reply,
@@ -169,15 +172,32 @@ def combine(
     for name, hop in hops.items():  # smart hosts, and what is just going out
         active, rest = int(hop.get("active") or 0), int(hop.get("rest_until") or 0)
         if active or rest > now:
-            rows.append(Row(name, 0, 0, 0, 0, active, hop.get("window"), rest, None, 0, "", False))
+            rows.append(
+                Row(
+                    name,
+                    0,
+                    0,
+                    0,
+                    0,
+                    active,
+                    hop.get("window"),
+                    rest,
+                    str(hop.get("why") or ""),
+                    0.0,
+                    None,
+                    0,
+                    "",
+                    False,
+                )
+            )
     draining = bool(state and state.get("draining"))
     return Tick(now, state is not None, draining, counts, len(stored), rows)
 
 
 def _hops(state: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The part of `queue.state` about next hops, as far as it is what it should be."""
-    hops = (state or {}).get("hops")
-    return {n: h for n, h in hops.items() if isinstance(h, dict)} if isinstance(hops, dict) else {}
+    """The part of `queue.state` about next hops, by name, as far as it is what it should be."""
+    hops = (state or {}).get("next_hops")
+    return {str(h.get("next_hop")): h for h in hops if isinstance(h, dict)} if isinstance(hops, list) else {}
 
 
 def as_dict(tick: Tick) -> dict[str, Any]:
@@ -238,7 +258,9 @@ def _cells(row: Row, tick: Tick) -> "tuple[Text, ...]":
 
     reply = output.clean(row.reply)
     if row.rest_until > tick.at:
-        reply = f"rests for {output.age(row.rest_until - tick.at)}: nobody answered. {reply}"
+        reply = f"rests for {output.age(row.rest_until - tick.at)}: {output.clean(row.why) or 'nobody answered'}"
+    elif row.rate_wait:
+        reply = f"its rate allows the next in {row.rate_wait:.0f} s. {reply}"
     numbers = (
         f"{row.queued:,}",
         f"{row.due:,}",

@@ -176,11 +176,12 @@ class QueueManager:
 
     def state(self) -> dict[str, Any]:
         """What is going on, as JSON."""
-        hops = {
-            hop: {"active": self._active[hop], "window": pace.window, "rest_until": pace.rest_until}
+        hops = [
+            {"next_hop": hop.lstrip("\0"), "active": self._active[hop], "window": pace.places(),
+             "rest_until": pace.rest_until, "why": pace.why, "rate_wait": pace.wait(self._clock.now()) / SECOND}
             for hop, pace in self._paces.items()
-        }
-        return {"draining": self._draining, "running": len(self._tasks), "held": self._held.total(), "hops": hops}
+        ]  # fmt: skip
+        return {"draining": self._draining, "active": len(self._tasks), "next_hops": hops}
 
     # Claiming
 

@@ -83,9 +83,9 @@ class Recipient(NamedTuple):
 
     @property
     def reply(self) -> str:
-        """What was said last; "" if nothing was yet."""
+        """What was said last, as one line; "" if nothing was yet."""
         code = str(self.last_code) if self.last_code else ""
-        return " ".join(word for word in (code, self.last_status, self.last_text) if word)
+        return " ".join(f"{code} {self.last_status} {self.last_text}".split())
 
 
 class Counts(NamedTuple):
