@@ -39,12 +39,13 @@ from posthouse.queue.manager import QueueManager
 from posthouse.queue.mta_sts import Policies
 from posthouse.queue.transport_security import Guard
 from posthouse.queue.webhooks import Webhooks
-from posthouse.servers.admin import AdminSocket
+from posthouse.servers.admin import Action, AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
 from posthouse.servers.imap.shared import SEARCHES
 from posthouse.servers.imap.watches import Watches
 from posthouse.servers.pop3 import MailboxLocks, Pop3Service
+from posthouse.servers.queue_admin import QueueAdmin
 from posthouse.servers.smtp import SmtpService
 from posthouse.store import suppression
 from posthouse.store.feed import ChangeFeed
@@ -229,10 +230,16 @@ class App:
             forwarding.forget()
             logins.forget()
 
-        admin = AdminSocket(
-            settings.data / "admin.sock",
-            {"refresh": refresh, "queue": queue.wake, "logins": logins.write_down, "webhooks": webhooks.wake},
-        )
+        queue_admin = QueueAdmin(database, clock, queue)
+        self._closers.append(queue_admin.close)
+        actions = {
+            "refresh": Action(refresh),
+            "queue": Action(queue.wake),
+            "logins": Action(logins.write_down),
+            "webhooks": Action(webhooks.wake),
+            **queue_admin.actions(),
+        }
+        admin = AdminSocket(settings.data / "admin.sock", actions, log)
         await admin.open()
         self._closers.append(admin.close)
 

@@ -23,7 +23,7 @@ from posthouse.net.stream import Stream
 from posthouse.queue import manager as manager_module
 from posthouse.queue.manager import QueueManager
 from posthouse.smtp.client import TIMEOUTS
-from posthouse.store import accounts, events, mailboxes, messages, outbox
+from posthouse.store import accounts, events, mailboxes, messages, outbox, outbox_admin
 from posthouse.store.database import Tx
 from posthouse.store.events import Event
 from posthouse.store.feed import ChangeFeed
@@ -156,9 +156,9 @@ class Site:
         self.clock.move((end - self.clock.now()) / SECOND)
         await turns()
 
-    async def waiting(self) -> dict[str, outbox.Recipient]:
+    async def waiting(self) -> dict[str, outbox_admin.Recipient]:
         """What is in the queue, by address."""
-        listed = await self.database.read(outbox.listing)
+        listed = await self.database.read(outbox_admin.listing)
         return {r.address: r for _, recipients in listed for r in recipients}
 
     async def attempts(self, trace: int) -> list[Event]:

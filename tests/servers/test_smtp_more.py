@@ -15,7 +15,7 @@ from posthouse.net.tls import self_made
 from posthouse.servers.smtp import senders
 from posthouse.servers.smtp.transaction import Transaction, Where
 from posthouse.smtp.params import MailParams
-from posthouse.store import accounts, outbox
+from posthouse.store import accounts, outbox_admin
 from posthouse.store.blobs.writer import Content
 from posthouse.store.envelope import unpack_mail
 from posthouse.wire.address import Address
@@ -120,7 +120,7 @@ def test_a_held_message_is_in_the_queue_and_not_in_the_mailbox(tmp_path: Path) -
         )
         assert replies[-1].startswith("250 ")
         assert await house.inbox("bob") == []
-        ((message, (recipient,)),) = await house.database.read(outbox.listing)
+        ((message, (recipient,)),) = await house.database.read(outbox_admin.listing)
         assert recipient.address == "bob@posthouse.test"
         assert 3_500_000_000 < recipient.next_attempt - message.created < 3_700_000_000
         replies = await submitted(house, "MAIL FROM:<alice@posthouse.test> HOLDUNTIL=2001-01-01T00:00:00Z")

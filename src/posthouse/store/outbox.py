@@ -115,22 +115,6 @@ class Taken(NamedTuple):
     paused: pauses.Paused = pauses.NOTHING
 
 
-class Recipient(NamedTuple):
-    """One recipient as operators see it. The order is that of `_RECIPIENT`."""
-
-    id: int
-    queue_id: int
-    address: str
-    destination: str
-    state: str
-    attempts: int
-    next_attempt: int
-    last_code: int
-    last_status: str
-    last_text: str
-    last_host: str
-
-
 class Outcome(NamedTuple):
     """How the attempt for one recipient ended: `retry` is the next attempt, None if there is none."""
 
@@ -142,20 +126,7 @@ class Outcome(NamedTuple):
     host: str = ""
 
 
-class Counts(NamedTuple):
-    """The queue in numbers."""
-
-    messages: int
-    due: int  # time has come
-    waiting: int  # for a later attempt
-    claimed: int
-    held: int
-
-
 _MESSAGE = "id, sender, account_id, blob_id, prefix, size, created, expires, priority, options"
-_RECIPIENT = (
-    "id, queue_id, address, destination, state, attempts, next_attempt, last_code, last_status, last_text, last_host"
-)
 
 
 def lane_of(account_id: int | None, sender: str) -> int:
@@ -507,70 +478,3 @@ def _remove(tx: Tx, ids: Sequence[tuple[int]]) -> None:
         )
         if row is not None:
             tx.run("UPDATE blob SET refs = refs - 1 WHERE id = ?", row[0])
-
-
-# For operators
-
-
-def listing(tx: Tx, after: int = 0, most: int = 100) -> list[tuple[Message, list[Recipient]]]:
-    """Queued messages with their recipients, oldest first, from the id `after` on."""
-    messages = tx.all(f"SELECT {_MESSAGE} FROM queue WHERE id > ? ORDER BY id LIMIT ?", after, most)  # noqa: S608
-    return [(Message(*row), _recipients(tx, row[0])) for row in messages]
-
-
-def show(tx: Tx, queue_id: int) -> tuple[Message, list[Recipient]] | None:
-    """One queued message with its recipients."""
-    row = tx.one(f"SELECT {_MESSAGE} FROM queue WHERE id = ?", queue_id)  # noqa: S608
-    return (Message(*row), _recipients(tx, queue_id)) if row else None
-
-
-def _recipients(tx: Tx, queue_id: int) -> list[Recipient]:
-    rows = tx.all(f"SELECT {_RECIPIENT} FROM recipient WHERE queue_id = ? ORDER BY id", queue_id)  # noqa: S608
-    return [Recipient(*row) for row in rows]
-
-
-def counts(tx: Tx, now: int) -> Counts:
-    """How much waits, and for what."""
-    by_state: dict[str, int] = dict(tx.all("SELECT state, count(*) FROM recipient GROUP BY state"))
-    queued = tx.one("SELECT count(*) FROM queue")
-    due = tx.one("SELECT count(*) FROM recipient WHERE state = 'due' AND next_attempt <= ?", now)
-    assert queued is not None
-    assert due is not None
-    return Counts(
-        queued[0],
-        due[0],
-        by_state.get("due", 0) - due[0],
-        by_state.get("claimed", 0),
-        by_state.get("held", 0),
-    )
-
-
-def retry(tx: Tx, queue_id: int, now: int) -> int:
-    """Make a message's waiting recipients due at once; returns how many."""
-    return tx.run(
-        "UPDATE recipient SET next_attempt = ? WHERE queue_id = ? AND state = 'due' AND next_attempt > ?",
-        now,
-        queue_id,
-        now,
-    )
-
-
-def hold(tx: Tx, queue_id: int) -> int:
-    """Try a message no more until `unhold`; what is claimed at the moment is finished. Returns how many."""
-    return tx.run("UPDATE recipient SET state = 'held' WHERE queue_id = ? AND state = 'due'", queue_id)
-
-
-def unhold(tx: Tx, queue_id: int, now: int) -> int:
-    """Let a held message go, at once; returns how many recipients."""
-    return tx.run(
-        "UPDATE recipient SET state = 'due', next_attempt = ? WHERE queue_id = ? AND state = 'held'",
-        now,
-        queue_id,
-    )
-
-
-def drop(tx: Tx, queue_id: int) -> int:
-    """Forget a message's recipients, without telling anyone; returns how many. Claimed ones stay."""
-    ids = tx.all("SELECT id FROM recipient WHERE queue_id = ? AND state <> 'claimed'", queue_id)
-    _remove(tx, [(id_,) for (id_,) in ids])
-    return len(ids)
