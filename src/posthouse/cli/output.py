@@ -3,6 +3,8 @@ NO_COLOR and `--no-color`."""
 
 import datetime
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -78,6 +80,14 @@ def complain(text: str) -> None:
     """An error for people, on standard error."""
     mark = "\x1b[1;31merror:\x1b[0m" if sys.stderr.isatty() else "error:"
     print(f"{mark} {text}", file=sys.stderr)
+
+
+def called() -> str:
+    """How to call this program in a shell: by its name where the shell finds it, else by where it is."""
+    if shutil.which("posthouse"):
+        return "posthouse"
+    beside = Path(sys.executable).with_name("posthouse")
+    return shlex.quote(str(beside)) if beside.exists() else f"{shlex.quote(sys.executable)} -m posthouse"
 
 
 def when(at: int) -> str:
