@@ -52,6 +52,8 @@ def test_tokens_and_certificates(alice: Server, tmp_path: Path) -> None:
     alice.text("account", "token", "remove", ALICE, "script")
     _, certificate, key = self_made(tmp_path / "tls", ["client.test"])
     alice.text("account", "certificate", "add", ALICE, "printer", str(certificate))
+    again = fails(alice, "account", "certificate", "add", ALICE, "again", str(certificate))
+    assert f"logs in as {ALICE} already (name 'printer')" in again
     assert "no PEM certificate" in fails(alice, "account", "certificate", "add", ALICE, "x", str(key))
     assert [row["name"] for row in alice.json("account", "certificate", "list", ALICE)] == ["printer"]
 
