@@ -65,7 +65,9 @@ def test_the_second_factor(alice: Server) -> None:
     assert "not the secret" in fails(alice, "account", "totp", "on", ALICE, "--secret", "!", "--code", "1")
     code = totp.code(made["secret"], int(time.time()))
     assert "is on" in alice.text("account", "totp", "on", ALICE, "--secret", made["secret"], "--code", code)
+    assert [row["second_factor"] for row in alice.json("account", "list")] == ["on"]
     alice.text("account", "totp", "off", ALICE)
+    assert [row["second_factor"] for row in alice.json("account", "list")] == ["off"]
     assert "no second factor" in fails(alice, "account", "totp", "off", ALICE)
     assert "no CRAM-MD5 password" in fails(alice, "account", "cram-md5", "off", ALICE)
     assert "needs --secret" in fails(alice, "account", "totp", "on", ALICE, "--code", "123456")

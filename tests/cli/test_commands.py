@@ -352,6 +352,6 @@ def test_an_alias_does_not_lead_to_nobody_beside_somebody(server: Server) -> Non
     server.text("domain", "add", "example.org")
     server.text("account", "add", ALICE, "--generate")
     server.text("address", "add", "info@example.org", ALICE)
-    with pytest.raises(Permanent, match="nobody's address"):
+    with pytest.raises(Permanent, match="nobody's address here: add that account or alias first"):
         server.text("address", "add", "info@example.org", "nobody@example.org")
     assert len(server.json("address", "list")) == 2

@@ -82,6 +82,11 @@ def of_account(tx: Tx, account_id: int) -> Candidate:
     return _candidate(tx, *row)
 
 
+def with_second_factor(tx: Tx) -> set[int]:
+    """The ids of the accounts that have a second factor."""
+    return {account_id for (account_id,) in tx.all("SELECT account_id FROM credential WHERE kind = 'totp'")}
+
+
 def all_ids(tx: Tx) -> set[int]:
     """The ids of all credentials of all accounts."""
     return {credential_id for (credential_id,) in tx.all("SELECT id FROM credential")}
