@@ -1,7 +1,7 @@
 """The configuration file: every setting has a document and a default, every mistake a line and a cure."""
 
-import re
 import json
+import re
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path

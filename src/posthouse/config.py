@@ -318,8 +318,12 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
             add(("filter", "rule", number), says, "Add a condition, or remove the rule.", warning=True)
     for number, listen in enumerate(settings.listen):
         if any(_collide(listen, other) for other in settings.listen[:number]):
-            where = listen.path or f"port {listen.port} of {listen.address}"
-            add(("listen", number), f"{where} is taken by another [[listen]] above", "Name another port or address.")
+            socket_name = listen.path or f"port {listen.port} of {listen.address}"
+            add(
+                ("listen", number),
+                f"{socket_name} is taken by another [[listen]] above",
+                "Name another port or address.",
+            )
     if any(listen.proxy_protocol for listen in settings.listen) and not settings.proxies:
         add("proxies", "a port expects PROXY headers, and no proxy is named", "Name the addresses of your proxies.")
     for network in settings.relay.networks:
