@@ -1,11 +1,13 @@
 """The configuration file: every setting has a document and a default, every mistake a line and a cure."""
 
+import json
 import re
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import RSAKey
 from pydantic import ValidationError
 
 from posthouse import config
@@ -184,6 +186,13 @@ def test_check_looks_at_the_certificate(tmp_path: Path) -> None:
     assert not config.check(parse("hostname = 'mail.example.org'\n" + text, folder=tmp_path))
     (problem,) = config.check(parse("hostname = 'mx.example.org'\n" + text, folder=tmp_path))
     assert "is for mail.example.org, not for mx.example.org" in problem.text
+    by_name = f"data = 'd'\n[[tls.named]]\nnames = ['A.example']\ncertificate = '{certificate}'\nkey = '{key}'\n"
+    (problem,) = config.check(parse("hostname = 'mail.example.org'\n" + by_name, folder=tmp_path))
+    assert problem.key == "tls.named.certificate"
+    assert "not for a.example" in problem.text
+    port = f"data = 'd'\n[[listen]]\nservice = 'smtp'\nclient_ca = '{key}'\ncertificate = '{key}'\nkey = '{key}'\n"
+    found = config.check(parse("hostname = 'mail.example.org'\n" + port, folder=tmp_path))
+    assert [problem.key for problem in found] == ["listen.certificate", "listen.client_ca"]
     key.write_text("damaged")
     (problem,) = config.check(parse("hostname = 'mail.example.org'\n" + text, folder=tmp_path))
     assert "cannot be used" in problem.text
@@ -242,3 +251,48 @@ def test_the_examples_of_the_documents_are_good() -> None:
 def test_there_are_not_too_many_routes_and_pools(most: int, text: str) -> None:
     (problem,) = problems(text)
     assert f"has {most + 1} entries. {most} are the most." in problem
+
+
+@pytest.mark.parametrize(
+    ("listens", "good"),
+    [
+        ("service = 'smtp'\n[[listen]]\nservice = 'smtp'", False),
+        ("service = 'smtp'\naddress = '127.0.0.1'\n[[listen]]\nservice = 'smtp'", False),
+        ("service = 'smtp'\naddress = '127.0.0.1'\n[[listen]]\nservice = 'smtp'\naddress = '127.0.0.2'", True),
+        ("service = 'smtp'\nport = 0\n[[listen]]\nservice = 'smtp'\nport = 0", True),
+        ("service = 'lmtp'\npath = 'a'\n[[listen]]\nservice = 'lmtp'\npath = 'a'", False),
+        ("service = 'lmtp'\npath = 'a'\n[[listen]]\nservice = 'lmtp'\npath = 'b'", True),
+    ],
+)
+def test_a_port_is_served_once(tmp_path: Path, listens: str, good: bool) -> None:
+    text = f"hostname = 'mail.example.org'\ndata = 'd'\n[[listen]]\n{listens}\n"
+    found = config.check(parse(text, "p.toml", tmp_path), "p.toml", text)
+    assert [problem.key for problem in found] == ([] if good else ["listen"])
+    assert all("taken by another [[listen]]" in problem.text for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("keys", "good"),
+    [
+        ("not JSON", False),
+        ("[]", False),
+        ('{"keys": []}', False),
+        ('{"keys": [{"kty": "X"}]}', False),
+        (json.dumps({"keys": [RSAKey.generate_key(2048).as_dict(private=False)]}), True),
+    ],
+    ids=["text", "list", "none", "unknown", "good"],
+)
+def test_check_looks_at_the_keys_of_the_issuer(tmp_path: Path, keys: str, good: bool) -> None:
+    (tmp_path / "keys.json").write_text(keys)
+    oauth = "[auth.oauth]\nissuer = 'https://i.example'\njwks = 'keys.json'\naudience = 'posthouse'\n"
+    found = config.check(parse(f"hostname = 'mail.example.org'\ndata = 'd'\n{oauth}", folder=tmp_path))
+    assert [problem.key for problem in found] == ([] if good else ["auth.oauth.jwks"])
+
+
+def test_a_rule_for_everything_is_told(tmp_path: Path) -> None:
+    rule = "hostname = 'mail.example.org'\ndata = 'd'\n[[filter.rule]]\naction = 'reject'\n"
+    (problem,) = config.check(parse(rule, folder=tmp_path))
+    assert problem.warning
+    assert "without conditions" in problem.text
+    for more in ("tls = false", "larger = 0", "sender = ['']", "hours = '08:00-09:00'"):
+        assert not config.check(parse(f"{rule}{more}\n", folder=tmp_path)), more

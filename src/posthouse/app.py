@@ -257,10 +257,11 @@ class App:
         log.info("server.started", hostname=settings.hostname, ports=self.ports, listen=self.listening, pid=os.getpid())
 
     def _server_tls(self) -> ServerTls:
-        tls = self.settings.tls
+        tls, named, folder = self.settings.tls, self._named(), self.settings.data / "tls"
+        failed, taken = self._tls_failed, self._tls_taken
         if tls.certificate is not None and tls.key is not None:
-            return ServerTls(tls.certificate, tls.key, report=self._tls_failed, others=self._named())
-        return ServerTls.self_made(self.settings.data / "tls", self.settings.hostname, self._named())
+            return ServerTls(tls.certificate, tls.key, report=failed, taken=taken, others=named)
+        return ServerTls.self_made(folder, self.settings.hostname, failed, taken=taken, others=named)
 
     def _tls_of(self, listen: Listen, usual: ServerTls) -> ServerTls:
         """A port may have a certificate, a profile or a CA for clients of its own."""
@@ -271,6 +272,7 @@ class App:
             listen.certificate or usual.certificate,
             listen.key or usual.key,
             report=self._tls_failed,
+            taken=self._tls_taken,
             others={} if listen.certificate is not None else self._named(),
             profile=listen.tls_profile,
             client_ca=listen.client_ca,
@@ -281,6 +283,9 @@ class App:
 
     def _tls_failed(self, text: str) -> None:
         self.log.error("server.failed", what="TLS", error=text)
+
+    def _tls_taken(self, files: str) -> None:
+        self.log.info("tls.renewed", files=files)
 
     async def _listen(
         self, listen: Listen, service: SmtpService | ImapService | Pop3Service, admission: Admission, tls: ServerTls

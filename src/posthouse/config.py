@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 from posthouse.base import toml_lines
 from posthouse.base.errors import Permanent, PosthouseError
-from posthouse.base.settings import EVERY_ADDRESS, Settings
+from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings
 from posthouse.base.units import human_size
 from posthouse.base.webhook_settings import wrong_with_secret
 from posthouse.filter import hooks
@@ -309,9 +309,21 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
     for number, webhook in enumerate(settings.webhook):
         if os.access(webhook.secret_file, os.R_OK) and (says := wrong_with_secret(webhook)):
             add(("webhook", number, "secret_file"), says, "Make one with `openssl rand -hex 32`.")
-    readable = all(problem.warning for problem in problems)
-    if readable and (says := _wrong_with(settings)):
-        add("tls.certificate", says, "Posthouse needs a valid certificate of `hostname` and its key.")
+    if all(problem.warning for problem in problems):  # every file can be read
+        for key, says, cure in _unusable(settings):
+            add(key, says, cure)
+    for number, rule in enumerate(settings.filter.rule):
+        if rule.action in ("reject", "defer") and not rule.has_conditions:
+            says = f"a rule without conditions: it would {rule.action} everything that no rule before it accepts"
+            add(("filter", "rule", number), says, "Add a condition, or remove the rule.", warning=True)
+    for number, listen in enumerate(settings.listen):
+        if any(_collide(listen, other) for other in settings.listen[:number]):
+            socket_name = listen.path or f"port {listen.port} of {listen.address}"
+            add(
+                ("listen", number),
+                f"{socket_name} is taken by another [[listen]] above",
+                "Name another port or address.",
+            )
     if any(listen.proxy_protocol for listen in settings.listen) and not settings.proxies:
         add("proxies", "a port expects PROXY headers, and no proxy is named", "Name the addresses of your proxies.")
     for network in settings.relay.networks:
@@ -403,9 +415,44 @@ def _files(settings: Settings) -> Iterator[tuple[str | toml_lines.Path, Path, bo
             yield ("route", number, "ca"), route.ca, False
 
 
-def _wrong_with(settings: Settings) -> str:
-    """Why the certificate would not do for `hostname`, in words; "" if it does or none is given."""
-    certificate, key, hostname = settings.tls.certificate, settings.tls.key, settings.hostname
+def _collide(one: Listen, other: Listen) -> bool:
+    """Whether both cannot listen."""
+    if one.path is not None or other.path is not None:
+        return one.path == other.path
+    same = one.address == other.address or EVERY_ADDRESS in (one.address, other.address)
+    return same and one.port == other.port != 0
+
+
+def _unusable(settings: Settings) -> Iterator[tuple[toml_lines.Path, str, str]]:
+    """The files that are there and would not do: key, why, and the cure."""
+    tls, oauth = settings.tls, settings.auth.oauth
+    if says := _wrong_with(tls.certificate, tls.key, [settings.hostname]):
+        yield ("tls", "certificate"), says, "Posthouse needs a valid certificate of `hostname` and its key."
+    for number, named in enumerate(tls.named):
+        if says := _wrong_with(named.certificate, named.key, named.names):
+            yield ("tls", "named", number, "certificate"), says, "Name a valid certificate of these names and its key."
+    for number, listen in enumerate(settings.listen):
+        if says := _wrong_with(listen.certificate, listen.key):
+            yield ("listen", number, "certificate"), says, "Name a valid certificate and its key."
+        if listen.client_ca is not None:
+            from posthouse.net.tls import client_context
+
+            try:
+                client_context(verify=True, ca=listen.client_ca)
+            except Permanent as error:
+                yield ("listen", number, "client_ca"), str(error), "Name a PEM file with the CA's certificate."
+    if oauth is not None and oauth.jwks is not None and not oauth.jwks.startswith(("https://", "http://")):
+        from posthouse.auth.tokens import key_set
+
+        try:
+            key_set(Path(oauth.jwks).read_bytes())
+        except ValueError as error:
+            cure = 'It must be JSON as in RFC 7517: {"keys": [...]}.'
+            yield ("auth", "oauth", "jwks"), f"{oauth.jwks} holds no keys: {error}", cure
+
+
+def _wrong_with(certificate: Path | None, key: Path | None, names: Sequence[str] = ()) -> str:
+    """Why a certificate would not do for these names, in words; "" if it does or none is given."""
     if certificate is None or key is None:
         return ""
     from cryptography import x509
@@ -420,12 +467,13 @@ def _wrong_with(settings: Settings) -> str:
     if first.not_valid_after_utc <= datetime.now(UTC):
         return f"{certificate} ended on {first.not_valid_after_utc:%Y-%m-%d}"
     try:
-        names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        listed = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+        extension = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        listed = [name.lower() for name in extension.get_values_for_type(x509.DNSName)]
     except x509.ExtensionNotFound:
         listed = []
-    if hostname not in listed and "*." + hostname.partition(".")[2] not in listed:
-        return f"{certificate} is for {', '.join(listed) or 'no host name'}, not for {hostname}"
+    for name in map(str.lower, names):
+        if name not in listed and "*." + name.partition(".")[2] not in listed:
+            return f"{certificate} is for {', '.join(listed) or 'no host name'}, not for {name}"
     return ""
 
 

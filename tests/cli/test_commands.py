@@ -1,10 +1,12 @@
 """The commands that change and show the store, and those about the configuration file."""
 
+import contextlib
 import email
 import email.policy
 import io
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from posthouse.cli import opening, output
 from posthouse.cli import send as send_command
 from posthouse.cli.main import app, leading
 from tests.support.ports import free_port
-from tests.support.program import environment, run
+from tests.support.program import command, environment, run
 
 ALICE = "alice@example.org"
 
@@ -270,6 +272,25 @@ def test_help_imports_little() -> None:
     assert not heavy & set(loaded)
 
 
+@pytest.mark.parametrize("arguments", ["domain list", "domain --help", "no-such-command", "domain add nodot", "serve"])
+def test_without_colours_there_is_no_escape_sequence(server: Server, arguments: str) -> None:
+    server.text("domain", "add", "example.org")
+    (server.path.parent / "serving").write_text("[[listen]]\n")
+    path = server.path if arguments != "serve" else server.path.parent / "serving"
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        coloured = {name: value for name, value in environment().items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+        line = command("--no-color", "--config", str(path), *arguments.split())
+        subprocess.run(line, stdin=theirs, stdout=theirs, stderr=theirs, env=coloured, timeout=60, check=False)
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := screen.read(4096):
+                seen += piece
+    assert seen
+    assert b"\x1b" not in seen
+
+
 def test_a_broken_pipe_is_no_traceback() -> None:
     line = f"{sys.executable} -m posthouse config example | head -1"
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment())
@@ -331,6 +352,6 @@ def test_an_alias_does_not_lead_to_nobody_beside_somebody(server: Server) -> Non
     server.text("domain", "add", "example.org")
     server.text("account", "add", ALICE, "--generate")
     server.text("address", "add", "info@example.org", ALICE)
-    with pytest.raises(Permanent, match="nobody's address"):
+    with pytest.raises(Permanent, match="nobody's address here: add that account or alias first"):
         server.text("address", "add", "info@example.org", "nobody@example.org")
     assert len(server.json("address", "list")) == 2

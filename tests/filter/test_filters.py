@@ -315,6 +315,8 @@ def test_the_admin_is_told_where_and_once(tmp_path: Path) -> None:
         ("import nothing_of_that_name\ndef on_rcpt(r): ...", "policy.py:1: ModuleNotFoundError"),
         ("def on_recipient(r): ...", "on_recipient; hooks are on_connect"),
         ("x = 1", "defines no hook"),
+        ("x = 1\ndef on_rcpt(): ...", "policy.py:2: on_rcpt must take one argument"),
+        ("def on_rcpt(a, b): ...", "policy.py:1: on_rcpt must take one argument"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, source: str, words: str) -> None:

@@ -186,6 +186,18 @@ def test_the_example_that_sends(tmp_path: Path) -> None:
             assert first.startswith("bob@posthouse.test: 250 2.0.0 ")
             assert second.startswith("nobody@posthouse.test: 550 5.1.1 ")
             assert len(await house.inbox("bob")) == 1
+            command = [sys.executable, str(EXAMPLES / "send.py"), "localhost", str(house.ports["submission"])]
+            people = ["alice@posthouse.test", "bob@posthouse.test"]
+            for password, ca, why in (
+                ("wrong", str(house.app.tls.ca), b"not sent: 535 5.7.8"),
+                (PASSWORD, str(tmp_path / "no.pem"), b"not sent: the CA file"),
+            ):
+                process = await asyncio.create_subprocess_exec(
+                    *command, "alice@posthouse.test", password, ca, *people, stderr=asyncio.subprocess.PIPE
+                )
+                _, said = await process.communicate()
+                assert process.returncode == 1
+                assert said.startswith(why), said
 
     asyncio.run(main())
 

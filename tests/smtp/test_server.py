@@ -423,7 +423,10 @@ def test_xclient_that_makes_no_sense(args: str) -> None:
 
 def test_lmtp_answers_for_each_recipient() -> None:
     site = opened(lmtp=True, extensions=frozenset({"CHUNKING"}))
-    assert say(site, "EHLO c.example", "HELO c.example", "LHLO c.example") == [500, 500, 250]
+    site.engine.receive(b"EHLO c.example\r\n")
+    assert site.engine.next_event() is None
+    assert site.engine.take_output() == b"500 5.5.1 This is LMTP: say LHLO\r\n"
+    assert say(site, "HELO c.example", "LHLO c.example") == [500, 250]
     assert say(site, "MAIL FROM:<a@example.com>", "RCPT TO:<nobody@example.org>", "DATA") == [250, 550, 503]
     assert say(site, "RCPT TO:<b@example.org>", "RCPT TO:<c@example.org>", "DATA") == [250, 250, 354]
     assert say(site, "Subject: x", "", "x", ".") == [250, 250]

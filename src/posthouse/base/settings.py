@@ -361,7 +361,7 @@ class Settings(Section):
     )
     data: FilePath = Field(
         default=Path("data"),
-        description="Folder of the database, the contents and the self-made certificate.",
+        description="Folder of the database, contents and self-made certificate; default: `data` beside this file.",
     )
     postmaster: str = Field(
         default="",

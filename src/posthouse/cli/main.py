@@ -79,10 +79,16 @@ def leading(arguments: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line of this process."""
+    arguments = leading(sys.argv[1:])
+    plain = "--no-color" in arguments[: arguments.index("--") if "--" in arguments else None]
+    if plain:  # typer prints help and wrong calls by itself, before any option is known
+        import typer.rich_utils
+
+        typer.rich_utils.COLOR_SYSTEM = None
     try:
-        app(leading(sys.argv[1:]))
+        app(arguments)
     except PosthouseError as error:
-        output.complain(str(error))
+        output.complain(str(error), plain=plain)
         sys.exit(1)
     except BrokenPipeError:  # `posthouse queue list | head`
         sys.stderr.close()

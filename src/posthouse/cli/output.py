@@ -3,6 +3,9 @@ NO_COLOR and `--no-color`."""
 
 import datetime
 import json
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,7 +29,9 @@ def console(options: Options | None = None, *, stderr: bool = False) -> "Console
     """Where to print for people."""
     from rich.console import Console
 
-    return Console(stderr=stderr, no_color=(options.no_color if options else False) or None, highlight=False)
+    if options is not None and options.no_color:  # no bold either: no escape sequence at all
+        return Console(stderr=stderr, color_system=None, highlight=False)
+    return Console(stderr=stderr, highlight=False)
 
 
 def show(
@@ -98,9 +103,14 @@ def done(options: Options, as_json: bool, text: str, **facts: Any) -> None:
         console(options).print(text, markup=False, soft_wrap=True)  # what it names is there to be copied
 
 
-def complain(text: str) -> None:
-    """An error for people, on standard error."""
-    mark = "\x1b[1;31merror:\x1b[0m" if sys.stderr.isatty() else "error:"
+def coloured(plain: bool = False) -> bool:
+    """Whether standard error is for people who see colours; `plain` is `--no-color`."""
+    return sys.stderr.isatty() and not plain and not os.environ.get("NO_COLOR")
+
+
+def complain(text: str, *, plain: bool = False) -> None:
+    """An error for people, on standard error; `plain` is `--no-color`."""
+    mark = "\x1b[1;31merror:\x1b[0m" if coloured(plain) else "error:"
     print(f"{mark} {text}", file=sys.stderr)
 
 
@@ -111,6 +121,14 @@ def age(microseconds: int) -> str:
         if seconds < unit * upto:
             return f"{seconds // unit} {name}"
     return f"{seconds // 86400} d"
+
+
+def called() -> str:
+    """How to call this program in a shell: by its name where the shell finds it, else by where it is."""
+    if shutil.which("posthouse"):
+        return "posthouse"
+    beside = Path(sys.executable).with_name("posthouse")
+    return shlex.quote(str(beside)) if beside.exists() else f"{shlex.quote(sys.executable)} -m posthouse"
 
 
 def when(at: int) -> str:

@@ -188,6 +188,15 @@ def load(path: Path) -> dict[str, Hook]:
     found = {stage: getattr(module, name) for stage, name in HOOKS.items() if callable(getattr(module, name, None))}
     if not found:
         raise Permanent(f"filter.policy: {path} defines no hook; hooks are {', '.join(HOOKS.values())}")
+    for stage, hook in found.items():
+        try:
+            inspect.signature(hook).bind(None)
+        except TypeError:
+            line = getattr(getattr(hook, "__code__", None), "co_firstlineno", 0)
+            place = f"{path}:{line}" if line else str(path)
+            raise Permanent(f"filter.policy: {place}: {HOOKS[stage]} must take one argument, what is known") from None
+        except ValueError:  # it does not say what it takes
+            continue
     return found
 
 

@@ -92,6 +92,9 @@ CANNOT_EXPAND = Reply(252, "2.5.2", "Lists are not expanded here; send the messa
 # Lines and commands
 
 UNRECOGNIZED = Reply(500, "5.5.2", "Command not recognized")
+# RFC 2033 section 4.1: LMTP has LHLO, SMTP has the others, so that neither is taken for the other.
+SAY_LHLO = Reply(500, "5.5.1", "This is LMTP: say LHLO")
+SAY_EHLO = Reply(500, "5.5.1", "This is SMTP: say EHLO")
 NOT_IMPLEMENTED = Reply(502, "5.5.1", "Command not implemented")
 LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
 AUTH_LINE_TOO_LONG = Reply(500, "5.5.6", "Authentication exchange line too long")

@@ -79,16 +79,15 @@ def _http(_engine: Engine, _args: bytes) -> Reply:
 
 
 def _ehlo(engine: Engine, args: bytes) -> Hello | Reply:
-    return replies.UNRECOGNIZED if engine.options.lmtp else _hello(engine, "EHLO", args)
+    return replies.SAY_LHLO if engine.options.lmtp else _hello(engine, "EHLO", args)
 
 
 def _helo(engine: Engine, args: bytes) -> Hello | Reply:
-    return replies.UNRECOGNIZED if engine.options.lmtp else _hello(engine, "HELO", args)
+    return replies.SAY_LHLO if engine.options.lmtp else _hello(engine, "HELO", args)
 
 
 def _lhlo(engine: Engine, args: bytes) -> Hello | Reply:
-    # RFC 2033 section 4.1: LMTP has LHLO, SMTP has the others, so that neither is taken for the other.
-    return _hello(engine, "LHLO", args) if engine.options.lmtp else replies.UNRECOGNIZED
+    return _hello(engine, "LHLO", args) if engine.options.lmtp else replies.SAY_EHLO
 
 
 def _hello(engine: Engine, verb: str, args: bytes) -> Hello | Reply:
