@@ -143,6 +143,8 @@ class App:
         if settings.filter != Filter():
             notices = Notices(injector, database, clock, new_ids, settings.hostname, log)
             gate = Gate(settings, database, resolver, clock, log, notices)
+            await gate.counts.load()
+            self._closers.append(gate.counts.close)
         policies = Policies(database, resolver, clock)
         self._closers.append(policies.close)
         self.guard = Guard(resolver, policies)
@@ -241,6 +243,8 @@ class App:
                 pass
 
         also: tuple[Callable[[], Awaitable[None]], ...] = (tidy_suppression, policies.tidy, webhooks.tidy)
+        if gate is not None:
+            also += (gate.counts.tidy,)
         if gate is not None and gate.greylist is not None:
             also += (gate.greylist.tidy,)
         housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT, also)
