@@ -46,6 +46,7 @@ from posthouse.servers.imap.shared import SEARCHES
 from posthouse.servers.imap.watches import Watches
 from posthouse.servers.pop3 import MailboxLocks, Pop3Service
 from posthouse.servers.smtp import SmtpService
+from posthouse.servers.smtp.copies import HeldCopies
 from posthouse.store import suppression
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import Change, FileSpared
@@ -145,6 +146,7 @@ class App:
             gate = Gate(settings, database, resolver, clock, log, notices)
             await gate.counts.load()
             self._closers.append(gate.counts.close)
+            injector.sort = HeldCopies(gate, database, log)
         policies = Policies(database, resolver, clock)
         self._closers.append(policies.close)
         self.guard = Guard(resolver, policies)
