@@ -365,16 +365,30 @@ class Logins:
     async def refuse_token(self, name: str, visitor: Visitor, why: str) -> Refused:
         """A token of an issuer that was not good; `name` if the issuer did sign for that name once."""
         found = await self._database.read(credentials.find, name) if name else None
-        self._failed(self._place(None, "", visitor.ip), visitor.ip)
+        # A phone whose token is over shall not make all others of its network wait.
+        self._failed(self._place(found, "", visitor.ip), visitor.ip)
         return self._refuse(visitor, name, found, Refused.WRONG, why)
 
     async def write_down(self) -> None:
         """Write the attempts that wait to the record."""
         await self._recorder.flush()
 
-    def too_early(self, visitor: Visitor) -> bool:
-        """Whether a client that showed bad tokens must wait: verifying them costs a question to their issuer."""
-        return self._must_wait(self._place(None, "", visitor.ip), visitor.ip, self._clock.monotonic())
+    async def by_issuer(self, token: str, visitor: Visitor) -> Login | Refused:
+        """Whose token of an issuer this is. Verifying costs a question to the issuer: few of a network go side by side,
+        and a client that showed bad ones must wait."""
+        if self._waiting >= WAITING:
+            return self._refuse(visitor, "", None, Refused.LATER, "too busy")
+        self._waiting += 1
+        try:
+            async with self._throttle.examining(visitor.ip):
+                if self._must_wait(self._place(None, "", visitor.ip), visitor.ip, self._clock.monotonic()):
+                    return self._refuse(visitor, "", None, Refused.LATER, "too many tries")
+                name, why = await self.verifier.examine(token)
+                if why:
+                    return await self.refuse_token(name, visitor, why)
+            return await self.by_name(name, visitor)
+        finally:
+            self._waiting -= 1
 
     def refuse(self, name: str, visitor: Visitor, why: str) -> Refused:
         """It was not good, and nobody knows whose it was."""

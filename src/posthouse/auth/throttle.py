@@ -19,6 +19,7 @@ FAILURES, FAILURES_KEPT = 10_000, 900.0
 FREE_TRIES = 5  # wrong passwords before waiting begins
 NETWORK_FREE, NETWORK_WINDOW = 50, 600.0  # the same for a network, whatever the account; seconds
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+TOKENS = 4  # tokens of a network that are looked at side by side: their issuer is asked about each
 _LOOKED_AT = 64  # entries looked at for one that may go
 
 Place = tuple[int | str, str]  # account or unknown name, network
@@ -79,7 +80,7 @@ class Throttle:
         self._accounts = _Table(FREE_TRIES, FAILURES_KEPT, float("inf"))
         self._unknown = _Table(FREE_TRIES, FAILURES_KEPT, float("inf"))
         self._networks = _Table(NETWORK_FREE, NETWORK_WINDOW, NETWORK_WINDOW)
-        self._turns: dict[Place, tuple[asyncio.Lock, int]] = {}  # and how many want it
+        self._turns: dict[Place, tuple[asyncio.Semaphore, int]] = {}  # and how many want it
 
     @contextlib.asynccontextmanager
     async def turn(self, at: Place, now: float) -> AsyncIterator[None]:
@@ -92,9 +93,13 @@ class Throttle:
             else:
                 yield
 
+    def examining(self, ip: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """Few tokens of a network at a time, or many bad ones would be looked at before the first is counted."""
+        return self._one(("\0tokens", site(ip)), TOKENS)
+
     @contextlib.asynccontextmanager
-    async def _one(self, at: Place) -> AsyncIterator[None]:
-        lock, wanted = self._turns.get(at, (asyncio.Lock(), 0))
+    async def _one(self, at: Place, many: int = 1) -> AsyncIterator[None]:
+        lock, wanted = self._turns.get(at, (asyncio.Semaphore(many), 0))
         self._turns[at] = (lock, wanted + 1)
         try:
             async with lock:
