@@ -49,6 +49,8 @@ def test_it_serves_is_alone_and_stops(tmp_path: Path) -> None:
     with serving(path) as (process, said):
         assert said["pid"] == process.pid
         assert set(said["ports"]) == set(STANDARD_PORTS)
+        assert {one["service"]: one["port"] for one in said["listen"]} == said["ports"]
+        assert all(one["address"] == "127.0.0.1" for one in said["listen"])
         for service, greeting in (("smtp", b"220 "), ("imap", b"* OK "), ("pop3", b"+OK ")):
             with socket.create_connection(("127.0.0.1", said["ports"][service]), timeout=10) as client:
                 assert client.recv(100).startswith(greeting)
@@ -83,3 +85,40 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     result = run("serve", "--config", str(path))
     assert result.returncode == 1
     assert f"the data folder {tmp_path / 'data'} cannot be used" in result.stderr
+
+
+def test_what_listens_at_a_socket_or_at_two_ports_is_told(tmp_path: Path) -> None:
+    path, place = configuration(tmp_path), tmp_path / "lmtp.sock"
+    listen = f"[[listen]]\nservice = 'lmtp'\npath = '{place}'\n"
+    again = "[[listen]]\nservice = 'smtp'\naddress = '127.0.0.1'\nport = 0\n"
+    path.write_text(path.read_text().replace("[log]", listen + again + "[log]"))
+    with serving(path) as (_, said):
+        assert {"service": "lmtp", "path": str(place)} in said["listen"]
+        first, second = (one["port"] for one in said["listen"] if one["service"] == "smtp")
+        assert said["ports"]["smtp"] == first != second
+        with socket.create_connection(("127.0.0.1", second), timeout=10) as client:
+            assert client.recv(100).startswith(b"220 ")
+
+
+def test_send_says_what_to_do_about_a_certificate(tmp_path: Path) -> None:
+    path = configuration(tmp_path)
+    with serving(path) as (_, said):
+        server = f"localhost:{said['ports']['submissions']}"
+        command = (
+            "send",
+            "--server",
+            server,
+            "--tls",
+            "implicit",
+            "--from",
+            "a@example.org",
+            "--text",
+            "x",
+            "--no-login",
+        )
+        done = run(*command, "b@example.org")
+        assert done.returncode == 1
+        assert "The certificate is not trusted: give its CA with --ca FILE" in done.stderr
+        done = run(*command, "--ca", str(tmp_path / "data" / "tls" / "ca.pem"), "b@example.org")
+        assert "certificate" not in done.stderr
+        assert "530 5.7.0 Authentication required" in done.stdout + done.stderr

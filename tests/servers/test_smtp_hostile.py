@@ -1,6 +1,9 @@
 """What goes wrong at the worst moment, and who says what he is not: hooks that fail, proxies, LMTP and held mail."""
 
 import asyncio
+import contextlib
+import io
+import json
 import smtplib
 from pathlib import Path
 from typing import Any
@@ -175,3 +178,47 @@ def test_lmtp_has_an_answer_for_each_recipient(tmp_path: Path) -> None:
 
     listen = [{"service": "lmtp", "path": str(path)}, listening("smtp")]
     run(tmp_path, test, listen=listen, filter={"policy": str(policy)})
+
+
+def events(written: io.BytesIO, name: str) -> list[dict[str, Any]]:
+    return [one for one in map(json.loads, written.getvalue().splitlines()) if one["event"] == name]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "why"),
+    [(["192.0.2.1"], "this address is not in `proxies`"), (["127.0.0.1"], "no PROXY header")],
+)
+def test_the_log_says_who_was_no_proxy_and_not_more_than_once_a_second(
+    tmp_path: Path, proxies: list[str], why: str
+) -> None:
+    written = io.BytesIO()
+
+    async def test(house: House) -> None:
+        for last in (float("-inf"), float("inf"), float("inf"), float("-inf")):  # when the log had a line
+            house.app._proxies_told = (last, house.app._proxies_told[1])
+            reader, writer = await asyncio.open_connection("127.0.0.1", house.ports["smtp"])
+            with contextlib.suppress(ConnectionError):
+                writer.write(b"EHLO client.example\r\n")
+                assert await reader.read() == b""
+            writer.close()
+
+    listen = [listening("smtp", proxy_protocol=True)]
+    run(tmp_path, test, listen=listen, proxies=proxies, written=written)
+    lines = events(written, "proxy.refused")
+    assert [(one["ip"], one["why"], one["others"]) for one in lines] == [("127.0.0.1", why, n) for n in (0, 2)]
+
+
+def test_the_log_says_that_a_mailbox_is_not_there(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.py"
+    policy.write_text("from posthouse.filter.hooks import *\ndef on_deliver(copy): return into('Nowhere')\n")
+    written = io.BytesIO()
+
+    async def test(house: House) -> None:
+        lines = ("EHLO c", "MAIL FROM:<x@example.com>", "RCPT TO:<bob@posthouse.test>", "DATA", MESSAGE)
+        assert (await house.said("smtp", *lines))[-1].startswith("250 ")
+        assert len(await house.inbox("bob")) == 1
+
+    run(tmp_path, test, **CLEAR, filter={"policy": str(policy)}, written=written)
+    (line,) = events(written, "filter.into")
+    assert (line["account"], line["mailbox"], line["used"]) == ("bob@posthouse.test", "Nowhere", "INBOX")
+    assert line["session"]
