@@ -31,8 +31,8 @@ STATES = {
 }
 
 # What each command is answered in each state; "-" is nothing. In "auth" every line is a response: QUIT is base64, as it
-# happens, so it is taken as the name. In "data" and "octets" it is content, in "tls" the handshake is due, in "shut" the
-# client is not wanted.
+# happens, so it is taken as the name. In "data" and "octets" it is content, in "tls" the handshake is due; who is in
+# "shut" is not wanted.
 TABLE = """
 command                     new  ready  mail  rcpt  chunk  auth  shut  data  octets  tls
 EHLO c.example              250  250    250   250   250    501   503   -     -    -
@@ -137,6 +137,19 @@ def test_no_sequence_smuggles_a_second_message(sequence: bytes) -> None:
         assert len(site.aborted) == (codes == [550])
         assert all(message.sender == "a@example.com" for message in site.accepted)
         assert say(site, "NOOP") == [250]
+
+
+@pytest.mark.parametrize("end", [b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\n\0\0.\0\r\n", b"\r\n\0\r\n.\r\n"])
+def test_a_dot_hidden_by_nuls_is_refused(end: bytes) -> None:
+    for chunk in (1, 2, 3, 7, 1 << 20):
+        site = opened()
+        say(site, *STATES["rcpt"], "DATA")
+        codes = raw(site, b"Subject: x\r\n\r\nx" + end + (b"" if end.endswith(b"\n.\r\n") else b".\r\n"), chunk)
+        assert codes == [550]
+        assert site.aborted == [replies.NUL_CONTENT]
+    site = opened()
+    say(site, *STATES["rcpt"], "DATA")
+    assert raw(site, b"x\0y\r\nx\0\r\n..\r\n.\r\n") == [250], "elsewhere a NUL ends nothing"
 
 
 def test_bare_content_is_refused_before_its_end_is_known() -> None:
