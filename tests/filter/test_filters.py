@@ -270,6 +270,7 @@ HEAD = "from posthouse.filter.hooks import *\nimport asyncio\n"
         ("def on_rcpt(r): return Verdict('refuse', 'no code')", ("failed", "", 0)),
         ("def on_rcpt(r): return Verdict('refuse', 'closes', 421)", ("failed", "", 0)),
         ("def on_rcpt(r): return Verdict('refuse', 'text', '550')", ("failed", "", 0)),
+        ("def on_rcpt(r): return reject('\\ud800')", ("failed", "", 0)),
         ("def on_rcpt(r): return tag('seen')", ("tag", "seen", 0)),
         ("def on_rcpt(r): return accept()", ("accept", "", 0)),
         ("def on_rcpt(r): return 1/0", ("failed", "", 0)),
