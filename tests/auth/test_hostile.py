@@ -58,6 +58,48 @@ def test_proofs_side_by_side_are_no_better_than_passwords(mechanism: str, name: 
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("trusted", "looked_at"), [("", NETWORK_FREE), ("192.0.2.7", 120)])
+def test_one_password_on_many_accounts_at_once_is_no_better(trusted: str, looked_at: int) -> None:
+    async def main() -> None:
+        async with opened() as database:
+            logins, _, _ = await prepared(database, FakeClock(), trusted)
+            guesses = [logins.verify(f"user{n}@example.org", "Summer2026", "192.0.2.7", "smtp") for n in range(120)]
+            found = await asyncio.gather(*guesses)
+            wrong = found.count(Refused.WRONG)
+            assert wrong == looked_at
+            assert found.count(Refused.LATER) == 120 - wrong
+            assert (logins._throttle._turns, logins._throttle._crowds) == ({}, {})
+            await logins.close()
+
+    asyncio.run(main())
+
+
+def test_who_gives_up_while_it_waits_leaves_its_turn_to_others() -> None:
+    async def main() -> None:
+        throttle, done = Throttle(), asyncio.Event()
+        entered: list[int] = []
+
+        async def attempt(number: int) -> None:
+            async with throttle.turn((number, "192.0.2.7"), 0.0):
+                entered.append(number)
+                await done.wait()
+
+        tasks = [asyncio.create_task(attempt(number)) for number in range(NETWORK_FREE + 5)]
+        await turns(10)
+        assert entered == list(range(NETWORK_FREE))
+        for task in tasks[-5:-2]:
+            task.cancel()
+        tasks[0].cancel()
+        await turns(10)
+        assert entered[NETWORK_FREE:] == [NETWORK_FREE + 3], "one is gone, one may come"
+        done.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert len(entered) == NETWORK_FREE + 2
+        assert (throttle._turns, throttle._crowds) == ({}, {})
+
+    asyncio.run(main())
+
+
 class Issuer(Verifier):
     """Says of a token what is in it, when all that are asked about have had time to come."""
 

@@ -193,7 +193,7 @@ class Logins:
             place = self._place(found, name, ip)
             # One after the other for each account and network: or many guesses at once would all be looked at before
             # the first is counted.
-            async with self._throttle.turn(place, now):
+            async with self._throttle.turn(place, now, counted=not self._is_trusted(ip)):
                 now = self._clock.monotonic()  # it may have been a long wait
                 if not acting and (known := self._recall(mark, visitor)) is not None:
                     return known
@@ -317,7 +317,8 @@ class Logins:
     @contextlib.asynccontextmanager
     async def judging(self, wanted: Wanted, name: str, visitor: Visitor) -> AsyncIterator[Refused | None]:
         """A proof is about to be judged: one after the other, as passwords are, and not if it is too early."""
-        async with self._throttle.turn(wanted.place, self._clock.monotonic()):
+        counted = not self._is_trusted(visitor.ip)
+        async with self._throttle.turn(wanted.place, self._clock.monotonic(), counted=counted):
             if self._must_wait(wanted.place, visitor.ip, self._clock.monotonic()):
                 yield self._refuse(visitor, name, wanted.candidate, Refused.LATER, "too many tries")
             else:
