@@ -2,12 +2,15 @@
 
 import json
 import signal
+import smtplib
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from posthouse.base.settings import STANDARD_PORTS
 from tests.support.program import command, environment, run
@@ -41,7 +44,8 @@ def serving(path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]
             process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert [json.loads(one)["event"] for one in log.splitlines()] == ["server.started", "server.stopped"]
+    events = [json.loads(one)["event"] for one in log.splitlines()]
+    assert [event for event in events if event != "smtp.accepted"] == ["server.started", "server.stopped"]
 
 
 def test_it_serves_is_alone_and_stops(tmp_path: Path) -> None:
@@ -122,3 +126,25 @@ def test_send_says_what_to_do_about_a_certificate(tmp_path: Path) -> None:
         done = run(*command, "--ca", str(tmp_path / "data" / "tls" / "ca.pem"), "b@example.org")
         assert "certificate" not in done.stderr
         assert "530 5.7.0 Authentication required" in done.stdout + done.stderr
+
+
+def highest(pid: int) -> int:
+    """The most memory that a process ever had, in octets."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmHWM:"))) * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nobody says how much memory a process has")
+def test_a_message_of_50_mib_raises_memory_by_less_than_16(tmp_path: Path) -> None:
+    path = configuration(tmp_path)
+    run("domain", "add", "example.org", "--config", str(path))
+    assert run("account", "add", "bob@example.org", "--generate", "--config", str(path)).returncode == 0
+    body = b"Subject: large\r\n\r\n" + (b"x" * 70 + b"\r\n") * 727_000
+    with serving(path) as (process, said):
+        for message in (b"Subject: small\r\n\r\nx\r\n", body):
+            before = highest(process.pid)
+            with smtplib.SMTP("127.0.0.1", said["ports"]["smtp"], timeout=60) as client:
+                client.sendmail("a@example.com", ["bob@example.org"], message)
+        assert len(body) > 49 * 1024 * 1024
+        assert highest(process.pid) - before < 16 * 1024 * 1024

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import smtplib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from posthouse.filter.visitor import Ruling, Visitor
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp.params import DeliverBy, MailParams
 from posthouse.store.blobs.writer import Content
+from posthouse.store.intake import Intake
 from posthouse.wire.address import Address
 from tests.servers.test_mechanisms import add, client_ca
 from tests.servers.test_smtp_filter import run as run_filter
@@ -222,3 +224,23 @@ def test_the_log_says_that_a_mailbox_is_not_there(tmp_path: Path) -> None:
     (line,) = events(written, "filter.into")
     assert (line["account"], line["mailbox"], line["used"]) == ("bob@posthouse.test", "Nowhere", "INBOX")
     assert line["session"]
+
+
+def test_a_large_header_does_not_keep_the_loop_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish, here = Intake.finish, []
+
+    def finished(intake: Intake) -> Any:
+        here.append(threading.current_thread() is threading.main_thread())
+        return finish(intake)
+
+    monkeypatch.setattr(Intake, "finish", finished)
+
+    async def test(house: House) -> None:
+        for size in (100, 17_000, 40_000):
+            lines = ("EHLO c", "MAIL FROM:<x@example.com>", "RCPT TO:<bob@posthouse.test>", "DATA")
+            replies = await house.said("smtp", *lines, f"To: {'@' * size}\r\n\r\nx\r\n.")
+            assert replies[-1].startswith("250 ")
+        assert here == [True, False, False]
+        assert len(await house.inbox("bob")) == 3
+
+    run(tmp_path, test, **CLEAR)

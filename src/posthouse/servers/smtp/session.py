@@ -43,6 +43,8 @@ from posthouse.wire.dots import has_bare
 CONTENT_LIMIT = 1800.0  # seconds for a whole message, before the size is added
 SLOWEST = 2048  # bytes a second below which a sender is too slow
 DAY = 86_400 * SECOND
+# Larger messages are taken apart by a thread: a header of odd addresses costs a hundred times what a usual one does.
+LOOKED_AT_HERE = 16 * 1024
 HEAD = 1024 * 1024  # octets of a message that filters see
 
 
@@ -396,7 +398,7 @@ class SmtpSession:
         assert transaction is not None
         # The client may go while this waits, and then nothing is left of who it was: such a message is not kept.
         login, where = self.login, self._where()
-        if intake.spills(0):
+        if intake.spills(0) or intake.size > LOOKED_AT_HERE:
             content, digest, scanned = await service.database.work(intake.finish)
         else:
             content, digest, scanned = intake.finish()
