@@ -21,7 +21,7 @@ from posthouse.store.intake import Intake
 from posthouse.wire.address import Address
 from tests.servers.test_mechanisms import add, client_ca
 from tests.servers.test_smtp_filter import run as run_filter
-from tests.servers.test_smtp_more import CLEAR, LOGIN, MESSAGE, listening, lmtp_over, run
+from tests.servers.test_smtp_more import CLEAR, LOGIN, MESSAGE, listening, lmtp_over, run, submitted
 from tests.store.test_sqlite import DIGEST
 from tests.support.house import House
 
@@ -242,5 +242,17 @@ def test_a_large_header_does_not_keep_the_loop_busy(tmp_path: Path, monkeypatch:
             assert replies[-1].startswith("250 ")
         assert here == [True, False, False]
         assert len(await house.inbox("bob")) == 3
+
+    run(tmp_path, test, **CLEAR)
+
+
+def test_who_is_named_twice_is_reported_once(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        rcpt = "RCPT TO:<bob@posthouse.test> NOTIFY=SUCCESS"
+        replies = await submitted(house, "MAIL FROM:<alice@posthouse.test>", rcpt, rcpt, "DATA", MESSAGE)
+        assert [reply[:3] for reply in replies] == ["250", "250", "250", "354", "250"]
+        (report,) = await house.inbox("alice")
+        assert report.count(b"\r\nAction: delivered\r\n") == 1
+        assert len(await house.inbox("bob")) == 1
 
     run(tmp_path, test, **CLEAR)

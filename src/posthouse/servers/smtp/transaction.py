@@ -77,7 +77,8 @@ class Transaction:
         """One more recipient, who was accepted."""
         self.recipients.append(recipient)
         self.homes.append(tuple(resolution.accounts))
-        wants_success = "SUCCESS" in params.notify
+        # Named twice, it is delivered once and reported once.
+        wants_success = "SUCCESS" in params.notify and all(told[0] != recipient for told in self.success)
         options = pack_rcpt(params)
         if not resolution.local:
             address = str(recipient)
