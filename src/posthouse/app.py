@@ -47,6 +47,7 @@ from posthouse.servers.imap.watches import Watches
 from posthouse.servers.pop3 import MailboxLocks, Pop3Service
 from posthouse.servers.queue_admin import QueueAdmin
 from posthouse.servers.smtp import SmtpService
+from posthouse.servers.smtp.copies import HeldCopies
 from posthouse.store import suppression
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import Change, FileSpared
@@ -144,6 +145,9 @@ class App:
         if settings.filter != Filter():
             notices = Notices(injector, database, clock, new_ids, settings.hostname, log)
             gate = Gate(settings, database, resolver, clock, log, notices)
+            await gate.counts.load()
+            self._closers.append(gate.counts.close)
+            injector.sort = HeldCopies(gate, database, log)
         policies = Policies(database, resolver, clock)
         self._closers.append(policies.close)
         self.guard = Guard(resolver, policies)
@@ -248,6 +252,8 @@ class App:
                 pass
 
         also: tuple[Callable[[], Awaitable[None]], ...] = (tidy_suppression, policies.tidy, webhooks.tidy)
+        if gate is not None:
+            also += (gate.counts.tidy,)
         if gate is not None and gate.greylist is not None:
             also += (gate.greylist.tidy,)
         housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT, also)

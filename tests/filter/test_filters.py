@@ -27,40 +27,40 @@ from tests.support.store import opened
 def test_an_hour_slides() -> None:
     limiter = Limiter(Rate(messages_per_hour=3, recipients_per_day=5), "account")
     for minute in (0, 20, 40):
-        assert limiter.admit(1, "alice", minute * 60, messages=1) is None
-    over = limiter.admit(1, "alice", 50 * 60, messages=1)
+        assert limiter.admit("1", "alice", minute * 60, messages=1) is None
+    over = limiter.admit("1", "alice", 50 * 60, messages=1)
     assert over is not None
     assert (over.reply.code, over.first) == (450, True)
-    again = limiter.admit(1, "alice", 55 * 60, messages=1)
+    again = limiter.admit("1", "alice", 55 * 60, messages=1)
     assert again is not None
     assert not again.first
-    assert limiter.admit(2, "bob", 55 * 60, messages=1) is None, "others go on"
-    assert limiter.admit(1, "alice", 66 * 60, messages=1) is None, "the first is an hour ago"
-    assert limiter.admit(1, "alice", 66 * 60, messages=1) is not None
+    assert limiter.admit("2", "bob", 55 * 60, messages=1) is None, "others go on"
+    assert limiter.admit("1", "alice", 66 * 60, messages=1) is None, "the first is an hour ago"
+    assert limiter.admit("1", "alice", 66 * 60, messages=1) is not None
     for _ in range(5):
-        assert limiter.admit(1, "alice", 5 * 3600, recipients=1) is None
-    day = limiter.admit(1, "alice", 6 * 3600, recipients=1)
+        assert limiter.admit("1", "alice", 5 * 3600, recipients=1) is None
+    day = limiter.admit("1", "alice", 6 * 3600, recipients=1)
     assert day is not None
     assert day.reply.code == 550
-    assert limiter.admit(1, "alice", 31 * 3600, recipients=1) is None
+    assert limiter.admit("1", "alice", 31 * 3600, recipients=1) is None
 
 
 def test_an_hour_is_no_shorter_than_an_hour() -> None:
     limiter = Limiter(Rate(messages_per_hour=1), "account")
-    assert limiter.admit(1, "alice", 299, messages=1) is None
+    assert limiter.admit("1", "alice", 299, messages=1) is None
     for now in (300, 3000, 3599, 3898):
-        over = limiter.admit(1, "alice", now, messages=1)
+        over = limiter.admit("1", "alice", now, messages=1)
         assert over is not None
         minutes = -(-(3900 - now) // 60)
         assert over.reply.text.endswith(f"try again in {minutes} min")
-    assert limiter.admit(1, "alice", 4200, messages=1) is None
+    assert limiter.admit("1", "alice", 4200, messages=1) is None
 
 
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MOST", 10)
     limiter = Limiter(Rate(messages_per_hour=1), "network")
     for number in range(100):
-        assert limiter.admit(number, "", 0, messages=1) is None
+        assert limiter.admit(str(number), "", 0, messages=1) is None
     assert len(limiter._senders) == 10
 
 
@@ -270,6 +270,7 @@ HEAD = "from posthouse.filter.hooks import *\nimport asyncio\n"
         ("def on_rcpt(r): return Verdict('refuse', 'no code')", ("failed", "", 0)),
         ("def on_rcpt(r): return Verdict('refuse', 'closes', 421)", ("failed", "", 0)),
         ("def on_rcpt(r): return Verdict('refuse', 'text', '550')", ("failed", "", 0)),
+        ("def on_rcpt(r): return reject('\\ud800')", ("failed", "", 0)),
         ("def on_rcpt(r): return tag('seen')", ("tag", "seen", 0)),
         ("def on_rcpt(r): return accept()", ("accept", "", 0)),
         ("def on_rcpt(r): return 1/0", ("failed", "", 0)),

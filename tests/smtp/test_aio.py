@@ -117,6 +117,24 @@ async def test_lmtp_and_the_standard_library() -> None:
     assert taken[0].content == b"Subject: x\r\n\r\nx\r\n"
 
 
+def test_what_a_handler_raises_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def on_message(_message: Message) -> None:
+        raise LookupError("the shelf is empty")
+
+    async def main() -> None:
+        async with Server(on_message) as server:
+            (result,) = await send("a@example.com", ["b@example.org"], TEXT, port=server.port, tls="none")
+            assert not result.accepted
+            assert result.reply.code == 451
+            assert "shelf" not in result.reply.text
+
+    asyncio.run(main())
+    (record,) = [one for one in caplog.records if one.name == "posthouse.smtp"]
+    assert record.exc_info is not None
+    assert "the shelf is empty" in caplog.text
+    assert "in on_message" in caplog.text
+
+
 def test_scram_with_a_real_server(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         port = house.ports["submission"]

@@ -111,12 +111,7 @@ class Exchange:
     async def _bearer(self, token: str) -> Login | Refused:
         if token.startswith(passwords.TOKEN):
             return await self._logins.by_secret("token", passwords.fast_hash(token), self._visitor)
-        if self._logins.too_early(self._visitor):
-            return Refused.LATER
-        name, why = await self._logins.verifier.examine(token)
-        if why:
-            return await self._logins.refuse_token(name, self._visitor, why)
-        return await self._logins.by_name(name, self._visitor)
+        return await self._logins.by_issuer(token, self._visitor)
 
     async def _certificate(self) -> Login | Refused:
         der = self._surroundings.certificate

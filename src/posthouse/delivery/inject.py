@@ -3,10 +3,10 @@
 Unknown local recipients are left out; when nobody is left, nothing is kept and the answer is None.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from posthouse.base import ids
 from posthouse.base.clock import Clock
@@ -14,6 +14,7 @@ from posthouse.delivery import accept
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.forwarding import Forwarding
 from posthouse.mime import trace
+from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Database, Tx
 from posthouse.store.intake import Intake
 from posthouse.store.outbox import Message
@@ -21,6 +22,30 @@ from posthouse.wire.address import Address
 
 MAX_HOPS = 100  # Received fields that mean a loop (RFC 5321 section 6.3)
 NONE: Mapping[str, str] = MappingProxyType({})
+RELEASED = "released"  # in the trace of a held message that is let go: the id it had
+
+
+class Held(NamedTuple):
+    """A held message whose time has come, and the accounts that are to get a copy."""
+
+    message: Message
+    header: bytes
+    size: int
+    message_id: str
+    recipients: tuple[str, ...]
+    accounts: tuple[int, ...]
+
+
+class Copies(NamedTuple):
+    """What the operator's hooks say of these copies. Others go to INBOX."""
+
+    into: Mapping[int, str]  # account: another mailbox
+    discarded: Mapping[int, str]  # account: its name
+    refused: frozenset[int]
+    tags: tuple[str, ...]
+
+
+Sort = Callable[[Held], Awaitable[Copies]]  # raises Temporary if it is to be tried again later
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +79,7 @@ class Injector:
         self._ids = new_ids
         self._hostname = hostname
         self._lifetime = int(lifetime_days * 86_400_000_000)
+        self.sort: Sort | None = None  # is asked about the copies of held messages
 
     async def prepare(
         self,
@@ -71,6 +97,7 @@ class Injector:
         its recipients and `mail_options` what it asks of the queue (store/envelope.py).
         """
         nobody: set[str] = set()
+        homes: dict[str, tuple[int, ...]] = {}
         local: dict[int, None] = {}
         remote: dict[str, accept.Remote] = {}
         onward: dict[str, accept.Remote] = {}  # by aliases of ours
@@ -87,8 +114,8 @@ class Injector:
                     continue
                 address = origin
             resolution = await self._directory.resolve(address)
-            for account_id in resolution.accounts:
-                local[account_id] = None
+            homes[text] = tuple(resolution.accounts)
+            local.update(dict.fromkeys(resolution.accounts))
             elsewhere = resolution.remote if resolution.local else (str(address),)
             if not resolution.accounts and not elsewhere:
                 nobody.add(text)
@@ -105,10 +132,27 @@ class Injector:
             async for piece in message:
                 await self._database.work(intake.write, piece)
         content, digest, scanned = await self._database.work(intake.finish)
-        if trace.count_received(scanned.root.header_bytes) >= MAX_HOPS:
-            if content.file is not None:
-                self._database.files.path(content.file).unlink(missing_ok=True)
+        header = scanned.root.header_bytes
+        if trace.count_received(header) >= MAX_HOPS:
+            self._discard(content)
             return None, frozenset(recipients)
+        copies: Copies | None = None
+        if self.sort is not None and like is not None and RELEASED in event and local:
+            try:
+                held = Held(like, header, content.size, digest.message_id, tuple(recipients), tuple(local))
+                copies = await self.sort(held)
+            except BaseException:
+                self._discard(content)
+                raise
+            for account_id in (*copies.refused, *copies.discarded):
+                del local[account_id]
+            nobody.update(text for text, accounts in homes.items() if not copies.refused.isdisjoint(accounts))
+            if copies.discarded:
+                event = event | {"discarded": list(copies.discarded.values())}
+            if not local and not remote and not onward:
+                self._discard(content)
+                if not copies.discarded:
+                    return None, frozenset(nobody)
         now = self._clock.now()
         number = self._ids.next(now)
         rewritten = await self._rewritten(sender) if onward else sender
@@ -128,7 +172,9 @@ class Injector:
             content=content,
             digest=digest,
             return_path=trace.return_path(sender),
-            received=trace.received(
+            into=copies.into if copies is not None else {},
+            received=b"".join(f"X-Posthouse-Tag: {tag}\r\n".encode() for tag in (copies.tags if copies else ()))
+            + trace.received(
                 hello="", ip="", by=self._hostname, protocol="", id=ids.to_text(number), recipient="", tls="", at=now
             ),
             at=now,
@@ -139,6 +185,10 @@ class Injector:
             event=event | {"sender": sender, "recipients": recipients, "message_id": digest.message_id},
         )
         return made, frozenset(nobody)
+
+    def _discard(self, content: Content) -> None:
+        if content.file is not None:
+            self._database.files.path(content.file).unlink(missing_ok=True)
 
     async def _rewritten(self, sender: str) -> str:
         address = Address.parse(sender)

@@ -16,6 +16,7 @@ from posthouse.base.log import Logger
 from posthouse.base.networks import site
 from posthouse.base.settings import Settings
 from posthouse.filter import hooks, names
+from posthouse.filter.counts import Counts
 from posthouse.filter.greylist import Greylist
 from posthouse.filter.hooks import Hooks
 from posthouse.filter.limits import Excess, Limiter
@@ -81,6 +82,8 @@ class Gate:
         self._lists = Lists(chosen.list, resolver, clock)
         self._accounts = Limiter(chosen.account_limit, "account") if chosen.account_limit.is_set else None
         self._networks = Limiter(chosen.network_limit, "network") if chosen.network_limit.is_set else None
+        limiters = {"account": self._accounts, "network": self._networks}
+        self.counts = Counts(database, clock, log, {kind: one for kind, one in limiters.items() if one is not None})
         self.greylist = (
             Greylist(database, clock, chosen.greylist_delay, chosen.greylist_lifetime_days) if chosen.greylist else None
         )
@@ -243,11 +246,13 @@ class Gate:
         if visitor.account_id is not None:
             if self._accounts is not None:
                 excess = self._accounts.admit(
-                    visitor.account_id, visitor.login, now, messages=messages, recipients=recipients
+                    str(visitor.account_id), visitor.login, now, messages=messages, recipients=recipients
                 )
+                self.counts.note()
         elif self._networks is not None and not visitor.is_known:
             client = site(visitor.ip)
             excess = self._networks.admit(client, client, now, messages=messages, recipients=recipients)
+            self.counts.note()
         if excess is None:
             return GO
         if excess.first:

@@ -317,6 +317,8 @@ def _wrong(stage: str, result: Any) -> TypeError | None:
     code: Any = result.code
     if type(text) is not str:
         return TypeError(f"{HOOKS[stage]} returned a text of type {type(text).__name__}: take str")
+    if any("\ud800" <= char <= "\udfff" for char in text):  # nothing can write them, the log neither
+        return TypeError(f"{HOOKS[stage]} returned a text with surrogates: {text[:50]!a}")
     if result.action == "refuse" and not (type(code) is int and 400 <= code < 600 and code != 421):
         return TypeError(f"{HOOKS[stage]} refused with the code {code!r}: take one from 400 to 599, but not 421")
     return None

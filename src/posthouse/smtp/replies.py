@@ -186,6 +186,7 @@ TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send the rest in
 
 MESSAGE_TOO_BIG = Reply(552, "5.3.4", "The message is too big")
 STILL_TOO_BIG = Reply(421, "4.3.4", "The message is far too big; closing the connection")
+NUL_CONTENT = Reply(550, "5.6.0", "A line of the message begins with a NUL; send it encoded (RFC 2045 section 2.8)")
 BARE_CONTENT = Reply(
     550, "5.6.11", "The message has a CR or LF that is not part of a CRLF; it is refused (RFC 5321, 2.3.8)"
 )

@@ -20,7 +20,7 @@ from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.net.tls import common_name
-from posthouse.servers.smtp import recipients, senders
+from posthouse.servers.smtp import copies, recipients, senders
 from posthouse.servers.smtp.shared import Shared
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp import replies
@@ -35,8 +35,7 @@ from posthouse.smtp.events import (
 )
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.server import SmtpServer
-from posthouse.store import mailboxes
-from posthouse.store.accounts import Resolution, addresses_of, names
+from posthouse.store.accounts import Resolution, addresses_of
 from posthouse.store.intake import Intake
 from posthouse.wire.address import Address
 from posthouse.wire.dots import has_bare
@@ -44,6 +43,8 @@ from posthouse.wire.dots import has_bare
 CONTENT_LIMIT = 1800.0  # seconds for a whole message, before the size is added
 SLOWEST = 2048  # bytes a second below which a sender is too slow
 DAY = 86_400 * SECOND
+# Larger messages are taken apart by a thread: a header of odd addresses costs a hundred times what a usual one does.
+LOOKED_AT_HERE = 16 * 1024
 HEAD = 1024 * 1024  # octets of a message that filters see
 
 
@@ -161,6 +162,8 @@ class SmtpSession:
         self.connection.set_limit(0)
         self.connection.set_timeout(self.service.command_timeout)
         self.engine.fail(reply)
+        # Before the greeting no event waits: without a word the client would wait for one until its time is over.
+        self.engine.greet(reply._replace(code=421, status=""))
 
     def timed_out(self) -> None:
         self.engine.goodbye(replies.TIMEOUT)
@@ -395,7 +398,7 @@ class SmtpSession:
         assert transaction is not None
         # The client may go while this waits, and then nothing is left of who it was: such a message is not kept.
         login, where = self.login, self._where()
-        if intake.spills(0):
+        if intake.spills(0) or intake.size > LOOKED_AT_HERE:
             content, digest, scanned = await service.database.work(intake.finish)
         else:
             content, digest, scanned = intake.finish()
@@ -414,8 +417,8 @@ class SmtpSession:
             text = ids.to_text(number)
             may_hurry = login is not None or self._relay_allowed()
             if self.visitor is not None:
+                refusal = await copies.sort(service, self.visitor, transaction, facts)
                 transaction.tags = list(self.visitor.tags)
-                refusal = await self._sort(transaction, facts)
                 if refusal is not None:
                     self._discard(content.file)
                     self.rejected(refusal, str(transaction.sender))
@@ -484,28 +487,6 @@ class SmtpSession:
         self.visitor.go_on()
         return await self.ask("headers", facts) or await self.ask("message", facts)
 
-    async def _sort(self, transaction: Transaction, facts: ContentFacts) -> Reply | None:
-        """Ask for each account what becomes of its copy."""
-        visitor, gate = self.visitor, self.service.gate
-        if visitor is None or gate is None or not gate.needs("deliver", visitor):
-            return None
-        accounts = list(transaction.local)
-        for account_id in accounts:
-            (name,) = await self.service.database.read(names, [account_id]) or [""]
-            destiny = await gate.deliver(visitor, facts, name)
-            if destiny.ruling.reply is not None:
-                return destiny.ruling.reply
-            if not destiny.keep:
-                del transaction.local[account_id]
-                transaction.discarded.append(name)
-            elif destiny.mailbox:
-                transaction.into[account_id] = destiny.mailbox
-                if await self.service.database.read(mailboxes.by_name, account_id, destiny.mailbox) is None:
-                    self.service.log.warning(
-                        "filter.into", session=self.id, account=name, mailbox=destiny.mailbox[:255], used="INBOX"
-                    )
-        return None
-
     async def _receipts(
         self, transaction: Transaction, header: bytes, now: int, text: str
     ) -> list[Callable[[Any], None]]:
@@ -536,8 +517,13 @@ class SmtpSession:
     def _end(self, reply: Reply) -> None:
         self.connection.set_limit(0)
         self.connection.set_timeout(self.service.command_timeout)
+        transaction = self.transaction
+        answers = transaction.answers(reply) if transaction is not None and transaction.refused else []
         self.end_transaction()
-        self.engine.reply(reply)
+        if answers:
+            self.engine.reply_each(answers)
+        else:
+            self.engine.reply(reply)
 
     def _discard(self, file: str | None) -> None:
         """A content that no row will name: its file goes now, not at the next sweep."""

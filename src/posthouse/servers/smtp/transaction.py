@@ -11,6 +11,7 @@ from posthouse.delivery import accept
 from posthouse.mime import trace
 from posthouse.reports.dsn import FailedRecipient, Original, report
 from posthouse.smtp.params import MailParams, RcptParams
+from posthouse.smtp.replies import Reply
 from posthouse.store.accounts import Resolution
 from posthouse.store.blobs.writer import Content
 from posthouse.store.envelope import pack_mail, pack_rcpt
@@ -44,10 +45,12 @@ class Transaction:
         "discarded",
         "due",
         "forwarded",
+        "homes",
         "into",
         "local",
         "params",
         "recipients",
+        "refused",
         "remote",
         "sender",
         "success",
@@ -59,7 +62,9 @@ class Transaction:
         self.params = params
         self.due = due  # held until then, in microseconds; 0: not held
         self.recipients: list[Address] = []
+        self.homes: list[tuple[int, ...]] = []  # the accounts of each of them
         self.local: dict[int, None] = {}  # accounts
+        self.refused: dict[int, Reply] = {}  # accounts that get no copy, and why
         self.remote: dict[str, accept.Remote] = {}
         self.forwarded: dict[str, accept.Remote] = {}  # those to whom aliases of ours lead
         # Who is to be reported, with which action, and whose mailboxes that means.
@@ -71,7 +76,9 @@ class Transaction:
     def add(self, recipient: Address, params: RcptParams, resolution: Resolution) -> None:
         """One more recipient, who was accepted."""
         self.recipients.append(recipient)
-        wants_success = "SUCCESS" in params.notify
+        self.homes.append(tuple(resolution.accounts))
+        # Named twice, it is delivered once and reported once.
+        wants_success = "SUCCESS" in params.notify and all(told[0] != recipient for told in self.success)
         options = pack_rcpt(params)
         if not resolution.local:
             address = str(recipient)
@@ -93,6 +100,21 @@ class Transaction:
             self.success.append((recipient, params, "expanded", ()))
         elif wants_success and resolution.accounts:
             self.success.append((recipient, params, "delivered", tuple(resolution.accounts)))
+
+    @property
+    def has_someone(self) -> bool:
+        """Whether there is anything to keep; a copy that a hook discarded leaves its trace."""
+        return bool(self.local or self.remote or self.forwarded or self.discarded)
+
+    def refuse(self, account_id: int, why: Reply) -> None:
+        """This account gets no copy."""
+        del self.local[account_id]
+        self.refused[account_id] = why
+
+    def answers(self, otherwise: Reply) -> list[Reply]:
+        """The answer for each recipient. Of several accounts behind one, the refusal of any counts: that the others get
+        it twice is better than that one does without."""
+        return [next((self.refused[id_] for id_ in home if id_ in self.refused), otherwise) for home in self.homes]
 
     def delivery(
         self,
@@ -145,7 +167,8 @@ class Transaction:
     def _expires(self, now: int, lifetime: int) -> int:
         by = self.params.by
         if by is not None and by.mode == "R":
-            return now + min(by.seconds * SECOND, lifetime)  # RFC 2852 section 4.1.4
+            # RFC 2852 section 4.1.4. A held message lives from when it is let go.
+            return min(now + by.seconds * SECOND, max(now, self.due) + lifetime)
         return max(now, self.due) + lifetime
 
     def _event(self, where: Where, recipients: list[str], content: Content, digest: Digest) -> dict[str, Any]:
