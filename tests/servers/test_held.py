@@ -8,7 +8,7 @@ from posthouse.app import App
 from posthouse.auth import passwords
 from posthouse.base import log
 from posthouse.delivery.inject import RELEASED
-from posthouse.store import accounts, check, mailboxes, outbox
+from posthouse.store import accounts, check, mailboxes, outbox_admin
 from posthouse.store.database import Tx
 from tests.servers.test_smtp_more import CLEAR, submitted
 from tests.support.clock import FakeClock
@@ -71,7 +71,7 @@ def test_the_hook_is_asked_when_a_held_message_is_let_go(tmp_path: Path) -> None
             assert await house.database.read(places, bob) == {}
             await clock.advance(3601)
             while True:  # until one is left, and it was tried
-                left = await house.database.read(outbox.listing)
+                left = await house.database.read(outbox_admin.listing)
                 if len(left) == 1 and all(one.next_attempt > clock.now() for one in left[0][1]):
                     break
             assert b'"queue.failed"' in written.getvalue()
