@@ -36,7 +36,7 @@ from posthouse.net.listener import Admission, Listener
 from posthouse.net.tls import Pair, ServerTls
 from posthouse.queue.complaints import Complaints
 from posthouse.queue.manager import QueueManager
-from posthouse.queue.mta_sts import Policies
+from posthouse.queue.mta_sts import Policies, fetch_trusting
 from posthouse.queue.transport_security import Guard
 from posthouse.queue.webhooks import Webhooks
 from posthouse.servers.admin import Action, AdminSocket
@@ -148,9 +148,10 @@ class App:
             await gate.counts.load()
             self._closers.append(gate.counts.close)
             injector.sort = HeldCopies(gate, database, log)
-        policies = Policies(database, resolver, clock)
+        security = settings.transport_security
+        policies = Policies(database, resolver, clock, fetch_trusting(security.ca))
         self._closers.append(policies.close)
-        self.guard = Guard(resolver, policies)
+        self.guard = Guard(resolver, policies if security.mta_sts else None, dane=security.dane)
         webhooks = self.webhooks = Webhooks(settings, database, feed, clock, log)
         await webhooks.start()
         self._closers.append(webhooks.close)
@@ -167,6 +168,7 @@ class App:
             new_ids=new_ids,
             log=log,
             captured=self._captured,
+            guard=self.guard,
         )
         await queue.start()
         self._closers.append(queue.close)

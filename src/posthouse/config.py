@@ -393,6 +393,8 @@ def _files(settings: Settings) -> Iterator[tuple[str | toml_lines.Path, Path, bo
             yield ("listen", number, "key"), listen.key, True
         if listen.client_ca is not None:
             yield ("listen", number, "client_ca"), listen.client_ca, False
+    if settings.transport_security.ca is not None:
+        yield "transport_security.ca", settings.transport_security.ca, False
     if settings.storage.key_file is not None:
         yield "storage.key_file", settings.storage.key_file, True
     if settings.filter.policy is not None:
@@ -426,13 +428,13 @@ def _collide(one: Listen, other: Listen) -> bool:
 def _unusable(settings: Settings) -> Iterator[tuple[toml_lines.Path, str, str]]:
     """The files that are there and would not do: key, why, and the cure."""
     tls, oauth = settings.tls, settings.auth.oauth
-    if says := _wrong_with(tls.certificate, tls.key, [settings.hostname]):
+    if says := wrong_with_certificate(tls.certificate, tls.key, [settings.hostname]):
         yield ("tls", "certificate"), says, "Posthouse needs a valid certificate of `hostname` and its key."
     for number, named in enumerate(tls.named):
-        if says := _wrong_with(named.certificate, named.key, named.names):
+        if says := wrong_with_certificate(named.certificate, named.key, named.names):
             yield ("tls", "named", number, "certificate"), says, "Name a valid certificate of these names and its key."
     for number, listen in enumerate(settings.listen):
-        if says := _wrong_with(listen.certificate, listen.key):
+        if says := wrong_with_certificate(listen.certificate, listen.key):
             yield ("listen", number, "certificate"), says, "Name a valid certificate and its key."
         if listen.client_ca is not None:
             from posthouse.net.tls import client_context
@@ -451,7 +453,7 @@ def _unusable(settings: Settings) -> Iterator[tuple[toml_lines.Path, str, str]]:
             yield ("auth", "oauth", "jwks"), f"{oauth.jwks} holds no keys: {error}", cure
 
 
-def _wrong_with(certificate: Path | None, key: Path | None, names: Sequence[str] = ()) -> str:
+def wrong_with_certificate(certificate: Path | None, key: Path | None, names: Sequence[str] = ()) -> str:
     """Why a certificate would not do for these names, in words; "" if it does or none is given."""
     if certificate is None or key is None:
         return ""

@@ -62,6 +62,22 @@ class Relay(Section):
         return name.lower()
 
 
+class TransportSecurity(Section):
+    """How certain other servers must be before they get mail."""
+
+    dane: bool = Field(
+        default=True,
+        description="Ask for the certificates that domains name in signed DNS records (DANE); it needs a resolver that "
+        "validates.",
+    )
+    mta_sts: bool = Field(default=True, description="Keep to the policies that domains publish by HTTPS (MTA-STS).")
+    ca: FilePath | None = Field(
+        default=None,
+        description="PEM file of the CAs that other mail servers' certificates must lead to, where one must; default: "
+        "those of the system.",
+    )
+
+
 class DestinationLimit(Section):
     """How fast single destinations may be served; the first that fits counts."""
 

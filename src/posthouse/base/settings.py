@@ -26,7 +26,7 @@ from pydantic_core import InitErrorDetails
 
 from posthouse.base.errors import Permanent
 from posthouse.base.filter_settings import Filter
-from posthouse.base.queue_settings import Queue, Relay
+from posthouse.base.queue_settings import Queue, Relay, TransportSecurity
 from posthouse.base.route_settings import MAX_POOLS, MAX_ROUTES, Pool, Route, references
 from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, in_folder, is_hostname
 from posthouse.base.webhook_settings import Webhook, distinct
@@ -383,6 +383,9 @@ class Settings(Section):
     dns: Dns = Field(default=Dns(), description="Where names are looked up.")
     log: Log = Field(default=Log(), description="The log.")
     queue: Queue = Field(default=Queue(), description="Mail that waits.")
+    transport_security: TransportSecurity = Field(
+        default=TransportSecurity(), description="How certain other servers must be."
+    )
     webhook: tuple[Webhook, ...] = Field(
         default=(), description="Programs that are told what became of mail, one [[webhook]] each."
     )

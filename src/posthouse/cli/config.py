@@ -54,6 +54,7 @@ SAMPLES = {
     "tls.key": '"/etc/ssl/mail.example.org.key"',
     "storage.key_file": '"/etc/posthouse/storage.key"',
     "storage.key_env": '"POSTHOUSE_KEY"',
+    "transport_security.ca": '"/etc/posthouse/lab-ca.pem"',
     "relay.smarthost.host": '"smtp.example.net"',
     "relay.smarthost.user": '"example"',
     "relay.smarthost.password_file": '"/etc/posthouse/smarthost.password"',

@@ -74,6 +74,7 @@ class Validation(NamedTuple):
     vouches: bool  # it sets the AD bit on the answer of a signed name
     refuses: bool  # it gives no answer for a name whose signatures are broken
     text: str  # what was seen, in words
+    deceived: bool = False  # it answers for that name as if nothing was wrong
 
     @property
     def works(self) -> bool:
@@ -261,7 +262,7 @@ class SystemResolver(_Questions):
 
         What a resolver says is not kept, and whether it is trusted is told apart from whether it validates.
         """
-        vouches = refuses = False
+        vouches = refuses = deceived = False
         try:
             async with self._slots:
                 vouches = bool((await self._reply((normal(signed), "A"))).response.flags & dns.flags.AD)
@@ -271,13 +272,14 @@ class SystemResolver(_Questions):
         try:
             async with self._slots:
                 await self._reply((normal(broken), "A"))
+            deceived = True
             seen += f"; {broken}, whose signatures are broken, is answered as if they were not"
         except dns.resolver.NoNameservers:  # every server said SERVFAIL
             refuses = True
             seen += f"; {broken}, whose signatures are broken, is refused"
         except (dns.exception.DNSException, OSError) as error:
             seen += f"; no answer for {broken}: {error or type(error).__name__}"
-        return Validation(self.trusted, vouches, refuses, seen)
+        return Validation(self.trusted, vouches, refuses, seen, deceived)
 
     def _asked_done(self, question: tuple[str, str], asked: asyncio.Future[Answer]) -> None:
         del self._asked[question]

@@ -32,6 +32,7 @@ from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Report, Verdict
 from posthouse.queue.route_table import own_names, table_of
 from posthouse.queue.routes import Route, Router
 from posthouse.queue.settle import Settler
+from posthouse.queue.transport_security import Guard
 from posthouse.queue.transports import Transports
 from posthouse.queue.transports_webhook import WebhookTransport
 from posthouse.queue.turns import Turns
@@ -54,6 +55,7 @@ RECOVER_EVERY = 900 * SECOND  # between renewals of our claims, and looks for cl
 MAX_RECIPIENTS = 100  # in one transaction: what every server takes (RFC 5321 section 4.5.3.1.8)
 PIECE = 256 * 1024
 SMALL = 16 * 1024  # octets: contents up to here are read when they are claimed
+START = 64 * 1024  # octets of a larger one in which its header is looked for
 LOOK_FOR_8BIT = 256 * 1024  # a larger message is taken to be 8-bit
 # Next hops that are no hosts. No domain can have such a name, whatever a stranger writes into an address.
 CAPTURED = "\0captured"  # of everything, where nothing leaves
@@ -82,6 +84,7 @@ class QueueManager:
         chance: random.Random | None = None,
         node: str = "",
         timeouts: Mapping[str, float] = TIMEOUTS,
+        guard: Guard | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -93,14 +96,17 @@ class QueueManager:
         self._node = node or settings.hostname
         self._settler = Settler(settings, database, clock, prepare, new_ids, log, self._chance, self._node)
         listening = [(one.address, one.port) for one in settings.listen if one.service == "smtp" and one.path is None]
-        self._router = Router(
-            resolver,
-            own_names(settings),
-            self._chance,
-            table_of(settings),
-            listening=listening,
+        self._router = Router(resolver, own_names(settings), self._chance, table_of(settings), listening=listening)
+        self._sender = Sender(
+            self._router,
+            dialler,
+            settings.hostname,
+            timeouts=timeouts,
+            ca=settings.transport_security.ca,
+            keep=KEEP,
+            guard=guard,
+            clock=clock,
         )
-        self._sender = Sender(self._router, dialler, settings.hostname, timeouts=timeouts, keep=KEEP)
         self._posts = WebhookTransport(clock)
         self._transports = Transports(self._sender, self._posts)
         self._most = settings.queue.concurrency
@@ -461,6 +467,7 @@ class QueueManager:
             {claim.address: unpack_rcpt(claim.options) for claim in job.claims if claim.options},
             # Who said SMTPUTF8 may have needed it for an address alone.
             params.smtputf8 and not await self._has_ascii_header(message, whole),
+            whole if whole is not None else await self._read(message, 0, START),
         )
         route = self._route(job.claims[0])  # all of a job have one next hop, so one route
         return await self._transports.attempt(route, outgoing, ids.to_text(message.id)), None
