@@ -436,13 +436,11 @@ def _unusable(settings: Settings) -> Iterator[tuple[toml_lines.Path, str, str]]:
     for number, listen in enumerate(settings.listen):
         if says := wrong_with_certificate(listen.certificate, listen.key):
             yield ("listen", number, "certificate"), says, "Name a valid certificate and its key."
-        if listen.client_ca is not None:
-            from posthouse.net.tls import client_context
-
-            try:
-                client_context(verify=True, ca=listen.client_ca)
-            except Permanent as error:
-                yield ("listen", number, "client_ca"), str(error), "Name a PEM file with the CA's certificate."
+        if listen.client_ca is not None and (says := _wrong_with_ca(listen.client_ca)):
+            yield ("listen", number, "client_ca"), says, "Name a PEM file with the CA's certificate."
+    ca = settings.transport_security.ca
+    if ca is not None and (says := _wrong_with_ca(ca)):
+        yield ("transport_security", "ca"), says, "Name a PEM file with the CA's certificate."
     if oauth is not None and oauth.jwks is not None and not oauth.jwks.startswith(("https://", "http://")):
         from posthouse.auth.tokens import key_set
 
@@ -451,6 +449,17 @@ def _unusable(settings: Settings) -> Iterator[tuple[toml_lines.Path, str, str]]:
         except ValueError as error:
             cure = 'It must be JSON as in RFC 7517: {"keys": [...]}.'
             yield ("auth", "oauth", "jwks"), f"{oauth.jwks} holds no keys: {error}", cure
+
+
+def _wrong_with_ca(ca: Path) -> str:
+    """Why it is no file of CAs; "" if it is one."""
+    from posthouse.net.tls import client_context
+
+    try:
+        client_context(verify=True, ca=ca)
+    except Permanent as error:
+        return str(error)
+    return ""
 
 
 def wrong_with_certificate(certificate: Path | None, key: Path | None, names: Sequence[str] = ()) -> str:

@@ -14,7 +14,21 @@ import typer
 
 from posthouse import __version__
 from posthouse.base.errors import PosthouseError
-from posthouse.cli import account, address, config, demo, domain, output, queue, send, serve, srs, suppression, webhook
+from posthouse.cli import (
+    account,
+    address,
+    config,
+    demo,
+    doctor,
+    domain,
+    output,
+    queue,
+    send,
+    serve,
+    srs,
+    suppression,
+    webhook,
+)
 
 app = typer.Typer(
     name="posthouse",
@@ -57,6 +71,7 @@ app.add_typer(suppression.app, name="suppression")
 app.add_typer(srs.app, name="srs")
 app.add_typer(webhook.app, name="webhook")
 app.command("send")(send.send)
+app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 
 
