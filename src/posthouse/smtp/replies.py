@@ -113,6 +113,10 @@ RECIPIENT_NEEDS_DOMAIN = Reply(553, "5.1.3", "The recipient address needs a doma
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "The address is not ASCII: SMTPUTF8 is needed")
 VRFY_SYNTAX = Reply(501, "5.5.4", "Say which address: VRFY name@example.org")
 BDAT_SYNTAX = Reply(501, "5.5.4", "Syntax: BDAT octets [LAST]; closing the connection, as the data cannot be told")
+BURL_SYNTAX = Reply(501, "5.5.4", "Syntax: BURL url [LAST]")
+# RFC 4468 section 3.3: why is not told apart, so that nobody learns which messages there are.
+BURL_UNRESOLVED = Reply(554, "5.7.0", "The URL names nothing that you may send: is it authorized for your login?")
+BURL_NEEDS_LOGIN = Reply(530, "5.7.0", "Log in first")
 XCLIENT_SYNTAX = Reply(501, "5.5.4", "Syntax: XCLIENT name=value ...; values are xtext")
 XCLIENT_DENIED = Reply(550, "5.7.0", "XCLIENT is not for you")
 ETRN_SYNTAX = Reply(501, "5.5.4", "Say for which domain: ETRN example.org")

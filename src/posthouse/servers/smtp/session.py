@@ -366,7 +366,8 @@ class SmtpSession:
 
     # Content
 
-    def _on_content(self, event: Content) -> Awaitable[None] | None:
+    def take(self, event: Content) -> Intake:
+        """Where the content goes."""
         intake = self._intake
         if intake is None:
             binary = self.transaction is not None and self.transaction.params.body == "BINARYMIME"
@@ -377,22 +378,26 @@ class SmtpSession:
                 self.connection.set_limit(CONTENT_LIMIT + declared)
         if self.visitor is not None and self.service.sees_content and len(self._head) < HEAD:
             self._head += event.data[: HEAD - len(self._head)]
+        return intake
+
+    def _on_content(self, event: Content) -> Awaitable[None] | None:
+        intake = self.take(event)
         if intake.spills(len(event.data)):
             return self._spill(intake, event)
         intake.write(event.data)
         if event.last:
-            return self._finish(intake)
+            return self.finish(intake)
         self.engine.proceed()
         return None
 
     async def _spill(self, intake: Intake, event: Content) -> None:
         await self.service.database.work(intake.write, event.data)
         if event.last:
-            await self._finish(intake)
+            await self.finish(intake)
         else:
             self.engine.proceed()
 
-    async def _finish(self, intake: Intake) -> None:
+    async def finish(self, intake: Intake) -> None:
         """The whole message is here: decide, commit, and only then 250."""
         service, transaction = self.service, self.transaction
         assert transaction is not None
@@ -410,7 +415,7 @@ class SmtpSession:
             if refusal is not None:
                 self._discard(content.file)
                 self.rejected(refusal, str(transaction.sender))
-                self._end(refusal)
+                self.end(refusal)
                 return
             now = service.clock.now()
             number = service.ids.next(now)
@@ -422,7 +427,7 @@ class SmtpSession:
                 if refusal is not None:
                     self._discard(content.file)
                     self.rejected(refusal, str(transaction.sender))
-                    self._end(refusal)
+                    self.end(refusal)
                     return
             forwarded = await self._forwarded(transaction, number, now) if transaction.forwarded else None
             delivery = transaction.delivery(where, number, now, service.expiry, content, digest, may_hurry, forwarded)
@@ -456,7 +461,7 @@ class SmtpSession:
             size=content.size,
             message_id=digest.message_id,
         )
-        self._end(Reply(250, "2.0.0", f"Accepted, id {text}"))
+        self.end(Reply(250, "2.0.0", f"Accepted, id {text}"))
 
     async def _forwarded(self, transaction: Transaction, number: int, now: int) -> accept.Forwarded | None:
         """What aliases of ours pass on, if it goes with another sender than the message came with."""
@@ -514,7 +519,8 @@ class SmtpSession:
             login=self.login,
         )
 
-    def _end(self, reply: Reply) -> None:
+    def end(self, reply: Reply) -> None:
+        """The transaction is over: answer its last piece."""
         self.connection.set_limit(0)
         self.connection.set_timeout(self.service.command_timeout)
         transaction = self.transaction
@@ -530,7 +536,8 @@ class SmtpSession:
         if file is not None:
             self.service.database.files.path(file).unlink(missing_ok=True)
 
-    def _on_aborted(self, event: ContentAborted) -> None:
+    def aborted(self, event: ContentAborted) -> None:
+        """The content was refused on its way."""
         self.service.log.info(
             "smtp.refused", session=self.id, ip=self.ip, reply=event.reply.text, code=event.reply.code
         )
@@ -557,6 +564,6 @@ HANDLERS: Handlers = {
     Mail: SmtpSession._on_mail,
     Rcpt: SmtpSession._on_rcpt,
     Content: SmtpSession._on_content,
-    ContentAborted: SmtpSession._on_aborted,
+    ContentAborted: SmtpSession.aborted,
     Reset: SmtpSession._on_reset,
 }

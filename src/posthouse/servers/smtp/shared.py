@@ -95,6 +95,8 @@ def _options(settings: Settings, listen: Listen, mechanisms: tuple[str, ...]) ->
     wanted = {"SMTPUTF8", "DSN", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "LIMITS", "EXPN"}
     if settings.smtp.chunking:
         wanted |= {"CHUNKING", "BINARYMIME"}
+        if submission:
+            wanted.add("BURL")  # RFC 4468 section 1: for submission
     if submission and settings.smtp.hold:
         wanted.add("FUTURERELEASE")  # RFC 4865 section 4: for submission only
     return ServerOptions(
