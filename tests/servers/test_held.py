@@ -81,6 +81,7 @@ def test_the_hook_is_asked_when_a_held_message_is_let_go(tmp_path: Path) -> None
             bounces = [m for m in await house.inbox("alice") if b"multipart/report" in m]
             assert len(bounces) == 1
             assert b"Subject: reject\r\n" in bounces[0]
+            assert b"\r\nStatus: 5.7.1\r\n" in bounces[0]
             assert await house.database.read(check.findings) == []
 
     asyncio.run(main())

@@ -50,10 +50,12 @@ Sort = Callable[[Held], Awaitable[Copies]]  # raises Temporary if it is to be tr
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Keeps the message when it is called in a transaction. `nobody` are those recipients who lead nowhere."""
+    """Keeps the message when it is called in a transaction. `nobody` are those recipients who do not get it, `refused`
+    those of them for whom a hook of the operator said so; the others lead nowhere."""
 
     run: Callable[[Tx], None]
     nobody: frozenset[str]
+    refused: frozenset[str] = frozenset()
 
     def __call__(self, tx: Tx, /) -> None:
         self.run(tx)
@@ -90,8 +92,9 @@ class Injector:
         like: Message | None = None,
         options: Mapping[str, str] = NONE,
         mail_options: str = "",
-    ) -> tuple[accept.Delivery | None, frozenset[str]]:
-        """A delivery ready for `accept.commit`, or None if nobody can get it; and the recipients who lead nowhere.
+    ) -> tuple[accept.Delivery | None, frozenset[str], frozenset[str]]:
+        """A delivery ready for `accept.commit`, or None if nobody can get it; the recipients who do not get it; and of
+        them those for whom a hook refused it.
 
         Its file, if large, is on disk. `like` is the queued message that goes on as this one, `options` are those of
         its recipients and `mail_options` what it asks of the queue (store/envelope.py).
@@ -124,7 +127,7 @@ class Injector:
                 asked = options.get(text, "")
                 where.setdefault(target.lower(), accept.Remote(target, target.rpartition("@")[2].lower(), asked))
         if not local and not remote and not onward:
-            return None, frozenset(nobody)
+            return None, frozenset(nobody), frozenset()
         intake = Intake(self._database.files, any_line_ends=True)
         if isinstance(message, bytes):
             await self._database.work(intake.write, message)
@@ -135,8 +138,9 @@ class Injector:
         header = scanned.root.header_bytes
         if trace.count_received(header) >= MAX_HOPS:
             self._discard(content)
-            return None, frozenset(recipients)
+            return None, frozenset(recipients), frozenset()
         copies: Copies | None = None
+        refused: frozenset[str] = frozenset()
         if self.sort is not None and like is not None and RELEASED in event and local:
             try:
                 held = Held(like, header, content.size, digest.message_id, tuple(recipients), tuple(local))
@@ -146,13 +150,14 @@ class Injector:
                 raise
             for account_id in (*copies.refused, *copies.discarded):
                 del local[account_id]
-            nobody.update(text for text, accounts in homes.items() if not copies.refused.isdisjoint(accounts))
+            refused = frozenset(text for text, ids_ in homes.items() if not copies.refused.isdisjoint(ids_))
+            nobody |= refused
             if copies.discarded:
                 event = event | {"discarded": list(copies.discarded.values())}
             if not local and not remote and not onward:
                 self._discard(content)
                 if not copies.discarded:
-                    return None, frozenset(nobody)
+                    return None, frozenset(nobody), refused
         now = self._clock.now()
         number = self._ids.next(now)
         rewritten = await self._rewritten(sender) if onward else sender
@@ -184,7 +189,7 @@ class Injector:
             forwarded=forwarded,
             event=event | {"sender": sender, "recipients": recipients, "message_id": digest.message_id},
         )
-        return made, frozenset(nobody)
+        return made, frozenset(nobody), refused
 
     def _discard(self, content: Content) -> None:
         if content.file is not None:
@@ -207,8 +212,8 @@ class Injector:
         mail_options: str = "",
     ) -> Kept | None:
         """What keeps the message when it is run in a transaction, or None if nobody can get it. See `prepare`."""
-        delivery, nobody = await self.prepare(sender, recipients, message, event, like, options, mail_options)
+        delivery, nobody, refused = await self.prepare(sender, recipients, message, event, like, options, mail_options)
         if delivery is None:
-            return None
+            return Kept(lambda _: None, nobody, refused) if refused else None
         ready = delivery
-        return Kept(lambda tx: accept.commit(tx, ready), nobody)
+        return Kept(lambda tx: accept.commit(tx, ready), nobody, refused)

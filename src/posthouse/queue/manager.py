@@ -503,7 +503,9 @@ class QueueManager:
         if keep is None:
             return Report(dict.fromkeys(addresses, gone)), None
         delivered = Verdict(DELIVERED, 250, "2.0.0", "Delivered", "", False)
-        return Report({address: gone if address in keep.nobody else delivered for address in addresses}), keep
+        verdicts = dict.fromkeys(addresses, delivered) | dict.fromkeys(keep.nobody, gone)
+        unwanted = Verdict(FAILED, 550, "5.7.1", "A rule of this server refuses the message", "", False)
+        return Report(verdicts | dict.fromkeys(keep.refused, unwanted)), keep
 
     async def _read(self, message: Message, start: int, end: int) -> bytes:
         return await self._database.read(blobs.read, message.blob_id, start, end)
