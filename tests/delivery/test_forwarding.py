@@ -130,7 +130,7 @@ def test_our_own_bounce_of_forwarded_mail_goes_to_its_origin() -> None:
             assert found is not None
             assert [r.address for r in found.remote] == ["ann@origin.example"]
             forged = sender.replace("=ann", "=eve")
-            lost = (None, frozenset({forged}), frozenset())
+            lost: tuple[Any, ...] = (None, frozenset({forged}), frozenset())
             assert await injector.prepare("", [forged], b"Subject: x\r\n\r\n", {}) == lost
             assert await injector.prepare("x@example.com", [sender], b"Subject: x\r\n\r\n", {}) == (
                 None,
