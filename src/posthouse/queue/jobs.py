@@ -10,10 +10,13 @@ Keep = Callable[[Tx], None]
 
 
 class Kept(Protocol):
-    """Keeps a message here or in the queue; `nobody` are its recipients who lead nowhere."""
+    """Keeps a message here or in the queue, under the id `trace`; `nobody` are its recipients who lead nowhere."""
 
     @property
     def nobody(self) -> frozenset[str]: ...
+
+    @property
+    def trace(self) -> int: ...
 
     def __call__(self, tx: Tx, /) -> None: ...
 

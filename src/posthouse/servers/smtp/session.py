@@ -16,6 +16,7 @@ from posthouse.auth.login import Login
 from posthouse.base import ids
 from posthouse.base.errors import StorageFull
 from posthouse.delivery import accept
+from posthouse.delivery.inject import Kept
 from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
@@ -36,7 +37,9 @@ from posthouse.smtp.events import (
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.server import SmtpServer
 from posthouse.store.accounts import Resolution, addresses_of
+from posthouse.store.blobs.writer import Content as Stored
 from posthouse.store.intake import Intake
+from posthouse.store.model import Digest
 from posthouse.wire.address import Address
 from posthouse.wire.dots import has_bare
 
@@ -65,6 +68,7 @@ class SmtpSession:
         "id",
         "log_off",
         "login",
+        "mechanism",
         "owned",
         "service",
         "transaction",
@@ -81,6 +85,7 @@ class SmtpSession:
         self.hello = ""
         self.verb = "HELO"
         self.login: Login | None = None
+        self.mechanism = ""  # by which it logged in
         self.log_off: Callable[[], None] | None = None
         self.exchange: Exchange | None = None
         self.owned: set[str] | None = None  # what the account may send as, once it was asked
@@ -157,6 +162,9 @@ class SmtpSession:
         else:
             reply = Reply(451, "4.3.0", f"Something went wrong here, try again later (session {self.id})")
         self.service.log.error("smtp.failed", session=self.id, ip=self.ip, error=repr(error))
+        if self.transaction is not None:
+            self.transaction.number = 0  # it is not kept under the one it had
+            self.transaction.reject("", reply)
         if self._intake is not None:
             self._drop_content()
         self.connection.set_limit(0)
@@ -173,7 +181,7 @@ class SmtpSession:
 
     def closed(self) -> None:
         self._gone = True
-        self._drop_content()
+        self.end_transaction()
         self.log_out()
         self.service.log.debug("smtp.closed", session=self.id, ip=self.ip, hello=self.hello, messages=self._messages)
 
@@ -187,7 +195,9 @@ class SmtpSession:
             self.log_off = None
 
     def end_transaction(self) -> None:
-        """Forget what was begun."""
+        """Forget what was begun; what was refused of it is in the trace."""
+        if self.transaction is not None:
+            self._keep_refusal(self.transaction)
         self.transaction = None
         self._drop_content()
         if self.visitor is not None:
@@ -264,7 +274,7 @@ class SmtpSession:
             self.engine.reply(replies.HOLD_TOO_LONG)  # RFC 2852: it would come back before it went
             return None
         self.end_transaction()
-        self.transaction = Transaction(event.sender, event.params, due)
+        self.transaction = Transaction(event.sender, event.params, due, service.clock.now())
         if self.visitor is not None:
             self.visitor.send(str(event.sender), event.params.size)
         if self.login is not None and not service.settings.smtp.any_sender:
@@ -272,9 +282,9 @@ class SmtpSession:
         ruling = self.at_once("mail")
         if ruling is None or ruling.delay:
             return self._check_sender(event.sender, ruling)
+        self._answer(ruling.reply, replies.SENDER_OK, str(event.sender))
         if ruling.reply is not None:
             self.end_transaction()
-        self._answer(ruling.reply, replies.SENDER_OK, str(event.sender))
         return None
 
     async def _check_sender(self, sender: Address, ruling: Ruling | None) -> None:
@@ -282,9 +292,9 @@ class SmtpSession:
         if self.login is not None and not self.service.settings.smtp.any_sender:
             refusal = senders.check_envelope(await self._owned(), sender)
         refusal = refusal or await self.ask("mail", ruling=ruling)
+        self._answer(refusal, replies.SENDER_OK, str(sender))
         if refusal is not None:
             self.end_transaction()
-        self._answer(refusal, replies.SENDER_OK, str(sender))
 
     def _on_rcpt(self, event: Rcpt) -> Awaitable[None] | None:
         resolution = self.service.directory.known(event.recipient)
@@ -334,7 +344,9 @@ class SmtpSession:
         return self.owned
 
     def rejected(self, reply: Reply, sender: str, recipient: str = "") -> None:
-        """A line in the log: who asks why a mail did not come finds it here."""
+        """A line in the log, and in the trace: who asks why a mail did not come finds it here."""
+        if self.transaction is not None:
+            self.transaction.reject(recipient, reply)
         self.service.log.info(
             "smtp.rejected",
             session=self.id,
@@ -408,9 +420,7 @@ class SmtpSession:
             facts = ContentFacts(header, content.size, digest.message_id, self._head, content.size > len(self._head))
             refusal = await self._judge(facts) if not self._gone else None
             if refusal is not None:
-                self._discard(content.file)
-                self.rejected(refusal, str(transaction.sender))
-                self._end(refusal)
+                self._refuse(transaction, refusal, content, digest)
                 return
             now = service.clock.now()
             number = service.ids.next(now)
@@ -420,13 +430,14 @@ class SmtpSession:
                 refusal = await copies.sort(service, self.visitor, transaction, facts)
                 transaction.tags = list(self.visitor.tags)
                 if refusal is not None:
-                    self._discard(content.file)
-                    self.rejected(refusal, str(transaction.sender))
-                    self._end(refusal)
+                    self._refuse(transaction, refusal, content, digest)
                     return
+                transaction.notes = list(self.visitor.notes)
             forwarded = await self._forwarded(transaction, number, now) if transaction.forwarded else None
             delivery = transaction.delivery(where, number, now, service.expiry, content, digest, may_hurry, forwarded)
             receipts = await self._receipts(transaction, header, now, text) if transaction.success else []
+            if receipts:
+                delivery.event["led_to"] = [{"id": ids.to_text(one.trace), "why": "receipt"} for one in receipts]
 
             if self._gone:
                 self._discard(content.file)
@@ -437,6 +448,7 @@ class SmtpSession:
                 for keep in receipts:
                     keep(tx)
 
+            transaction.number = number
             await service.database.submit(commit)
         except Exception:
             self._discard(content.file)
@@ -487,9 +499,7 @@ class SmtpSession:
         self.visitor.go_on()
         return await self.ask("headers", facts) or await self.ask("message", facts)
 
-    async def _receipts(
-        self, transaction: Transaction, header: bytes, now: int, text: str
-    ) -> list[Callable[[Any], None]]:
+    async def _receipts(self, transaction: Transaction, header: bytes, now: int, text: str) -> list[Kept]:
         keeps = []
         hostname = self.service.settings.hostname
         if transaction.params.requiretls and self.login is None:
@@ -512,7 +522,28 @@ class SmtpSession:
             tls=f"{tls.version} {tls.cipher}" if tls else "",
             peer_name=_client_name(self.connection) if self.engine.certified else "",
             login=self.login,
+            name=self.visitor.name if self.visitor is not None else None,
+            mechanism=self.mechanism,
         )
+
+    def _refuse(self, transaction: Transaction, reply: Reply, content: Stored, digest: Digest) -> None:
+        """A complete message is not wanted. Where the trace of that is kept, the client hears its id."""
+        self._discard(content.file)
+        self.rejected(reply, str(transaction.sender))
+        number = self._keep_refusal(transaction, content, digest)
+        self._end(replies.with_id(reply, ids.to_text(number)) if number else reply)
+
+    def _keep_refusal(
+        self, transaction: Transaction, content: Stored | None = None, digest: Digest | None = None
+    ) -> int:
+        """Put what was refused of a transaction into the trace, once; returns its id, 0 if it is not kept."""
+        if not transaction.rejections or transaction.number:
+            return 0
+        if self.visitor is not None:
+            transaction.notes = list(self.visitor.notes)
+        client = self.login.name if self.login is not None else self.ip
+        transaction.number = self.service.refusals.keep(client, transaction, self._where(), content, digest)
+        return transaction.number
 
     def _end(self, reply: Reply) -> None:
         self.connection.set_limit(0)
@@ -534,6 +565,8 @@ class SmtpSession:
         self.service.log.info(
             "smtp.refused", session=self.id, ip=self.ip, reply=event.reply.text, code=event.reply.code
         )
+        if self.transaction is not None:
+            self.transaction.reject("", event.reply)
         self.connection.set_limit(0)
         self.connection.set_timeout(self.service.command_timeout)
         self.end_transaction()
