@@ -48,6 +48,7 @@ from posthouse.servers.pop3 import MailboxLocks, Pop3Service
 from posthouse.servers.queue_admin import QueueAdmin
 from posthouse.servers.smtp import SmtpService
 from posthouse.servers.smtp.copies import HeldCopies
+from posthouse.servers.smtp.refusals import Refusals
 from posthouse.store import suppression
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import Change, FileSpared
@@ -173,6 +174,8 @@ class App:
         await queue.start()
         self._closers.append(queue.close)
 
+        refusals = Refusals(database, clock, new_ids, log)
+        self._closers.append(refusals.close)
         admission = Admission(
             settings.limits.connections,
             settings.limits.connections_per_ip,
@@ -199,6 +202,7 @@ class App:
                     listen,
                     gate,
                     forwarding,
+                    refusals=refusals,
                 )
             elif listen.service in ("imap", "imaps"):
                 service = ImapService(
@@ -243,6 +247,7 @@ class App:
             "queue": Action(queue.wake),
             "logins": Action(logins.write_down),
             "webhooks": Action(webhooks.wake),
+            "refusals": Action(refusals.flush),
             **queue_admin.actions(),
         }
         admin = AdminSocket(settings.data / "admin.sock", actions, log)

@@ -101,7 +101,7 @@ BAD = {"zone": "bad.test"}
 def test_lists(lists: list[dict[str, Any]], ip: str, domains: list[str], total: float, why: str) -> None:
     async def main() -> None:
         chosen = Lists([DnsList.model_validate(one) for one in lists], ZoneResolver(ZONE), FakeClock())
-        assert await chosen.score(ip, domains) == (total, why)
+        assert (await chosen.score(ip, domains))[:2] == (total, why)
 
     asyncio.run(main())
 
@@ -127,7 +127,9 @@ def test_a_list_that_keeps_silent_does_not_silence_the_others(monkeypatch: pytes
     async def main() -> None:
         chosen = Lists([DnsList(zone="deaf.test"), DnsList(zone="bad.test")], resolver, clock)
         for _ in range(SILENCES + 3):
-            assert await chosen.score("192.0.2.7", []) == (1.0, "bad.test (127.0.0.2)")
+            score = await chosen.score("192.0.2.7", [])
+            assert score[:2] == (1.0, "bad.test (127.0.0.2)")
+            assert score.said == (("deaf.test", "no answer"), ("bad.test", "listed as 127.0.0.2, weight 1"))
         assert resolver.asked == SILENCES, "it is left alone for a while"
         clock.move(61)
         await chosen.score("192.0.2.7", [])

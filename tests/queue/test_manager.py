@@ -12,6 +12,7 @@ import pytest
 
 from posthouse.base import log
 from posthouse.base.errors import StorageFull
+from posthouse.delivery.inject import Kept
 from posthouse.store import outbox
 from posthouse.store.database import Tx
 from tests.queue.site import ALICE, DAYS, MESSAGE, PREFIX, SECOND, site
@@ -372,7 +373,7 @@ async def test_a_message_is_bounced_in_the_transaction_that_ends_it(monkeypatch:
                     loop.call_soon_threadsafe(failed.set)
                     raise StorageFull("on purpose")
 
-            return work
+            return Kept(work, keep.nobody, keep.trace)
 
         monkeypatch.setattr(here.manager._settler, "_prepare", failing)
         await here.queue(BOB)

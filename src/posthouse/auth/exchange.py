@@ -53,6 +53,11 @@ class Exchange:
         visitor = Visitor(connection.peer[0], service, session, mechanism)
         return cls(logins, visitor, Surroundings(connection.bindings, connection.certificate, offered))
 
+    @property
+    def mechanism(self) -> str:
+        """The name of the mechanism."""
+        return self._visitor.mechanism
+
     async def step(self, data: bytes | None) -> sasl.Challenge | Login | Refused:
         """Take the initial response (None: there was none) or the answer to a challenge."""
         machine = self._machine

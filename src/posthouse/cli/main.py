@@ -21,6 +21,7 @@ from posthouse.cli import (
     demo,
     doctor,
     domain,
+    explain,
     output,
     queue,
     send,
@@ -70,6 +71,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(suppression.app, name="suppression")
 app.add_typer(srs.app, name="srs")
 app.add_typer(webhook.app, name="webhook")
+app.command("explain")(explain.explain)
 app.command("send")(send.send)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")

@@ -21,6 +21,7 @@ from posthouse.store.outbox import Message
 from posthouse.wire.address import Address
 
 MAX_HOPS = 100  # Received fields that mean a loop (RFC 5321 section 6.3)
+MOST_NAMED = 20  # accounts and addresses that the trace names where one recipient leads to many
 NONE: Mapping[str, str] = MappingProxyType({})
 RELEASED = "released"  # in the trace of a held message that is let go: the id it had
 
@@ -50,11 +51,12 @@ Sort = Callable[[Held], Awaitable[Copies]]  # raises Temporary if it is to be tr
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Keeps the message when it is called in a transaction. `nobody` are those recipients who do not get it, `refused`
-    those of them for whom a hook of the operator said so; the others lead nowhere."""
+    """Keeps the message when it is called in a transaction, under the id `trace`. `nobody` are those recipients who do
+    not get it, `refused` those of them for whom a hook of the operator said so; the others lead nowhere."""
 
     run: Callable[[Tx], None]
     nobody: frozenset[str]
+    trace: int = 0  # nothing is kept
     refused: frozenset[str] = frozenset()
 
     def __call__(self, tx: Tx, /) -> None:
@@ -104,8 +106,10 @@ class Injector:
         local: dict[int, None] = {}
         remote: dict[str, accept.Remote] = {}
         onward: dict[str, accept.Remote] = {}  # by aliases of ours
+        became: list[dict[str, Any]] = []  # what each recipient leads to, for the trace
         for text in recipients:
             address = Address.parse(text)
+            became.append({})
             if address is None:
                 nobody.add(text)
                 continue
@@ -122,6 +126,9 @@ class Injector:
             elsewhere = resolution.remote if resolution.local else (str(address),)
             if not resolution.accounts and not elsewhere:
                 nobody.add(text)
+            became[-1] = {"accounts": resolution.accounts[:MOST_NAMED]} if resolution.accounts else {}
+            if elsewhere:
+                became[-1] |= {"elsewhere": elsewhere[:MOST_NAMED]} if resolution.local else {"queued": address.domain}
             for target in elsewhere:
                 where = onward if resolution.local else remote
                 asked = options.get(text, "")
@@ -154,6 +161,10 @@ class Injector:
             nobody |= refused
             if copies.discarded:
                 event = event | {"discarded": list(copies.discarded.values())}
+            if copies.into:
+                event = event | {"into": {str(account): name for account, name in copies.into.items()}}
+            if copies.refused:
+                event = event | {"refused_accounts": dict.fromkeys(map(str, sorted(copies.refused)), "by a hook")}
             if not local and not remote and not onward:
                 self._discard(content)
                 if not copies.discarded:
@@ -187,7 +198,16 @@ class Injector:
             options=mail_options,
             priority=like.priority if like else 0,
             forwarded=forwarded,
-            event=event | {"sender": sender, "recipients": recipients, "message_id": digest.message_id},
+            event=event
+            | {
+                "sender": sender,
+                "recipients": recipients,
+                "became": became,
+                "local": len(local),
+                "remote": len(remote) + (len(forwarded.remote) if forwarded is not None else 0),
+                "size": content.size,
+                "message_id": digest.message_id,
+            },
         )
         return made, frozenset(nobody), refused
 
@@ -214,6 +234,6 @@ class Injector:
         """What keeps the message when it is run in a transaction, or None if nobody can get it. See `prepare`."""
         delivery, nobody, refused = await self.prepare(sender, recipients, message, event, like, options, mail_options)
         if delivery is None:
-            return Kept(lambda _: None, nobody, refused) if refused else None
+            return Kept(lambda _: None, nobody, refused=refused) if refused else None
         ready = delivery
-        return Kept(lambda tx: accept.commit(tx, ready), nobody, refused)
+        return Kept(lambda tx: accept.commit(tx, ready), nobody, ready.trace, refused)

@@ -324,6 +324,14 @@ def _wrong(stage: str, result: Any) -> TypeError | None:
     return None
 
 
+def did(verdict: Verdict, found: Ruling) -> str:
+    """What a verdict does, in words for the trace."""
+    if found.reply is not None:
+        return str(found.reply) + (" (the hook failed)" if verdict.action == "failed" else "")
+    text = verdict.text[:200] if verdict.action in ("tag", "into") else ""
+    return f"{verdict.action} {text}".strip()
+
+
 def ruling(verdict: Verdict | None, tags: list[str], settle: Callable[[], None], stage: str) -> Ruling:
     """What a verdict means for the session."""
     if verdict is None:

@@ -10,14 +10,17 @@ Keep = Callable[[Tx], None]
 
 
 class Kept(Protocol):
-    """Keeps a message here or in the queue; `nobody` are its recipients who do not get it, `refused` those of them for
-    whom a hook of the operator said so."""
+    """Keeps a message here or in the queue, under the id `trace`; `nobody` are its recipients who do not get it,
+    `refused` those of them for whom a hook of the operator said so."""
 
     @property
     def nobody(self) -> frozenset[str]: ...
 
     @property
     def refused(self) -> frozenset[str]: ...
+
+    @property
+    def trace(self) -> int: ...
 
     def __call__(self, tx: Tx, /) -> None: ...
 

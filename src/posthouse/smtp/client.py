@@ -245,6 +245,7 @@ class SmtpClient:
         without TLS.
         """
         self._idle()
+        self._reader.hide(password or token)
         offered = self.extensions.get("AUTH", "").upper().split()
         known = [one for one in offered if nonce or not one.startswith("SCRAM-")]
         choose = partial(
@@ -391,6 +392,7 @@ class SmtpClient:
         self._expected.append(command)
 
     def _secret(self, prefix: str, secret: bytes) -> None:
+        self._reader.hide(secret.decode())
         self._output.append(prefix.encode() + (secret or b"=" * bool(prefix)) + b"\r\n")
         self._note("C:", prefix + "(secret)")
         self._expected.append(_Command("AUTH", ""))

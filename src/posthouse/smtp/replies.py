@@ -205,6 +205,12 @@ ODD_FROM = Reply(
 )
 
 
+def with_id(reply: Reply, text: str) -> Reply:
+    """A refusal that says under which id the trace of it is kept."""
+    *lines, last = reply.text.split("\n")
+    return reply._replace(text="\n".join([*lines, f"{last[: _MAX_TEXT - 40]} (id {text})"]))
+
+
 def from_not_yours(address: str) -> Reply:
     """The From field names somebody else."""
     return Reply(550, "5.7.1", f"You may not send as {address[:100]}: ask for the right to, or correct From")

@@ -30,7 +30,7 @@ def digest(scanned: Scan) -> Digest:
     head = scanned.root.header_bytes
     message_id = ""
     references: tuple[int, ...] = ()
-    wanted = header.find_many(head, (b"message-id", b"in-reply-to", b"references"))
+    wanted = header.find_many(head, (b"message-id", b"in-reply-to", b"references", b"from"))
     if b"message-id" in wanted:
         ids = fields.message_ids(wanted[b"message-id"])
         message_id = ids[0] if ids else ""
@@ -47,6 +47,7 @@ def digest(scanned: Scan) -> Digest:
         message_id,
         message_id_hash(message_id) if message_id else 0,
         references,
+        author=wanted.get(b"from", b""),
     )
 
 

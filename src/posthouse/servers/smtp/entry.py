@@ -44,11 +44,11 @@ async def _step(session: SmtpSession, data: bytes | None) -> None:
     if isinstance(result, sasl.Challenge):
         engine.challenge(result.data)
         return
-    session.exchange = None
+    mechanism, session.exchange = session.exchange.mechanism, None
     if not isinstance(result, Login):
         engine.reply(_REFUSALS[result])
         return
-    refusal = await _admit(session, result)
+    refusal = await _admit(session, result, mechanism)
     if refusal is not None:
         session.rejected(refusal, "")
         # RFC 4954 section 6: what AUTH may be answered
@@ -56,9 +56,9 @@ async def _step(session: SmtpSession, data: bytes | None) -> None:
     engine.reply(refusal or replies.AUTH_SUCCEEDED)
 
 
-async def _admit(session: SmtpSession, login: Login) -> Reply | None:
+async def _admit(session: SmtpSession, login: Login, mechanism: str) -> Reply | None:
     """Log somebody in, unless the filters refuse it or cannot be asked: then nobody is."""
-    _enter(session, login)
+    _enter(session, login, mechanism)
     refusal: Reply | None = replies.AUTH_TEMPORARY
     try:
         refusal = await session.ask("auth")
@@ -69,9 +69,9 @@ async def _admit(session: SmtpSession, login: Login) -> Reply | None:
     return refusal
 
 
-def _enter(session: SmtpSession, login: Login) -> None:
+def _enter(session: SmtpSession, login: Login, mechanism: str) -> None:
     session.log_out()
-    session.login = login
+    session.login, session.mechanism = login, mechanism
     if session.connection.is_closing:
         return  # it went while we looked: nobody would log it out
     session.log_off = session.service.logins.enter(login, session.connection.drain_and_close)
@@ -114,7 +114,7 @@ async def on_xclient(session: SmtpSession, event: Xclient) -> None:
     refusal = None
     if name := said.get("LOGIN"):
         login = await session.service.logins.by_name(name, Visitor(session.ip, "smtp", session.id, "XCLIENT"))
-        refusal = await _admit(session, login) if isinstance(login, Login) else replies.XCLIENT_DENIED
+        refusal = await _admit(session, login, "XCLIENT") if isinstance(login, Login) else replies.XCLIENT_DENIED
     if address and refusal is None:
         refusal = await session.ask("connect")
     if refusal is not None:
