@@ -17,6 +17,7 @@ import structlog
 EVENTS = {  # event: what it means; a test holds the code against this list
     "server.started": "listening on all ports",
     "server.stopped": "everything is closed",
+    "tls.renewed": "certificates were taken up anew, because their files changed",
     "server.failed": "something beside a connection failed; the server goes on",
     "smtp.accepted": "a message is committed and answered 250",
     "smtp.refused": "a message was refused after its content",
@@ -32,6 +33,7 @@ EVENTS = {  # event: what it means; a test holds the code against this list
     "login.refused": "a name, password or proof was wrong, or the client must wait",
     "login.token": "a bearer token could not be verified",
     "filter.failed": "a policy hook of the operator failed; its mail was deferred",
+    "filter.refused": "a policy hook refused a copy of a message for one account; the sender hears of it",
     "filter.into": "a policy hook named a mailbox that the account does not have; INBOX was used",
     "proxy.refused": "a port with PROXY headers got a client that is no proxy, or sent none",
     "queue.delivered": "another server took a message for a recipient",
