@@ -62,17 +62,21 @@ class Client:
 
 
 def message(number: int) -> bytes:
-    """A small multipart message."""
+    """A small multipart message; two of three answer one before."""
+    asked = number - number % 3
+    answers = b"" if asked == number else b"In-Reply-To: <%d@example.com>\r\nReferences: <%d@example.com>\r\n" % (
+        number - 1, asked
+    )  # fmt: skip
     text = b"The quick brown fox jumps over the lazy dog.\r\n" * (number % 20 + 5)
     return (
         b"Received: from mx.example.com by mail.example.org; Mon, 1 Jan 2025 00:00:00 +0000\r\n"
         b"From: Anna Example <anna%d@example.com>\r\nTo: Bob <user0@posthouse.test>, <c@example.org>\r\n"
         b"Subject: Message number %d about things\r\nDate: Mon, 1 Jan 2025 00:00:00 +0000\r\n"
-        b"Message-ID: <%d@example.com>\r\nMIME-Version: 1.0\r\n"
+        b"Message-ID: <%d@example.com>\r\n%bMIME-Version: 1.0\r\n"
         b'Content-Type: multipart/alternative; boundary="b%d"\r\n\r\n'
         b"--b%d\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n%b\r\n"
         b"--b%d\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>%b</p>\r\n--b%d--\r\n"
-        % (number % 500, number, number, number, number, text, number, text, number)
+        % (number % 500, number, number, answers, number, number, text, number, text, number)
     )
 
 
@@ -118,6 +122,13 @@ def main() -> None:
             for items in (b"FLAGS UID RFC822.SIZE ENVELOPE BODYSTRUCTURE", b"FLAGS UID RFC822.SIZE INTERNALDATE"):
                 with timed(rows, f"FETCH 1:* ({items.decode()}), {when}", demo):
                     client.command(b"FETCH 1:* (%b)" % items)
+            for command in (
+                *(b"UID SORT (%b) UTF-8 ALL" % key for key in (b"ARRIVAL", b"SIZE", b"DATE", b"FROM", b"SUBJECT")),
+                b"UID SORT RETURN (PARTIAL 1:50 COUNT) (REVERSE DATE) UTF-8 ALL",
+                *(b"UID THREAD %b UTF-8 ALL" % way for way in (b"ORDEREDSUBJECT", b"REFERENCES", b"REFS")),
+            ):
+                with timed(rows, f"{command.decode()}, {when}", demo):
+                    client.command(command)
             with timed(rows, f"SELECT, {options.large} messages, {when}", demo):
                 client.command(b"SELECT Large")
             client.close()

@@ -222,3 +222,21 @@ def test_linear_time(piece: bytes) -> None:
     for work in works:
         assert_linear(work, lambda n: b"a/b;" + piece * n)
         assert_linear(work, lambda n: b"a/b; x=y;" + piece * n * 4)
+
+
+@given(
+    st.sampled_from([" ", "", "  "]),
+    st.sampled_from(["Mon, ", "", "mon, "]),
+    st.integers(0, 40),
+    st.sampled_from(["Jan", "Feb", "FEB", "Xyz", "Dec"]),
+    st.sampled_from([0, 1600, 1970, 2024, 9999]),
+    st.integers(0, 25),
+    st.integers(0, 61),
+    st.integers(0, 61),
+    st.sampled_from([" +0000", " -0830", " +2459", " +2500", " GMT", "", " +0100 (CET)", " +0100\r"]),
+)
+def test_the_usual_date_is_read_as_any_other(
+    blank: str, day: str, number: int, month: str, year: int, hour: int, minute: int, second: int, zone: str
+) -> None:
+    value = f"{blank}{day}{number} {month} {year:04} {hour:02}:{minute:02}:{second:02}{zone}".encode()
+    assert fields.zoned_date_time(value) == fields._any_zoned_date_time(value)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.mime.threads import base_subject
+from posthouse.mime import threads
+from posthouse.mime.threads import base_subject, message_id_hash
 from tests.support.growth import assert_linear
 
 
@@ -58,3 +59,22 @@ def test_it_is_stable(subject: str) -> None:
 def test_linear_time(piece: str) -> None:
     assert_linear(base_subject, lambda n: piece * n + "x")
     assert_linear(base_subject, lambda n: piece * n + "x" + "]" * n)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["re", "Fwd", "Re: ", ":", " ", "  ", "[", "]", "(fwd)", "a", "(", "\xa0", "\t", "Ä"]),
+        max_size=8,
+    )
+)
+def test_the_short_way_leads_to_the_same_place(pieces: list[str]) -> None:
+    subject = "".join(pieces)
+    assert base_subject(subject) == threads._any_base_subject(subject)
+
+
+def test_message_ids_are_the_same_however_they_are_quoted() -> None:
+    # RFC 5256 section 3
+    assert message_id_hash('"01KF8JCEOCBS0045PS"@xxx.yyy.com') == message_id_hash("01KF8JCEOCBS0045PS@xxx.yyy.com")
+    assert message_id_hash('"a\\"b"@x') == message_id_hash('a"b@x')
+    assert message_id_hash("A@x") != message_id_hash("a@x")
+    assert all(map(message_id_hash, ('"', '"a', '"a"')))

@@ -129,6 +129,7 @@ class Client:
     """One connection."""
 
     def __init__(self, service: ImapService, room: int = 1 << 40) -> None:
+        self.service = service
         self.transport = MemoryTransport(room)
         self.connection = Connection(_Owner(service))
         self.transport.protocol = self.connection
@@ -136,8 +137,11 @@ class Client:
         self._tags = 0
 
     async def settle(self) -> None:
-        """Wait until the connection has nothing more to do, or the peer must read first."""
+        """Wait until the connection has nothing more to do, or the peer must read first; and for what the service does
+        beside."""
         while self.connection._task is not None and not self.connection.is_blocked:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        while self.service._background:  # noqa: ASYNC110
             await asyncio.sleep(0)
         await asyncio.sleep(0)
 

@@ -26,6 +26,10 @@ def base_subject(subject: str) -> tuple[str, bool]:
         return subject, False
     if (match := _reply(subject)) is not None and _plain(subject, match.end()) is not None:
         return subject[match.end() :], True
+    return _any_base_subject(subject)
+
+
+def _any_base_subject(subject: str) -> tuple[str, bool]:
     text = _blanks.sub(" ", subject)
     at, end = 0, len(text)
     is_reply = False
