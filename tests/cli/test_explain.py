@@ -11,9 +11,9 @@ import pytest
 from posthouse.base import ids
 from posthouse.base.errors import NotFound, Permanent
 from posthouse.cli import explain
+from posthouse.mime.threads import message_id_hash
 from posthouse.store import accounts, events
 from posthouse.store.database import Tx
-from posthouse.store.intake import message_id_hash
 from posthouse.store.sqlite import SqliteDatabase
 from tests.cli.test_commands import Server
 from tests.servers.test_smtp_more import CLEAR, submitted

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from posthouse.imap import keys
 from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store
+from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, multisearch, search, sort, store
 from posthouse.imap.commands import list as listing
 from posthouse.imap.commands.fetch import FetchRequest, Section
 from posthouse.imap.commands.table import VERBS
@@ -105,6 +105,30 @@ GOOD: list[tuple[bytes, object]] = [
         search.Search(all_of(keys.Numbers(numbers((3, 3)), True), all_of(keys.Recent(), keys.Flag(1, False))), False),
     ),
     (b'SEARCH HEADER Subject ""', search.Search(keys.Header("subject", ""), False)),
+    (
+        b"SEARCH RETURN (UPDATE CONTEXT) FUZZY SUBJECT x",
+        search.Search(keys.Fuzzy(keys.Header("subject", "x")), False, frozenset((b"UPDATE", b"CONTEXT"))),
+    ),
+    (b"SEARCH UIDAFTER 7", search.Search(keys.Uids(((8, 0x100000000),)), False)),
+    (b"SEARCH UIDBEFORE 7", search.Search(keys.Uids(((1, 7),)), False)),
+    (
+        b"SORT (SUBJECT reverse date) UTF-8 UNSEEN",
+        sort.Sort((("SUBJECT", False), ("DATE", True)), keys.Flag(1, False), False),
+    ),
+    (
+        b'UID SORT RETURN (PARTIAL -1:-9) (DISPLAYTO) "US-ASCII" ALL',
+        sort.Sort((("DISPLAYTO", False),), keys.All(), True, frozenset((b"PARTIAL",)), (-1, -9)),
+    ),
+    (b"SORT (SIZE) X-KLINGON ALL", search.BadCharset()),
+    (b"UID THREAD refs UTF-8 ALL", sort.Thread("REFS", keys.All(), True)),
+    (b"ESEARCH ALL", multisearch.Esearch((("SELECTED", ()),), keys.All(), frozenset((b"ALL",)))),
+    (
+        b"ESEARCH IN (inboxes subtree (a b) mailboxes c) RETURN (COUNT) ALL",
+        multisearch.Esearch(
+            (("INBOXES", ()), ("SUBTREE", ("a", "b")), ("MAILBOXES", ("c",))), keys.All(), frozenset((b"COUNT",))
+        ),
+    ),
+    (b'CANCELUPDATE "a" "b"', multisearch.CancelUpdate((b"a", b"b"))),
 ]
 
 
@@ -277,6 +301,16 @@ TOKENS = st.sampled_from(
         b"OR",
         b"UID",
         b"RETURN",
+        b"UPDATE",
+        b"PARTIAL 1:2",
+        b"IN",
+        b"subtree",
+        b"personal",
+        b"UTF-8 ",
+        b"(REVERSE DATE) ",
+        b"REFS ",
+        b"FUZZY",
+        b"ALL",
         b"USE",
         b"NIL",
         b"\\Seen",

@@ -8,7 +8,7 @@ from typing import Any, cast
 from posthouse.auth.login import Login, Logins, Refused, Visitor
 from posthouse.base import ids
 from posthouse.base.log import get_logger
-from posthouse.base.settings import Settings
+from posthouse.base.settings import Limits, Settings
 from posthouse.imap.flags import Flags, flags_of
 from posthouse.net.connection import Connection, SessionFactory
 from posthouse.servers.imap import ImapService
@@ -189,9 +189,11 @@ class ImapSite:
         self.clock = FakeClock()
         self.ids = ids.IdSource()
         login = Login(account_id, "alice@example.org")
-        settings = Settings(hostname="mail.example.org", data=database.path.parent)
-        for name, value in limits.items():
-            object.__setattr__(settings.limits, name, value)
+        settings = Settings(
+            hostname="mail.example.org",
+            data=database.path.parent,
+            limits=Limits().model_copy(update=limits),  # whatever the bounds of the settings are
+        )
         self.service = ImapService(
             settings,
             database,

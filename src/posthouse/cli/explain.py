@@ -122,8 +122,8 @@ async def find(
 ) -> Found:
     """The messages that are meant, the newest first."""
     from posthouse.base import ids
+    from posthouse.mime.threads import message_id_hash
     from posthouse.store import events, traces
-    from posthouse.store.intake import message_id_hash
 
     number = ids.from_text(what)
     if number is not None:

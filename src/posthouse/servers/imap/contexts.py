@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
 MAX_CONTEXTS = 4  # of a session
-MAX_RESULT = 100_000  # messages in one: four octets each
+MAX_RESULT = 50_000  # messages in one: four octets each
 MAX_SORTED_RESULT = 20_000
 MAX_CHANGED = 10_000  # messages noted; beyond that all are looked at again
 AGES_EVERY = 60.0  # seconds between looks at results that change by themselves (OLDER, YOUNGER)
@@ -105,6 +105,8 @@ def begin(
     most = MAX_RESULT if criteria is None else MAX_SORTED_RESULT
     if len(contexts.by_tag) >= MAX_CONTEXTS or len(results) > most:
         session.engine.untagged(replies.no_update(tag))
+        if not contexts.by_tag:
+            session.contexts = None
         return
     context = contexts.by_tag[tag] = Context(tag, key, uid, array("I", results), criteria, source)
     context.seen = view.uids[view.count - 1] if view.count else 0

@@ -18,6 +18,8 @@ from posthouse.store import headings, select, sorting
 from posthouse.store import search as stored
 from posthouse.store.sorting import Criteria, Wanted
 
+SMALL = 10_000  # UIDs that are sorted, or looked up, in one go
+
 
 def resolve(key: Key, view: View, saved: "array[int]", now: int) -> Key:
     """The tree with sequence numbers, "$" and \\Recent as UIDs, and with points in time instead of ages."""
@@ -111,20 +113,29 @@ async def make_headings(service: Shared, email_ids: list[int]) -> None:
         await service.database.write(headings.save, made)
 
 
-async def highest_modseq(
-    service: Shared,
-    mailbox_id: int,
-    uids: Sequence[int],
-    give: frozenset[bytes],
-    partial: tuple[int, int] | None,
-) -> int:
-    """The highest mod-sequence of what is told of a result (RFC 7162 section 3.1.5, RFC 4731 section 3.2)."""
+def told(uids: Sequence[int], give: frozenset[bytes], partial: tuple[int, int] | None) -> Sequence[int]:
+    """Those of a result whose mod-sequences count for the one that is told of it (RFC 7162 section 3.1.5, RFC 4731
+    section 3.2)."""
     if partial is not None:
-        uids = cut(uids, *partial)
-    elif give and give <= {b"MIN", b"MAX"} and uids:
-        uids = ([uids[0]] if b"MIN" in give else []) + ([uids[-1]] if b"MAX" in give else [])
-    ranges = numbers.runs(sorted(uids))
-    return await service.database.read(select.highest_modseq, mailbox_id, ranges)
+        return cut(uids, *partial)
+    if give and give <= {b"MIN", b"MAX"} and uids:
+        return ([uids[0]] if b"MIN" in give else []) + ([uids[-1]] if b"MAX" in give else [])
+    return uids
+
+
+async def highest_modseq(service: Shared, mailbox_id: int, uids: Sequence[int]) -> int:
+    """The highest mod-sequence of messages (UIDs, ascending)."""
+    return await service.database.read(select.highest_modseq, mailbox_id, numbers.runs(uids))
+
+
+def ascending(uids: Sequence[int], view: "array[int]") -> "array[int]":
+    """UIDs of a view in its order. Without sorting, which would hold everybody up if there are many."""
+    if len(uids) <= SMALL:
+        return array("I", sorted(uids))
+    held: set[int] = set()
+    for at in range(0, len(uids), SMALL):
+        held.update(uids[at : at + SMALL])
+    return array("I", [uid for uid in view if uid in held])
 
 
 def cut(values: Sequence[int], first: int, last: int) -> Sequence[int]:
@@ -161,16 +172,17 @@ def items(
     return found
 
 
-def saved(uids: Sequence[int], give: frozenset[bytes], partial: tuple[int, int] | None) -> "array[int]":
-    """What SAVE keeps (RFC 5182 section 2.4, RFC 9394 section 3.2): with only MIN, MAX and PARTIAL just these."""
+def saved(uids: "array[int]", give: frozenset[bytes], partial: tuple[int, int] | None) -> "array[int]":
+    """What SAVE keeps, in any order: with only MIN, MAX and PARTIAL just these (RFC 5182 section 2.4, RFC 9394 section
+    3.2)."""
     if not uids or give & {b"ALL", b"COUNT"} or (partial is None and not give & {b"MIN", b"MAX"}):
-        return array("I", sorted(uids))
-    kept = set(cut(uids, *partial)) if partial is not None else set()
-    if b"MIN" in give:
-        kept.add(uids[0])
-    if b"MAX" in give:
-        kept.add(uids[-1])
-    return array("I", sorted(kept))
+        return uids
+    kept = array("I", cut(uids, *partial) if partial is not None else ())
+    if b"MIN" in give and uids[0] not in kept:
+        kept.append(uids[0])
+    if b"MAX" in give and uids[-1] not in kept:
+        kept.append(uids[-1])
+    return kept
 
 
 class Places:

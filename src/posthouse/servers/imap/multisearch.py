@@ -13,7 +13,7 @@ from posthouse.imap.commands.multisearch import CancelUpdate, Esearch
 from posthouse.imap.names import SEPARATOR
 from posthouse.imap.view import UidList, View
 from posthouse.servers.imap import contexts
-from posthouse.servers.imap.finding import find, highest_modseq, items, resolve, saved
+from posthouse.servers.imap.finding import ascending, find, highest_modseq, items, resolve, saved, told
 from posthouse.servers.imap.progress import Progress
 from posthouse.store import mailboxes, select
 from posthouse.store.database import Tx
@@ -119,7 +119,9 @@ async def _search_one(session: "ImapSession", event: Esearch, mailbox: Mailbox, 
         uids.extend(view.slice(low, high))
     source = replies.search_source(mailbox.name, mailbox.uidvalidity, session.engine.utf8)
     if uids:
-        highest = await highest_modseq(service, mailbox.id, uids, give, event.partial) if event.condstore else 0
+        highest = 0
+        if event.condstore:
+            highest = await highest_modseq(service, mailbox.id, told(uids, give, event.partial))
         said = items(uids, give, event.partial, highest)
         if said or give != {b"SAVE"}:
             line = replies.esearch(session.engine.tag, True, said, source)
@@ -127,7 +129,7 @@ async def _search_one(session: "ImapSession", event: Esearch, mailbox: Mailbox, 
     if not is_selected:
         return False
     if b"SAVE" in give:
-        session.saved = saved(uids, give, event.partial)
+        session.saved = ascending(saved(uids, give, event.partial), view.uids)
     if b"UPDATE" in give:
         contexts.begin(session, kept_up, True, uids, source=source)
     return True

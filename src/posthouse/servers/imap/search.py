@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from posthouse.imap import numbers, replies
 from posthouse.imap.commands.search import Search
 from posthouse.servers.imap import contexts, limits
-from posthouse.servers.imap.finding import find, highest_modseq, items, resolve, saved
+from posthouse.servers.imap.finding import ascending, find, highest_modseq, items, resolve, saved, told
 from posthouse.servers.imap.progress import Progress
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ async def search(session: "ImapSession", event: Search) -> None:
     shown = shown if shown is None else shown or frozenset((b"ALL",))
     highest = 0
     if event.condstore:
-        highest = await highest_modseq(service, watch.mailbox_id, uids, shown or frozenset(), event.partial)
+        said_of = told(uids, shown or frozenset(), event.partial)
+        highest = await highest_modseq(service, watch.mailbox_id, said_of)
     ranges: numbers.Ranges | None = None
     values = uids
     if not event.uid:
@@ -51,7 +52,7 @@ async def search(session: "ImapSession", event: Search) -> None:
         if said or shown != {b"SAVE"}:
             session.engine.untagged(replies.esearch(session.engine.tag, event.uid, said))
     if give is not None and b"SAVE" in give:
-        session.saved = saved(uids, give, event.partial)
+        session.saved = ascending(saved(uids, give, event.partial), view.uids)
     if give is not None and b"UPDATE" in give:
         contexts.begin(session, kept_up, event.uid, uids)
     # RFC 5530 section 3: the client's list may hold messages that no search can find. The store may have told us

@@ -30,6 +30,7 @@ from posthouse.store import mailboxes as stored_mailboxes
 from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged
 
 _NOTHING = array("I")
+_NOTHING_HELD: list[tuple[Status, bool]] = []  # never added to
 # For each event of the engine the function that answers it.
 Handlers = Mapping[type, Callable[["ImapSession", Any], Awaitable[None] | None]]
 
@@ -74,7 +75,7 @@ class ImapSession:
         self.gathering: Gathering | None = None  # the messages of an APPEND under way
         self.contexts: Contexts | None = None  # results that are kept up to date
         self._holding = False  # the end of the command waits for them
-        self._held: list[tuple[Status, bool]] = []  # and this is it
+        self._held = _NOTHING_HELD  # and this is it: status, and whether expunges may be told
         self._log_off: Callable[[], None] | None = None
         self._new_keywords = False
         self._modseq_told = False  # the client of a mailbox that is open was told where it stands

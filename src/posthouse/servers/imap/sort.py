@@ -13,12 +13,14 @@ from posthouse.imap.threads import Member
 from posthouse.servers.imap import contexts, limits
 from posthouse.servers.imap.finding import (
     Places,
+    ascending,
     highest_modseq,
     items,
     make_headings,
     ordered,
     resolve,
     saved,
+    told,
     wanted_of,
 )
 from posthouse.servers.imap.progress import Progress
@@ -50,17 +52,19 @@ async def sort(session: "ImapSession", event: Sort) -> None:
         return
     shown_options = give if give is None else give or frozenset((b"ALL",))
     highest = 0
+    in_view = view.slice(0, view.count)
     if event.condstore:
         options = shown_options or frozenset()
-        highest = await highest_modseq(service, watch.mailbox_id, uids, options, event.partial)
-    arguments = (uids, view.slice(0, view.count), event.uid, shown_options, event.partial, highest)
+        said_of = await service.database.work(ascending, told(uids, options, event.partial), in_view)
+        highest = await highest_modseq(service, watch.mailbox_id, said_of)
+    arguments = (uids, in_view, event.uid, shown_options, event.partial, highest)
     said = _said(*arguments) if len(uids) <= INLINE else await service.database.work(_said, *arguments)
     if isinstance(said, bytes):
         await session.send(said)
     elif said or shown_options != frozenset((b"SAVE",)):
         session.engine.untagged(replies.esearch(session.engine.tag, event.uid, said))
     if give is not None and b"SAVE" in give:
-        session.saved = saved(uids, give, event.partial)
+        session.saved = await service.database.work(ascending, saved(uids, give, event.partial), in_view)
     if give is not None and b"UPDATE" in give:
         contexts.begin(session, kept_up, event.uid, uids, event.criteria)
     outdated = view.holds_expunged or modseq > view.modseq
