@@ -14,11 +14,11 @@ from posthouse.base.log import get_logger
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
 from posthouse.mime import trace as traces
+from posthouse.mime.threads import message_id_hash
 from posthouse.queue import complaints
 from posthouse.queue.complaints import Complaints
 from posthouse.store import accounts, events, feedback, hook_calls, mailboxes, messages, suppression
 from posthouse.store.database import Tx
-from posthouse.store.intake import message_id_hash
 from tests.queue.site import ALICE, DAYS, Site, site
 from tests.support.loop import on_loop
 

@@ -13,7 +13,7 @@ from posthouse.mime.fields import Parameters, disposition, without_comments
 from posthouse.mime.scan import Part, Scan
 
 _wanted_fields = re.compile(
-    rb"(?i)\n(date|subject|from|sender|reply-to|to|cc|bcc|in-reply-to|message-id)"
+    rb"(?i)\n(date|subject|from|sender|reply-to|to|cc|bcc|in-reply-to|message-id|references)"
     rb"[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)"
 ).findall
 _is_clean = re.compile(rb"[\t !#-\[\]-~]{0,1024}+").fullmatch
@@ -54,8 +54,8 @@ def unfolded(value: bytes) -> bytes:
     return value.strip()
 
 
-def envelope(header_bytes: bytes) -> bytes:
-    """The ENVELOPE of a message with this header."""
+def envelope_fields(header_bytes: bytes) -> dict[bytes, bytes]:
+    """The fields that an ENVELOPE is made of, and References: raw values by names in lower case."""
     fields: dict[bytes, bytes] = {}
     repeated: dict[bytes, list[bytes]] = {}
     for name, value in _wanted_fields(b"\n" + header_bytes):
@@ -66,6 +66,16 @@ def envelope(header_bytes: bytes) -> bytes:
             repeated.setdefault(name, []).append(value)
     for name, values in repeated.items():
         fields[name] = b"\n,".join([fields[name], *values])
+    return fields
+
+
+def envelope(header_bytes: bytes) -> bytes:
+    """The ENVELOPE of a message with this header."""
+    return render_envelope(envelope_fields(header_bytes))
+
+
+def render_envelope(fields: dict[bytes, bytes]) -> bytes:
+    """The ENVELOPE with these fields."""
     get = fields.get
     author = b"NIL" if (value := get(b"from")) is None else _addresses(value)
     sender = b"NIL" if (value := get(b"sender")) is None else _addresses(value)
@@ -82,6 +92,19 @@ def envelope(header_bytes: bytes) -> bytes:
         b"NIL" if (value := get(b"in-reply-to")) is None else string(unfolded(value)),
         b"NIL" if (value := get(b"message-id")) is None else string(unfolded(value)),
     )
+
+
+def first_address(value: bytes) -> Address | None:
+    """The first address structure that the ENVELOPE shows of an address field: of a group its name, as the local
+    part of an address without domain; None if there is none."""
+    if (match := _one_address(value)) is not None and b"  " not in value:
+        quoted, name, local, domain = match.groups()
+        return Address(quoted or (name or b"").rstrip(), local, domain)
+    for item in address_list(value, 1):
+        if isinstance(item, Group):
+            return Address(b"", item.name, b"")
+        return Address(item.name, item.local or _NO_LOCAL[1:-1], item.domain or _NO_DOMAIN[1:-1])
+    return None
 
 
 def _addresses(value: bytes) -> bytes:

@@ -216,6 +216,11 @@ _date = re.compile(
     rb"(\d{1,2})[ \t]*[:.][ \t]*(\d{1,2})(?:[ \t]*[:.][ \t]*(\d{1,2}))?(?:[.,]\d{1,12})?[ \t]*"
     rb"([AaPp][Mm](?![A-Za-z]))?[ \t]*\"?(?:(?:GMT|UTC?|UT)?([+-]\d{1,2}:?\d{2})|([A-Za-z]{1,5}))?"
 ).match
+# The form of nearly all dates
+_usual_date = re.compile(
+    rb" (?:[A-Z][a-z]{2}, )?(\d{1,2} [A-Z][a-z]{2} \d{4}) ([01]\d|2[0-3]):([0-5]\d):([0-5]\d) ([+-])([01]\d)([0-5]\d)"
+    rb"(?: \([A-Z]{1,5}\))?\r?"
+).fullmatch
 # Mon Jun  2 10:00:00 [zone] 2025: C's asctime, and date(1)
 _asctime = re.compile(
     rb"[A-Za-z]{3,12},?[ \t]+([A-Za-z]{3,12})[ \t]+(\d{1,2}),?[ \t]+(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?"
@@ -250,6 +255,29 @@ def date_time(value: bytes) -> int | None:
 
 def zoned_date_time(value: bytes) -> tuple[int, int] | None:
     """`date_time`, and how many minutes the clock that wrote it was ahead of UTC."""
+    if (match := _usual_date(value)) is not None:
+        date, hour, minute, second, sign, zone_hour, zone_minute = match.groups()
+        midnight = _midnight(date)
+        if midnight is None:
+            return None
+        offset = int(zone_hour) * 60 + int(zone_minute)
+        if sign == b"-":
+            offset = -offset
+        return midnight + (int(hour) * 3600 + (int(minute) - offset) * 60 + int(second)) * 1_000_000, offset
+    return _any_zoned_date_time(value)
+
+
+@lru_cache(512)
+def _midnight(date: bytes) -> int | None:
+    """The first microsecond of "2 Jun 2025"."""
+    day, month, year = date.split(b" ")
+    try:
+        return (date_of(int(year), _MONTHS.get(month.lower(), 0), int(day)).toordinal() - _EPOCH) * 86_400_000_000
+    except ValueError:
+        return None
+
+
+def _any_zoned_date_time(value: bytes) -> tuple[int, int] | None:
     value = value[:200]
     for _ in range(3 if b"(" in value else 0):  # comments in comments
         value = _any_comment.sub(b" ", value)

@@ -19,6 +19,7 @@ from posthouse.base import ids
 from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
+from posthouse.mime.threads import message_id_hash
 from posthouse.queue import hook_events
 from posthouse.queue.suppress import DAY
 from posthouse.reports import arf
@@ -30,7 +31,6 @@ from posthouse.store.database import Database, Tx
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.feedback import Arrived, Sent
 from posthouse.store.hook_calls import Facts, NewCall
-from posthouse.store.intake import message_id_hash
 from posthouse.store.model import DirectoryChanged, EntriesAdded
 from posthouse.store.suppression import Entry
 from posthouse.wire.address import Address

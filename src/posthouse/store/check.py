@@ -43,6 +43,10 @@ _RULES = (
         "ON e.email_id = m.id AND e.expunged = 0 GROUP BY m.id HAVING m.entries <> count(e.uid) OR m.entries = 0",
     ),
     (
+        "the heading of email {0} is left, which is gone",
+        "SELECT h.email_id FROM heading h LEFT JOIN email m ON m.id = h.email_id WHERE m.id IS NULL",
+    ),
+    (
         "email {0} has size {1}, its prefix and blob make {2}",
         "SELECT m.id, m.size, length(m.prefix) + b.size FROM email m JOIN blob b ON b.id = m.blob_id "
         "WHERE m.size <> length(m.prefix) + b.size",

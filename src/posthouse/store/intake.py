@@ -5,12 +5,13 @@ so that listing a mailbox never parses a message. A small message costs no disk 
 one goes to a blob file in chunks (`spills` tells when to call from a worker thread) in bounded memory.
 """
 
-import hashlib
 import threading
 
-from posthouse.imap.structure import body_structure, envelope
-from posthouse.mime import fields, header, sections, text
+from posthouse.imap import headings
+from posthouse.imap.structure import body_structure, envelope_fields, render_envelope
+from posthouse.mime import fields, sections, text
 from posthouse.mime.scan import Scan, Scanner, scan
+from posthouse.mime.threads import message_id_hash
 from posthouse.store.blobs.files import BlobFiles
 from posthouse.store.blobs.writer import BlobWriter, Content
 from posthouse.store.model import Digest
@@ -19,34 +20,30 @@ from posthouse.wire.dots import DotEncoder
 MAX_REFERENCES = 20  # of these the nearest decide the thread
 
 
-def message_id_hash(message_id: str) -> int:
-    """A number for a message id (without its angle brackets), never 0."""
-    digest = hashlib.blake2b(message_id.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 1) or 1
-
-
 def digest(scanned: Scan) -> Digest:
     """What is stored of a message beside its bytes."""
-    head = scanned.root.header_bytes
+    found = envelope_fields(scanned.root.header_bytes)
     message_id = ""
+    own = 0
     references: tuple[int, ...] = ()
-    wanted = header.find_many(head, (b"message-id", b"in-reply-to", b"references"))
-    if b"message-id" in wanted:
-        ids = fields.message_ids(wanted[b"message-id"])
+    if b"message-id" in found:
+        ids = fields.message_ids(found[b"message-id"], 1)
         message_id = ids[0] if ids else ""
-    if b"references" in wanted or b"in-reply-to" in wanted:
-        answered = fields.message_ids(wanted.get(b"in-reply-to", b"")) + list(
-            reversed(fields.message_ids(wanted.get(b"references", b"")))
-        )
-        references = tuple(message_id_hash(i) for i in dict.fromkeys(answered[:MAX_REFERENCES]))
+        own = message_id_hash(message_id) if message_id else 0
+    answered: list[int] = []
+    if b"references" in found or b"in-reply-to" in found:
+        answered = headings.references(found)
+        nearest = [message_id_hash(one) for one in fields.message_ids(found.get(b"in-reply-to", b""), MAX_REFERENCES)]
+        references = tuple(dict.fromkeys([*nearest, *reversed(answered)]))[:MAX_REFERENCES]
     return Digest(
-        envelope(head),
+        render_envelope(found),
         body_structure(scanned),
         sections.pack(scanned),
         text.preview(scanned),
         message_id,
-        message_id_hash(message_id) if message_id else 0,
+        own,
         references,
+        heading=headings.heading(found, own, answered),
     )
 
 

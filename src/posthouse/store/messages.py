@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from posthouse.base.errors import NotFound, Permanent
+from posthouse.store import headings
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Tx
@@ -93,6 +94,7 @@ def add(
         digest.preview,
         digest.line_ends,
     )
+    headings.add(tx, email_id, digest.heading, new.received)
     tx.run(
         "INSERT INTO entry (mailbox_id, uid, email_id, modseq, flags, keywords, savedate) VALUES (?, ?, ?, ?, ?, ?, ?)",
         mailbox_id,
@@ -308,10 +310,11 @@ def _release(tx: Tx, emails: list[int]) -> None:
     tx.many("UPDATE email SET entries = entries - 1 WHERE id = ?", [(e,) for e in emails])
     for part in _slices(sorted(set(emails))):
         gone = tx.all(
-            f"DELETE FROM email WHERE entries = 0 AND id IN ({_marks(part)}) RETURNING blob_id",  # noqa: S608
+            f"DELETE FROM email WHERE entries = 0 AND id IN ({_marks(part)}) RETURNING id, blob_id",  # noqa: S608
             *part,
         )
-        tx.many("UPDATE blob SET refs = refs - 1 WHERE id = ?", gone)
+        headings.remove(tx, [email_id for email_id, _ in gone])
+        tx.many("UPDATE blob SET refs = refs - 1 WHERE id = ?", [(blob_id,) for _, blob_id in gone])
 
 
 def _entries(

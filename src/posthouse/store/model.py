@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from posthouse.imap.headings import NO_HEADING, Heading
+
 # System flags as bits (RFC 9051 section 2.3.2); \Recent is a matter of the session, not of the row.
 SEEN, ANSWERED, FLAGGED, DELETED, DRAFT = 1, 2, 4, 8, 16
 
@@ -62,6 +64,7 @@ class Digest(NamedTuple):
     message_id_hash: int  # 0 if it has none
     references: tuple[int, ...]  # hashes of the ids it answers, nearest first
     line_ends: int = 0  # octets that are missing for every line to end with CRLF
+    heading: Heading = NO_HEADING  # what it is sorted and threaded by
 
 
 class Appended(NamedTuple):
