@@ -274,6 +274,11 @@ class Limits(Section):
     imap_timeout: Span = Field(
         default=1800.0, ge=1, description="Time to wait for an IMAP command; RFC 9051 wants at least 30 min."
     )
+    imap_messages: int = Field(
+        default=0,
+        ge=0,
+        description="Messages that one IMAP command works on, announced as MESSAGELIMIT; at least 1000, 0 is no limit.",
+    )
     pop3_timeout: Span = Field(
         default=600.0, ge=1, description="Time to wait for a POP3 command; RFC 1939 wants at least 10 min."
     )
@@ -289,6 +294,13 @@ class Limits(Section):
         default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
         description="Networks to which limits per address and the slowing down of logins do not apply.",
     )
+
+    @field_validator("imap_messages")
+    @classmethod
+    def _is_enough(cls, messages: int) -> int:
+        if 0 < messages < 1000:
+            raise ValueError("RFC 9738 wants at least 1000; 0 is no limit")
+        return messages
 
 
 class Dns(Section):

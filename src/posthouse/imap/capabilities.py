@@ -13,6 +13,16 @@ _INSIDE = (
     "MOVE",  # RFC 6851
     "ESEARCH",  # RFC 4731
     "SEARCHRES",  # RFC 5182
+    "SORT",  # RFC 5256
+    "SORT=DISPLAY",  # RFC 5957
+    "THREAD=ORDEREDSUBJECT",
+    "THREAD=REFERENCES",
+    "THREAD=REFS",  # draft-ietf-morg-inthread
+    "ESORT",  # RFC 5267
+    "CONTEXT=SEARCH",
+    "CONTEXT=SORT",
+    "MULTISEARCH",  # RFC 7377
+    "INPROGRESS",  # RFC 9585
     "LIST-EXTENDED",  # RFC 5258
     "LIST-STATUS",  # RFC 5819
     "SPECIAL-USE",  # RFC 6154
@@ -52,9 +62,10 @@ def line(
     login: bool,
     compress: bool = True,
     max_message: int = 0,
+    max_messages: int = 0,
 ) -> bytes:
     """The list of capabilities; `login`: the command LOGIN is allowed, `compress`: the connection is not compressed
-    yet, `max_message`: octets that APPEND takes."""
+    yet, `max_message`: octets that APPEND takes, `max_messages`: messages that one command works on."""
     words = list(_ALWAYS)
     if inside:
         words += _INSIDE
@@ -62,6 +73,8 @@ def line(
             words.append("COMPRESS=DEFLATE")  # RFC 4978
         if max_message:
             words.append(f"APPENDLIMIT={max_message}")  # RFC 7889
+        if max_messages:
+            words.append(f"MESSAGELIMIT={max_messages}")  # RFC 9738
     else:
         if starttls:
             words.append("STARTTLS")

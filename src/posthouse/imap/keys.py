@@ -153,6 +153,13 @@ class Not:
     key: "Key"
 
 
+@dataclass(frozen=True, slots=True)
+class Fuzzy:
+    """FUZZY (RFC 6203): what is like it, as the store sees fit."""
+
+    key: "Key"
+
+
 Key = (
     All
     | Flag
@@ -171,4 +178,5 @@ Key = (
     | And
     | Or
     | Not
+    | Fuzzy
 )

@@ -122,6 +122,20 @@ def cut(ranges: Ranges, first: int, last: int) -> Ranges:
     return found
 
 
+def common(one: Ranges, other: Ranges) -> Ranges:
+    """What lies in both of two lists of merged, half-open ranges."""
+    found: Ranges = []
+    at = 0
+    for low, high in one:
+        while at < len(other) and other[at][1] <= low:
+            at += 1
+        place = at
+        while place < len(other) and other[place][0] < high:
+            found.append((max(low, other[place][0]), min(high, other[place][1])))
+            place += 1
+    return found
+
+
 def contains(ranges: Sequence[tuple[int, int]], value: int) -> bool:
     """True if the value lies in one of the merged, half-open ranges."""
     at = bisect_right(ranges, (value, HIGHEST + 2)) - 1

@@ -15,6 +15,7 @@ class Options:
     max_literal_before_login: int = 8 * 1024  # octets of all literals of a command
     max_literal: int = 256 * 1024
     max_message: int = 64 * 1024 * 1024  # APPEND
+    max_messages: int = 0  # that one command works on, announced as MESSAGELIMIT (RFC 9738); 0: no limit
     max_errors: int = 20  # syntax errors in a row
     max_auth_failures: int = 5
     # A message that is refused for its size, and comes all the same (LITERAL+), is thrown away up to here.

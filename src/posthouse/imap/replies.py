@@ -61,6 +61,23 @@ def highest_modseq(value: int) -> bytes:
     return b"HIGHESTMODSEQ %d" % value
 
 
+def in_progress(tag: bytes, done: int | None = None, goal: int | None = None) -> bytes:
+    """How far a command is (RFC 9585 section 4)."""
+    known = quoted(tag) if b"]" not in tag else b"NIL"
+    state = b"NIL NIL" if done is None else b"%d %b" % (done, b"NIL" if goal is None else b"%d" % goal)
+    return b"OK [INPROGRESS (%b %b)] Still at it" % (known, state)
+
+
+def no_update(tag: bytes) -> bytes:
+    """The result of this command is not kept up to date (RFC 5267 section 4.3.1)."""
+    return b"NO [NOUPDATE %b] Changes of this result are not told" % quoted(tag)
+
+
+def message_limit(most: int, lowest: int = 0) -> bytes:
+    """The code that says where a command stopped: at the message with this UID (RFC 9738 section 3.1)."""
+    return b"MESSAGELIMIT %d %d" % (most, lowest) if lowest else b"MESSAGELIMIT %d" % most
+
+
 # Object identifiers (RFC 8474 section 4): a letter says what it is, and no two things share one.
 
 
@@ -97,6 +114,8 @@ NO_SUCH_MESSAGE = bad("There is no message with that number")
 # OK, as in RFC 5530: the rest was done, and clients take NO for a failure of all of it.
 NONE_LEFT = no("These messages no longer exist", b"EXPUNGEISSUED")
 EXPUNGED = ok("Completed, but some of the messages no longer exist", b"EXPUNGEISSUED")
+TOO_MANY_TO_SORT = no("That is more than this server sorts or threads at a time", b"LIMIT")  # RFC 5530
+TOO_MANY_MAILBOXES = no("That is more mailboxes than this server searches at a time", b"LIMIT")
 NOT_SAVED = no("The search result is too large to be kept", b"NOTSAVED")
 UNKNOWN_CTE = no("A part has a transfer encoding that we do not know, or is broken", b"UNKNOWN-CTE")
 TOO_MANY_ERRORS = bye("Too many errors")
@@ -155,15 +174,20 @@ def list_item(kind: bytes, attributes: Iterable[bytes], name: str, utf8: bool, e
     return line + b" " + extended if extended else line
 
 
+def search_source(name: str, uidvalidity: int, utf8: bool) -> bytes:
+    """The correlators of a mailbox that was searched (RFC 7377 section 2.1)."""
+    return b" MAILBOX %b UIDVALIDITY %d" % (mailbox(name, utf8), uidvalidity)
+
+
 def status_item(name: str, utf8: bool, values: Iterable[tuple[bytes, int | bytes]]) -> bytes:
     """STATUS name (item value …)"""
     items = [b"%b %b" % (item, value if isinstance(value, bytes) else b"%d" % value) for item, value in values]
     return b"STATUS %b (%b)" % (mailbox(name, utf8), b" ".join(items))
 
 
-def esearch(tag: bytes, uid: bool, values: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """ESEARCH (TAG "…") UID item value … (RFC 4731)"""
-    parts = [b"ESEARCH (TAG %b)" % quoted(tag)]
+def esearch(tag: bytes, uid: bool, values: Iterable[tuple[bytes, bytes]], source: bytes = b"") -> bytes:
+    """ESEARCH (TAG "…") UID item value … (RFC 4731); `source`: further correlators (RFC 7377)"""
+    parts = [b"ESEARCH (TAG %b%b)" % (quoted(tag), source)]
     if uid:
         parts.append(b"UID")
     parts += [b"%b %b" % pair for pair in values]

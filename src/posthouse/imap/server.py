@@ -200,6 +200,8 @@ class ImapServer:
         """What cannot be asked for as long as something else is, or is not, enabled."""
         if self.uid_only and (name in _BY_NUMBER or getattr(event, "by_number", False)):
             return replies.UID_REQUIRED
+        if getattr(event, "needs_selected", False) and self.state is not State.SELECTED:
+            return replies.NOT_SELECTED
         if getattr(event, "qresync", False) and not self.qresync:
             return replies.bad("ENABLE QRESYNC comes first")
         return None
@@ -553,6 +555,7 @@ class ImapServer:
             self._shows_passwords,
             self._deflate is None,
             self.options.max_message,
+            self.options.max_messages,
         )
 
     def _complete(self, status: Status) -> None:

@@ -231,6 +231,11 @@ class View:
         """Are there messages in the view that went away, which the client was not told yet?"""
         return bool(self._gone)
 
+    @property
+    def gone(self) -> list[int]:
+        """The UIDs, ascending, of messages in the view that went away, which the client was not told yet."""
+        return sorted(self._gone)
+
     # What the client is told
 
     def tell(self, expunges: bool, manner: Manner, recent_from: int = 0) -> list[bytes]:

@@ -4,7 +4,7 @@ A row comes with its email, in the same transaction. Emails from before there we
 asks: `made` reads their headers in bounded pieces, `save` keeps what was made.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from posthouse.imap.headings import Heading, heading, references
@@ -17,9 +17,9 @@ BUDGET = 1024 * 1024  # octets of headers read in one go
 MANY = 200  # emails in one go
 MAX_HEADER = 1024 * 1024
 _COLUMNS = "email_id, sent, subject, reply, author, recipient, copied, author_shown, recipient_shown, ids"
-_ADD = f"INSERT INTO heading ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD = f"INSERT INTO heading ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _ADD_LATER = (
-    f"INSERT INTO heading ({_COLUMNS}) SELECT ?, coalesce(?, received), ?, ?, ?, ?, ?, ?, ?, ? FROM email "
+    f"INSERT INTO heading ({_COLUMNS}) SELECT ?, coalesce(?, received), ?, ?, ?, ?, ?, ?, ?, ? FROM email "  # noqa: S608
     "WHERE id = ? AND NOT EXISTS (SELECT 1 FROM heading WHERE email_id = email.id)"
 )
 
@@ -29,7 +29,6 @@ class Made(NamedTuple):
 
     email_id: int
     heading: Heading
-    message_id_hash: int
 
 
 def add(tx: Tx, email_id: int, new: Heading, received: int) -> None:
@@ -42,22 +41,23 @@ def add(tx: Tx, email_id: int, new: Heading, received: int) -> None:
     )
 
 
-def made(tx: Tx, email_ids: Sequence[int]) -> list[Made]:
-    """The headings of some of these emails, of the first at least; of those that are gone there is none."""
+def made(tx: Tx, email_ids: list[int]) -> tuple[list[Made], list[int]]:
+    """The headings of some of these emails, and the others. Those that are gone have none."""
     found: list[Made] = []
-    loaded = 0
+    loaded = done = 0
     for email_id in email_ids[:MANY]:
+        done += 1
         row = tx.one("SELECT blob_id, parts, message_id_hash FROM email WHERE id = ?", email_id)
         if row is None:
             continue
         blob_id, parts, own = row
         head = blobs.read(tx, blob_id, 0, min(sections.unpack(parts).root.body, MAX_HEADER))
         fields = envelope_fields(head)
-        found.append(Made(email_id, heading(fields, own, references(fields)), own))
+        found.append(Made(email_id, heading(fields, own, references(fields))))
         loaded += len(head)
         if loaded > BUDGET:
             break
-    return found
+    return found, email_ids[done:]
 
 
 def save(tx: Tx, headings: Iterable[Made]) -> None:

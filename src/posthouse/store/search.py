@@ -149,6 +149,8 @@ def _sql(key: Key) -> tuple[str, list[object]] | None:
                 return "1 = 0", []
             bounds = [bound for low, high in ranges for bound in (low, high - 1)]
             return f"({' OR '.join(['e.uid BETWEEN ? AND ?'] * len(ranges))})", [*bounds]
+        case keys.Fuzzy(inner):
+            return _sql(inner)
         case keys.Not(inner):
             sql = _sql(inner)
             return None if sql is None else (f"NOT ({sql[0]})", sql[1])
@@ -175,7 +177,7 @@ def _needs_content(key: Key) -> bool:
     match key:
         case keys.Header() | keys.Text() | keys.Day(keys.Field.SENT):
             return True
-        case keys.Not(inner):
+        case keys.Not(inner) | keys.Fuzzy(inner):
             return _needs_content(inner)
         case keys.And(parts):
             return any(map(_needs_content, parts))
@@ -188,7 +190,7 @@ def _texts(key: Key) -> Iterator[keys.Text]:
     match key:
         case keys.Text():
             yield key
-        case keys.Not(inner):
+        case keys.Not(inner) | keys.Fuzzy(inner):
             yield from _texts(inner)
         case keys.And(parts):
             for part in parts:
@@ -332,6 +334,8 @@ def _holds_sql(key: Key, message: _Candidate) -> bool:
             return _holds(one, message) or _holds(other, message)
         case keys.Not(inner):
             return not _holds(inner, message)
+        case keys.Fuzzy(inner):
+            return _holds(inner, message)
     raise ValueError(f"{type(key).__name__} is for the session to resolve")
 
 
@@ -401,6 +405,7 @@ _TESTS: dict[type, Callable[..., bool]] = {
             keys.And,
             keys.Or,
             keys.Not,
+            keys.Fuzzy,
             keys.Recent,
             keys.Numbers,
         ),

@@ -6,12 +6,13 @@ each other.
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from posthouse.imap import flags as flag_bits
 from posthouse.imap import keys
 from posthouse.imap.commands.fetch import partial_range
 from posthouse.imap.keys import Field, Key, Scope
-from posthouse.imap.numbers import match_set
+from posthouse.imap.numbers import HIGHEST, match_set
 from posthouse.imap.tokens import BadSyntax, Cursor
 
 MAX_KEYS = 300  # each makes the SQL deeper, and SQLite has an end
@@ -19,7 +20,8 @@ MAX_DEPTH = 50
 MAX_TEXTS = 100  # each costs a look at every message
 MAX_TEXT = 4096  # characters looked for
 
-_RETURN = frozenset((b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE"))
+# UPDATE and CONTEXT are of RFC 5267; CONTEXT is a hint that needs no answer.
+_RETURN = frozenset((b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"UPDATE", b"CONTEXT"))
 _CHARSETS = {b"UTF-8": "utf-8", b"UTF8": "utf-8", b"US-ASCII": "ascii", b"ASCII": "ascii"}
 
 
@@ -29,7 +31,7 @@ class Search:
 
     key: Key
     uid: bool
-    give: frozenset[bytes] | None = None  # RETURN options (RFC 4731, RFC 5182); None: there was no RETURN
+    give: frozenset[bytes] | None = None  # RETURN options (RFC 4731, RFC 5182, RFC 5267); None: there was no RETURN
     partial: tuple[int, int] | None = None  # RETURN PARTIAL (RFC 9394)
     condstore: bool = False  # it looks at mod-sequences, and is told of them
     by_number: bool = field(default=False, compare=False)  # it names messages by sequence numbers
@@ -52,32 +54,33 @@ def _search(cursor: Cursor, uid: bool) -> Search | BadCharset:
     """search = "SEARCH" [search-return-opts] SP search-program
     search-program = ["CHARSET" SP charset SP] search-key *(SP search-key)"""
     cursor.space()
-    give: frozenset[bytes] | None = None
-    partial: tuple[int, int] | None = None
-    if _word_follows(cursor, b"RETURN"):
+    give, partial = return_options(cursor)
+    charset: str | None = "utf-8"
+    if word_follows(cursor, b"CHARSET"):
         cursor.word()
         cursor.space()
-        options = dict(cursor.items(lambda: _return_option(cursor), 10, empty=True))
-        give, partial = frozenset(options), options.get(b"PARTIAL")
-        if partial is not None and b"ALL" in give:
-            raise BadSyntax("ALL and PARTIAL exclude each other")
+        charset = charset_of(cursor)
         cursor.space()
-    charset = "utf-8"
-    if _word_follows(cursor, b"CHARSET"):
-        cursor.word()
-        cursor.space()
-        named = _CHARSETS.get(cursor.astring().upper())
-        if named is None:
-            return BadCharset()
-        charset = named
-        cursor.space()
-    parser = _Parser(cursor, charset)
-    found = [parser.key(0)]
-    while cursor.skip_space():
-        found.append(parser.key(0))
-    cursor.end()
-    key = found[0] if len(found) == 1 else keys.And(tuple(found))
-    return Search(key, uid, give, partial, parser.modseq, parser.by_number)
+    if charset is None:
+        return BadCharset()
+    found = program(cursor, charset)
+    return Search(found.key, uid, give, partial, found.modseq, found.by_number)
+
+
+def return_options(cursor: Cursor) -> tuple[frozenset[bytes] | None, tuple[int, int] | None]:
+    """["RETURN" SP "(" [return-option *(SP return-option)] ")" SP]: the options, None if there are none; and what
+    PARTIAL asks for."""
+    if not word_follows(cursor, b"RETURN"):
+        return None, None
+    cursor.word()
+    cursor.space()
+    options = cursor.items(lambda: _return_option(cursor), 10, empty=True)
+    give = frozenset(name for name, _ in options)
+    # RFC 5267 section 4.4: one of them, once
+    if sum(name in (b"PARTIAL", b"ALL") for name, _ in options) > 1:
+        raise BadSyntax("ALL and PARTIAL exclude each other")
+    cursor.space()
+    return give, dict(options).get(b"PARTIAL")
 
 
 def _return_option(cursor: Cursor) -> tuple[bytes, tuple[int, int] | None]:
@@ -90,7 +93,31 @@ def _return_option(cursor: Cursor) -> tuple[bytes, tuple[int, int] | None]:
     return name, None
 
 
-def _word_follows(cursor: Cursor, word: bytes) -> bool:
+def charset_of(cursor: Cursor) -> str | None:
+    """A charset of search texts; None if we do not know it."""
+    return _CHARSETS.get(cursor.astring().upper())
+
+
+class Program(NamedTuple):
+    """What is searched for."""
+
+    key: Key
+    modseq: bool  # MODSEQ is among it
+    by_number: bool  # sequence numbers are
+
+
+def program(cursor: Cursor, charset: str) -> Program:
+    """search-key *(SP search-key), up to the end of the command"""
+    parser = _Parser(cursor, charset)
+    found = [parser.key(0)]
+    while cursor.skip_space():
+        found.append(parser.key(0))
+    cursor.end()
+    return Program(found[0] if len(found) == 1 else keys.And(tuple(found)), parser.modseq, parser.by_number)
+
+
+def word_follows(cursor: Cursor, word: bytes) -> bool:
+    """Does this word, and a blank, stand here?"""
     end = cursor.at + len(word)
     return cursor.text[cursor.at : end].upper() == word and cursor.text[end : end + 1] == b" "
 
@@ -165,6 +192,8 @@ class _Parser:
         cursor.space()
         if name == b"NOT":
             return keys.Not(self.key(depth + 1))
+        if name == b"FUZZY":
+            return keys.Fuzzy(self.key(depth + 1))
         if name == b"OR":
             one = self.key(depth + 1)
             cursor.space()
@@ -187,6 +216,12 @@ class _Parser:
             return keys.Size(name == b"LARGER", cursor.number())
         if name == b"UID":
             return keys.Numbers(cursor.sequence_set(), True)
+        if name in (b"UIDAFTER", b"UIDBEFORE"):  # RFC 9738 section 3.2
+            uid = cursor.number()
+            if not 0 < uid <= HIGHEST:
+                raise BadSyntax("a number that is no UID")
+            span = (uid + 1, HIGHEST + 1) if name == b"UIDAFTER" else (1, uid)
+            return keys.Uids((span,) if span[0] < span[1] else ())
         if name == b"MODSEQ":
             # One mod-sequence stands for all that can change of a message: the name of a flag makes no difference.
             entry = _entry(cursor.text, cursor.at)

@@ -5,7 +5,7 @@ from enum import Flag
 from typing import Any, NamedTuple
 
 from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store, urlauth
+from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, multisearch, search, sort, store, urlauth
 from posthouse.imap.commands import list as listing
 from posthouse.imap.tokens import Cursor
 
@@ -57,6 +57,7 @@ VERBS: dict[bytes, Verb] = {
     b"APPEND": Verb(INSIDE, append.append),
     b"REPLACE": Verb(SELECTED, append.replace),
     b"UID REPLACE": Verb(SELECTED, append.uid_replace),
+    b"ESEARCH": Verb(INSIDE, multisearch.esearch),
     b"IDLE": Verb(INSIDE, mailboxes.idle),
     b"GENURLAUTH": Verb(INSIDE, urlauth.gen_url_auth),
     b"URLFETCH": Verb(INSIDE, urlauth.url_fetch),
@@ -68,6 +69,11 @@ VERBS: dict[bytes, Verb] = {
     b"UID EXPUNGE": Verb(SELECTED, mailboxes.uid_expunge),
     b"SEARCH": Verb(SELECTED, search.search),
     b"UID SEARCH": Verb(SELECTED, search.uid_search),
+    b"SORT": Verb(SELECTED, sort.sort),
+    b"UID SORT": Verb(SELECTED, sort.uid_sort),
+    b"THREAD": Verb(SELECTED, sort.thread),
+    b"UID THREAD": Verb(SELECTED, sort.uid_thread),
+    b"CANCELUPDATE": Verb(SELECTED, multisearch.cancel_update),
     b"FETCH": Verb(SELECTED, fetch.fetch),
     b"UID FETCH": Verb(SELECTED, fetch.uid_fetch),
     b"STORE": Verb(SELECTED, store.store),

@@ -4,11 +4,16 @@ from typing import TYPE_CHECKING
 
 from posthouse.imap import numbers, replies
 from posthouse.imap.commands.copy import Copy
+from posthouse.servers.imap import limits
+from posthouse.servers.imap.progress import kept_up
 from posthouse.store import mailboxes, messages
 from posthouse.store.database import Tx
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
+
+
+MANY = 1000  # messages from which on a COPY may take long
 
 
 def _copy(
@@ -30,11 +35,17 @@ async def copy(session: "ImapSession", event: Copy) -> None:
     found = session.find(event.wanted, event.uid)
     if found is None:
         return
+    kept, lowest = limits.cut(session, found)
+    if lowest and not event.move:  # RFC 9738 section 3.1: it copies all or nothing
+        limits.too_many(session, lowest)
+        return
+    found = kept
     uids = [uid for low, high in found for uid in view.slice(low, high)]
     now = session.service.clock.now()
-    copied = await session.service.database.write(
+    work = session.service.database.write(
         _copy, session.account_id, watch.mailbox_id, uids, event.name, event.move, now
     )
+    copied = await (work if len(uids) < MANY else kept_up(session, work))
     if copied is None:
         session.done_with(replies.TRY_CREATE)
         return
@@ -51,7 +62,7 @@ async def copy(session: "ImapSession", event: Copy) -> None:
         if code:
             session.engine.untagged(b"OK [%b] Moved" % code)
         view.expunged(old for old, _ in pairs)
-        session.done("MOVE completed")
+        session.done("MOVE completed", limits.code(session, lowest))
     else:
         # If some are gone, COPYUID tells which were copied; if all are, a client must not take it for done
         # (RFC 2180 section 4.4). A UID that is gone is passed over silently (RFC 9051 section 6.4.9).

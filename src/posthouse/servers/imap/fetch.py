@@ -15,6 +15,8 @@ from posthouse.imap.fetch import SMALL, Plan, Source, Span
 from posthouse.imap.flags import SEEN
 from posthouse.imap.numbers import Ranges, contains
 from posthouse.mime import bodies, sections
+from posthouse.servers.imap import limits
+from posthouse.servers.imap.progress import Progress
 from posthouse.servers.imap.select import tell_vanished
 from posthouse.store import messages
 from posthouse.store import select as stored
@@ -57,11 +59,13 @@ def render(
     told: frozenset[int],
     section: int = 0,
     since: int = 0,
+    backwards: bool = False,
 ) -> Rendered:
     """The responses for `uids`, which stand side by side in the view, the first as `number`.
 
     Flags of those in `told` were changed by this FETCH and are told in any case. `section`: the response for the
     first is under way and goes on with this section of the plan. With `since` only those with a higher modseq.
+    `backwards`: the last one first, if the plan has no sections.
     """
     if plan.sections:
         return _render_sections(tx, mailbox_id, plan, uids, number, recent, told, section, since)
@@ -75,6 +79,8 @@ def render(
     else:
         places = {uid: n for n, uid in enumerate(uids, number)}
         lines = [line(places[row[0]], row, contains(recent, row[0])) for row in rows if row[0] in places]
+    if backwards:
+        lines.reverse()
     data = b")\r\n".join(lines) + b")\r\n" if lines else b""
     return Rendered([data], len(uids), len(uids) - len(lines), False, _keywords(plan, rows))
 
@@ -182,7 +188,13 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
         return
     database = session.service.database
     if event.partial is not None:
+        most = session.service.options.max_messages
+        if most and abs(event.partial[1] - event.partial[0]) >= most:
+            limits.too_many(session)
+            return
         found = numbers.cut(found, *event.partial)
+    found, lowest = limits.cut(session, found)
+    progress, done = Progress(session, numbers.total(found)), 0
     since = event.changed_since
     if event.vanished:
         await tell_vanished(session, numbers.of_uids(event.wanted, view.last_uid), since)
@@ -191,7 +203,9 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
     missing, unknown = 0, False
     section = end = 0
     told: frozenset[int] = frozenset()
-    for low, high in found:
+    spans = limits.downwards(found, 1 if plan.sections else SLICE) if lowest else found
+    for low, high in spans:
+        end = low
         while low < high:
             if low >= end:
                 end = min(low + SLICE, high)
@@ -199,7 +213,9 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
                     told = await _mark_seen(session, view.slice(low, end), since)
             # The rest of a response that was too large for one go comes alone.
             uids = view.slice(low, low + 1 if section else end)
-            rendered = await database.read(render, watch.mailbox_id, plan, uids, low + 1, recent, told, section, since)
+            rendered = await database.read(
+                render, watch.mailbox_id, plan, uids, low + 1, recent, told, section, since, lowest > 0
+            )
             watch.learn(rendered.keywords)
             if not section:
                 session.tell_keywords()
@@ -212,14 +228,18 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
                 elif piece:
                     await session.send(piece, unfinished)
             low += rendered.done
+            done += rendered.done
+            progress.tell(done)
             missing += 0 if since else rendered.missing
             unknown = unknown or rendered.unknown
+    if (unknown or (missing and not event.uid)) and lowest:
+        limits.tell(session, lowest)
     if unknown:
         session.done_with(replies.UNKNOWN_CTE, expunges=event.uid)
     elif missing and not event.uid:
         session.done_with(replies.EXPUNGED, expunges=False)
     else:
-        session.done("FETCH completed", expunges=event.uid)
+        session.done("FETCH completed", limits.code(session, lowest), expunges=event.uid)
 
 
 async def _mark_seen(session: "ImapSession", uids: "array[int]", since: int) -> frozenset[int]:

@@ -3,12 +3,15 @@
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from posthouse.imap import numbers, replies
+from posthouse.imap import keys, numbers, replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import mailboxes
+from posthouse.servers.imap import limits
+from posthouse.servers.imap.finding import find
 from posthouse.servers.imap.list import attributes_of
 from posthouse.store import messages
 from posthouse.store import select as stored
+from posthouse.store.model import DELETED
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
@@ -108,17 +111,24 @@ async def expunge(session: "ImapSession", event: mailboxes.Expunge) -> None:
         session.done_with(replies.READ_ONLY)
         return
     uids: list[int] | None = None
+    lowest = 0
     if event.wanted is not None:
         found = session.find(event.wanted, uid=True)
         if found is None:
             return
         uids = [uid for low, high in found for uid in view.slice(low, high)]
+        most = session.service.options.max_messages
+        if most and len(uids) > most:  # RFC 9738 section 3.1: it is the deleted ones that count
+            key = keys.And((keys.Uids(tuple(numbers.runs(uids))), keys.Flag(DELETED, True)))
+            deleted, _ = await find(session.service, watch.mailbox_id, view, key)
+            uids = list(deleted[-most:])
+            lowest = uids[0] if len(deleted) > most else 0
     gone = await session.service.database.write(messages.expunge, session.account_id, watch.mailbox_id, uids)
     view.expunged(gone)
     session.tell()
     # RFC 7162 section 3.2.7: the state after what was just told.
     code = replies.highest_modseq(view.modseq) if session.engine.condstore and gone else b""
-    session.done("EXPUNGE completed", code)
+    session.done("EXPUNGE completed", limits.code(session, lowest, code))
 
 
 def enabled(session: "ImapSession", _: common.Enable) -> None:

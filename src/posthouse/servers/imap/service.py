@@ -1,7 +1,7 @@
 """Makes the sessions of an IMAP listener, and says which function answers which event of the engine."""
 
 from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, search, store, urlauth
+from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, multisearch, search, sort, store, urlauth
 from posthouse.imap.commands import list as listing
 from posthouse.net.connection import Connection
 from posthouse.servers.imap import append as on_append
@@ -10,8 +10,10 @@ from posthouse.servers.imap import copy as on_copy
 from posthouse.servers.imap import fetch as on_fetch
 from posthouse.servers.imap import list as on_list
 from posthouse.servers.imap import mailboxes as on_mailboxes
+from posthouse.servers.imap import multisearch as on_multisearch
 from posthouse.servers.imap import search as on_search
 from posthouse.servers.imap import select as on_select
+from posthouse.servers.imap import sort as on_sort
 from posthouse.servers.imap import store as on_store
 from posthouse.servers.imap import urlauth as on_urlauth
 from posthouse.servers.imap.session import Handlers, ImapSession
@@ -47,6 +49,10 @@ HANDLERS: Handlers = {
     append.AppendEnd: on_append.end,
     append.AppendAborted: on_append.aborted,
     search.Search: on_search.search,
+    sort.Sort: on_sort.sort,
+    sort.Thread: on_sort.thread,
+    multisearch.Esearch: on_multisearch.esearch,
+    multisearch.CancelUpdate: on_multisearch.cancel_update,
     fetch.Fetch: on_fetch.fetch,
     store.Store: on_store.store,
     copy.Copy: on_copy.copy,

@@ -23,6 +23,7 @@ from posthouse.imap.server import ImapServer
 from posthouse.imap.view import View
 from posthouse.net.connection import Connection
 from posthouse.servers.imap.append import Gathering, remove_files
+from posthouse.servers.imap.contexts import Contexts, refresh, tell_gone
 from posthouse.servers.imap.shared import Shared
 from posthouse.servers.imap.watches import Watch
 from posthouse.store import mailboxes as stored_mailboxes
@@ -38,11 +39,13 @@ class ImapSession:
 
     __slots__ = (
         "_handlers",
+        "_held",
+        "_holding",
         "_log_off",
         "_modseq_told",
         "_new_keywords",
-        "_torn",
         "connection",
+        "contexts",
         "engine",
         "exchange",
         "gathering",
@@ -51,6 +54,7 @@ class ImapSession:
         "read_only",
         "saved",
         "service",
+        "torn",
         "view",
         "watch",
     )
@@ -68,10 +72,13 @@ class ImapSession:
         self.read_only = False
         self.saved = _NOTHING  # UIDs that "$" stands for
         self.gathering: Gathering | None = None  # the messages of an APPEND under way
+        self.contexts: Contexts | None = None  # results that are kept up to date
+        self._holding = False  # the end of the command waits for them
+        self._held: list[tuple[Status, bool]] = []  # and this is it
         self._log_off: Callable[[], None] | None = None
         self._new_keywords = False
         self._modseq_told = False  # the client of a mailbox that is open was told where it stands
-        self._torn = False  # a response was begun and is not at its end
+        self.torn = False  # a response was begun and is not at its end
 
     # The connection's side
 
@@ -83,7 +90,24 @@ class ImapSession:
         self.engine.greet(self.service.settings.hostname)
 
     def handle(self, event: Any) -> Awaitable[None] | None:
+        if self.contexts is not None:
+            return self._handle_updating(event)
         return self._handlers[type(event)](self, event)
+
+    async def _handle_updating(self, event: Any) -> None:
+        """Before the command ends, its changes to results that are kept up to date are told."""
+        self._holding, self._held = True, []
+        try:
+            waiting = self._handlers[type(event)](self, event)
+            if waiting is not None:
+                await waiting
+        finally:
+            self._holding = False
+        for _, expunges in self._held:
+            self.tell(expunges)
+        await refresh(self)
+        for status, _ in self._held:
+            self._end(status)
 
     def failed(self, error: Exception) -> None:
         status = _status(error)
@@ -93,7 +117,7 @@ class ImapSession:
                 "imap.failed", session=self.id, ip=self.connection.peer[0], login=self.name, error=repr(error)
             )
         self.forget_append()
-        if self._torn:
+        if self.torn:
             self.connection.abort()
         elif self.engine.answering:
             self.done_with(status, expunges=False)
@@ -154,7 +178,13 @@ class ImapSession:
 
     def done_with(self, status: Status, expunges: bool = True) -> None:
         """The command is over: tell what happened meanwhile, then say so."""
+        if self._holding:
+            self._held.append((status, expunges))
+            return
         self.tell(expunges)
+        self._end(status)
+
+    def _end(self, status: Status) -> None:
         if status.condition == b"OK":
             self.engine.ok(status.text, status.code)
         else:
@@ -174,7 +204,7 @@ class ImapSession:
         """Send a piece of a large answer, and wait until the client has taken most of what was sent.
 
         `unfinished`: it ends within a response, so nothing but the rest of it may follow."""
-        self._torn = unfinished
+        self.torn = unfinished
         self.engine.raw(data)
         await self.connection.drain()
 
@@ -204,6 +234,7 @@ class ImapSession:
         """Select nothing."""
         watch, self.watch, self.view = self.watch, None, None
         self.saved = _NOTHING
+        self.contexts = None
         if watch is None:
             return
         self.engine.unselected()
@@ -223,6 +254,8 @@ class ImapSession:
         if view is None:
             return
         self._new_keywords = self._new_keywords or new_keywords
+        if self.contexts is not None:
+            self.contexts.note(changes)
         for change in changes:
             if isinstance(change, EntriesAdded):
                 view.added(change.uids)
@@ -240,6 +273,13 @@ class ImapSession:
         elif self.engine.idling and not self.connection.is_blocked:
             self.tell()
             self.connection.wake()
+            if self.contexts is not None:
+                self.service.in_background(self._refresh_idle())
+
+    async def _refresh_idle(self) -> None:
+        """In IDLE, results that are kept up to date are so at once."""
+        await refresh(self)
+        self.connection.wake()
 
     def tell(self, expunges: bool = True) -> None:
         """Bring the client up to date."""
@@ -252,6 +292,8 @@ class ImapSession:
             self.tell_modseq()
         if not view.pending:
             return
+        if expunges and self.contexts is not None:
+            tell_gone(self)
         manner = self.engine.manner
         lines = view.tell(expunges, manner, watch.recent_from if manner.recent else 0)
         if manner.recent and not self.read_only and view.count:

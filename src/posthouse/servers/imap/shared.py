@@ -53,6 +53,7 @@ class Shared:
             plaintext_login=allow_plaintext_auth,
             require_tls=require_tls,
             max_message=settings.limits.message_size,
+            max_messages=settings.limits.imap_messages,
             max_errors=settings.limits.errors,
         )
         self._background: set[asyncio.Task[None]] = set()

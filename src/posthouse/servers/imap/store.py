@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from posthouse.imap import numbers, replies
 from posthouse.imap.commands.store import Store
+from posthouse.servers.imap import limits
+from posthouse.servers.imap.progress import Progress
 from posthouse.store import messages
 
 if TYPE_CHECKING:
@@ -20,13 +22,17 @@ async def store(session: "ImapSession", event: Store) -> None:
     found = session.find(event.wanted, event.uid)
     if found is None:
         return
+    found, lowest = limits.cut(session, found)
+    spans = list(limits.downwards(found, SLICE)) if lowest else found
+    progress, done = Progress(session, numbers.total(found)), 0
     manner = session.engine.manner
     missing = 0
     modified: list[int] = []
     pending: list[int] = []
-    for low, high in [*found, (0, 0)]:
+    for low, high in [*spans, (0, 0)]:
         for at in range(low, high, SLICE):
-            pending += view.slice(at, min(at + SLICE, high))
+            part = view.slice(at, min(at + SLICE, high))
+            pending += reversed(part) if lowest else part
         while len(pending) >= SLICE or (pending and low == high):
             uids, pending = pending[:SLICE], pending[SLICE:]
             rows = await session.service.database.write(
@@ -40,6 +46,8 @@ async def store(session: "ImapSession", event: Store) -> None:
                 event.unchanged_since,
             )
             missing += len(uids) - len(rows)
+            if lowest:
+                rows.reverse()
             if event.unchanged_since is not None:
                 left = {uid for uid, modseq, _, _ in rows if modseq < 0}
                 modified += sorted(left)
@@ -49,11 +57,15 @@ async def store(session: "ImapSession", event: Store) -> None:
             # RFC 7162 section 3.1.3: a silent STORE tells the new modseq all the same.
             if not event.silent or manner.modseq:
                 await session.send(b"".join(view.flag_lines(rows, manner, event.uid, event.silent)))
+            done += len(uids)
+            progress.tell(done)
     code = b""
     if modified:
         named = modified if event.uid else [view.index(uid) + 1 for uid in modified]
         code = replies.modified(numbers.format_set(named))
     if missing and not event.uid and not code:
+        if lowest:
+            limits.tell(session, lowest)
         session.done_with(replies.EXPUNGED, expunges=False)
     else:
-        session.done("STORE completed", code, expunges=event.uid)
+        session.done("STORE completed", limits.code(session, lowest, code), expunges=event.uid)
