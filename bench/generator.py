@@ -3,7 +3,9 @@
 import asyncio
 
 
-async def _session(host: str, port: int, sender: str, recipient: str, body: bytes, left: list[int], keep: bool) -> None:
+async def _session(
+    host: str, port: int, sender: str, recipients: tuple[str, ...], body: bytes, left: list[int], keep: bool
+) -> None:
     while left[0] > 0:
         reader, writer = await asyncio.open_connection(host, port)
         try:
@@ -11,10 +13,14 @@ async def _session(host: str, port: int, sender: str, recipient: str, body: byte
             await _say(reader, writer, b"HELO client.example.com", b"250")
             while left[0] > 0:
                 left[0] -= 1
+                number = left[0]
+                recipient = recipients[number % len(recipients)]
                 await _say(reader, writer, b"MAIL FROM:<%b>" % sender.encode(), b"250")
                 await _say(reader, writer, b"RCPT TO:<%b>" % recipient.encode(), b"250")
                 await _say(reader, writer, b"DATA", b"354")
-                await _say(reader, writer, body + b"\r\n.", b"250")
+                # With many recipients no two contents are the same, so that none is kept for two messages.
+                own = b"X-Number: %d\r\n" % number if len(recipients) > 1 else b""
+                await _say(reader, writer, own + body + b"\r\n.", b"250")
                 if not keep:
                     break
             await _say(reader, writer, b"QUIT", b"221")
@@ -39,10 +45,17 @@ async def _expect(reader: asyncio.StreamReader, wanted: bytes) -> None:
 
 async def load(host: str, port: int, recipient: str, count: int, size: int, sessions: int, keep: bool) -> None:
     """Send `count` messages of about `size` bytes over `sessions` connections at a time."""
-    head = b"From: <sender@example.com>\r\nTo: <%b>\r\nSubject: load test\r\n\r\n" % recipient.encode()
+    await spread(host, port, (recipient,), count, size, sessions, keep)
+
+
+async def spread(
+    host: str, port: int, recipients: tuple[str, ...], count: int, size: int, sessions: int, keep: bool
+) -> None:
+    """`load` to recipients in turn."""
+    head = b"From: <sender@example.com>\r\nTo: <%b>\r\nSubject: load test\r\n\r\n" % recipients[0].encode()
     line = b"X" * 70 + b"\r\n"
     body = head + line * max(1, (size - len(head)) // len(line)) + b"end"
     left = [count]
     await asyncio.gather(
-        *(_session(host, port, "sender@example.com", recipient, body, left, keep) for _ in range(sessions))
+        *(_session(host, port, "sender@example.com", recipients, body, left, keep) for _ in range(sessions))
     )

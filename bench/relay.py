@@ -3,11 +3,14 @@
 python -m bench.relay [--count N] [--runs N] [--backlog N --domains N]
 
 smtp-source sends to `posthouse serve`, which relays to smtp-sink; both are of Debian's postfix package. Everything
-happens on loopback. With --backlog that many messages to so many domains are queued while the way out is closed, then
-it is opened: how long until all are delivered, and how much memory that takes.
+happens on loopback. With --backlog that many messages of one sender to so many domains are queued while everything is
+paused, and the server is stopped. Then the pause is lifted and the server started: how long from then until the first
+and the last are delivered, by the way of each domain (MX lookup, a connection of its own), and how much memory that
+takes.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import re
@@ -18,14 +21,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.generator import load
+from bench.generator import spread
 from bench.server import TICK
+from posthouse.store import pauses
+from posthouse.store.database import Tx
+from posthouse.store.sqlite import SqliteDatabase
 
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
 CONFIGURATION = """\
@@ -36,19 +43,30 @@ shutdown_grace = "3 s"
 connections_per_ip = 10000
 [relay]
 networks = ["127.0.0.0/8"]
-[relay.smarthost]
-host = "127.0.0.1"
-port = {sink}
-tls = "none"
+{way}
 [queue]
 concurrency = {concurrency}
 concurrency_per_destination = {concurrency}
 [log]
 level = "{level}"
+{dns}
 [[listen]]
 service = "smtp"
 address = "127.0.0.1"
 port = {port}
+"""
+
+SMARTHOST = """
+[relay.smarthost]
+host = "127.0.0.1"
+port = {sink}
+tls = "none"
+"""
+DIRECT = "port = {sink}"
+DNS = """
+[dns]
+only_zone = true
+zone = { "*.bench.test" = { A = ["127.0.0.1"] } }
 """
 
 
@@ -67,19 +85,21 @@ class Sink:
             raise SystemExit("smtp-sink is not installed (Debian: apt-get install postfix)")
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         self._process = subprocess.Popen(
-            [program, "-c", *user, f"127.0.0.1:{port}", "1000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [program, "-c", "-m", "5000", *user, f"127.0.0.1:{port}", "1000"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         self._seen = b""
 
-    def wait_for(self, count: int, patience: float = 600.0) -> None:
-        """Until it has so many messages."""
+    def wait_for(self, count: int, patience: float = 600.0) -> int:
+        """Until it has so many messages; how many it has then."""
         assert self._process.stdout is not None
         end = time.monotonic() + patience
         while time.monotonic() < end:
             self._seen = (self._seen + os.read(self._process.stdout.fileno(), 65536))[-200:]
             found = re.findall(rb"mesg=(\d+)", self._seen)
             if found and int(found[-1]) >= count:
-                return
+                return int(found[-1])
         raise SystemExit(f"the sink has not got {count} messages in {patience:.0f} s: {self._seen[-60:]!r}")
 
     def stop(self) -> None:
@@ -88,14 +108,19 @@ class Sink:
 
 
 class Server:
-    """`posthouse serve` with everything going to the sink."""
+    """`posthouse serve` with everything going to the sink: as to a smart host, or to each domain by itself."""
 
-    def __init__(self, folder: Path, sink: int, concurrency: int, level: str) -> None:
+    def __init__(self, folder: Path, sink: int, concurrency: int, level: str, direct: bool = False) -> None:
         self.port = free_port()
         self.path = folder / "posthouse.toml"
-        self.path.write_text(
-            CONFIGURATION.format(sink=sink, port=self.port, concurrency=concurrency, level=level), "utf-8"
+        text = CONFIGURATION.format(
+            way=(DIRECT if direct else SMARTHOST).format(sink=sink),
+            dns=DNS if direct else "",
+            port=self.port,
+            concurrency=concurrency,
+            level=level,
         )
+        self.path.write_text(text, "utf-8")
         self._log = open(folder / "log", "ab")  # noqa: SIM115 - as long as the server
         self._process = subprocess.Popen(
             [sys.executable, "-m", "posthouse", "serve", "--config", str(self.path)],
@@ -146,32 +171,46 @@ def relay(count: int, concurrency: int, level: str) -> dict[str, Any]:
             sink.stop()
 
 
-def backlog(count: int, domains: int, concurrency: int) -> dict[str, Any]:
-    """Queue while nobody listens there, then open."""
-    with tempfile.TemporaryDirectory(prefix="posthouse-bench-") as folder:
-        port = free_port()
-        server = Server(Path(folder), port, concurrency, "warning")
-        began = time.perf_counter()
-        per = max(1, count // domains)
-        import asyncio
+async def in_store(folder: Path, work: Callable[[Tx], Any]) -> Any:
+    """Do something to the store of a server that is not running."""
+    database = await SqliteDatabase.open(folder / "data", 0)
+    try:
+        return await database.write(work)
+    finally:
+        await database.close()
 
-        for number in range(domains):
-            asyncio.run(load("127.0.0.1", server.port, f"to@d{number}.test", per, 4096, 20, True))
-        queued = time.perf_counter() - began
+
+def backlog(count: int, domains: int, concurrency: int, level: str) -> dict[str, Any]:
+    """Queue while everything is paused, then open."""
+    with tempfile.TemporaryDirectory(prefix="posthouse-bench-") as name:
+        folder, port = Path(name), free_port()
+        asyncio.run(in_store(folder, lambda tx: pauses.pause(tx, "*", 0)))
+        server = Server(folder, port, concurrency, level, direct=True)
+        recipients = tuple(f"to@d{number}.bench.test" for number in range(domains))
+        began = time.perf_counter()
+        asyncio.run(spread("127.0.0.1", server.port, recipients, count, 4096, 20, True))
+        queued, queuing = time.perf_counter() - began, server.peak()
         server.stop()
+        asyncio.run(in_store(folder, lambda tx: pauses.resume(tx, "*")))
         sink, began = Sink(port), time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "posthouse", "--config", str(server.path), "queue", "retry", "--all", "--yes"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        server = Server(Path(folder), port, concurrency, "warning")
+        server = Server(folder, port, concurrency, level, direct=True)
         try:
+            ready = time.perf_counter() - began
             sink.wait_for(1)
             first = time.perf_counter() - began
-            sink.wait_for(per * domains, 1800)
+            cpu = server.cpu()
+            sink.wait_for(count, 1800)
             wall = time.perf_counter() - began
-            return {"queued": queued, "first": first, "rate": per * domains / wall, "wall": wall, "peak": server.peak()}
+            return {
+                "queued /s": count / queued,
+                "peak MiB while queuing": queuing,
+                "started s": ready,
+                "first s": first,
+                "all s": wall,
+                "delivered /s": count / (wall - first),
+                "CPU-ms a message": (server.cpu() - cpu) * 1000 / count,
+                "peak MiB": server.peak(),
+            }
         finally:
             server.stop()
             sink.stop()
@@ -188,7 +227,8 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     if options.backlog:
-        console.print(json.dumps(backlog(options.backlog, options.domains, options.concurrency)))
+        told = backlog(options.backlog, options.domains, options.concurrency, options.level)
+        console.print(json.dumps({key: round(value, 2) for key, value in told.items()}))
         return
     rows = sorted((relay(options.count, options.concurrency, options.level) for _ in range(options.runs)),
                   key=lambda row: row["rate"])  # fmt: skip

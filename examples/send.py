@@ -5,14 +5,14 @@ import sys
 from email.message import EmailMessage
 from pathlib import Path
 
-from posthouse.smtp.aio import Client, client_context
+from posthouse.smtp.aio import Client, SendError, client_context
 
 
 async def main(host: str, port: str, user: str, password: str, ca: str, sender: str, *recipients: str) -> None:
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = sender, ", ".join(recipients), "Hello"
     message.set_content("Sent by a program.")
-    context = client_context(verify=True, ca=Path(ca))
+    context = client_context(ca=Path(ca))
     async with await Client.connect(host, int(port), tls="starttls", context=context) as client:
         await client.login(user, password)
         for result in await client.send(sender, recipients, message.as_bytes()):
@@ -22,4 +22,7 @@ async def main(host: str, port: str, user: str, password: str, ca: str, sender: 
 if __name__ == "__main__":
     if len(sys.argv) < 8:
         sys.exit(__doc__)
-    asyncio.run(main(*sys.argv[1:]))
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except SendError as error:  # no connection, no TLS, no login: nobody was asked yet
+        sys.exit(f"not sent: {error}")

@@ -1,6 +1,7 @@
 """Test a program that sends mail: a real server on a free port, and the messages it took in a list.
 
-It needs pytest (pip install pytest): pytest test_with_a_server.py
+It needs pytest (pip install pytest). Copy it beside your own tests: pytest test_with_a_server.py
+In a clone of Posthouse, pytest wants what its own tests need: pip install --editable '.[dev]'
 """
 
 import asyncio

@@ -1,10 +1,13 @@
 """The configuration file: every setting has a document and a default, every mistake a line and a cure."""
 
+import json
+import re
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import RSAKey
 from pydantic import ValidationError
 
 from posthouse import config
@@ -26,7 +29,7 @@ def problems(text: str) -> list[str]:
 def test_every_setting_has_a_document() -> None:
     for path, model in config.sections():
         assert model.__doc__ is not None
-        for name, field in model.model_fields.items():
+        for name, field in config.keys(model).items():
             where = ".".join((*path, name))
             assert field.description, f"{where} has no document"
             assert field.description.endswith("."), f"{where}: a document is a sentence"
@@ -183,6 +186,113 @@ def test_check_looks_at_the_certificate(tmp_path: Path) -> None:
     assert not config.check(parse("hostname = 'mail.example.org'\n" + text, folder=tmp_path))
     (problem,) = config.check(parse("hostname = 'mx.example.org'\n" + text, folder=tmp_path))
     assert "is for mail.example.org, not for mx.example.org" in problem.text
+    by_name = f"data = 'd'\n[[tls.named]]\nnames = ['A.example']\ncertificate = '{certificate}'\nkey = '{key}'\n"
+    (problem,) = config.check(parse("hostname = 'mail.example.org'\n" + by_name, folder=tmp_path))
+    assert problem.key == "tls.named.certificate"
+    assert "not for a.example" in problem.text
+    port = f"data = 'd'\n[[listen]]\nservice = 'smtp'\nclient_ca = '{key}'\ncertificate = '{key}'\nkey = '{key}'\n"
+    found = config.check(parse("hostname = 'mail.example.org'\n" + port, folder=tmp_path))
+    assert [problem.key for problem in found] == ["listen.certificate", "listen.client_ca"]
     key.write_text("damaged")
     (problem,) = config.check(parse("hostname = 'mail.example.org'\n" + text, folder=tmp_path))
     assert "cannot be used" in problem.text
+
+
+def test_check_looks_at_pools_and_routes(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a secret of some length")
+    secret.chmod(0o644)
+    text = (
+        "hostname = 'mail.example.org'\ndata = 'd'\n"
+        "[[pool]]\nname = 'out'\nsources = [\n"
+        " { address = '127.0.0.1', helo = 'one.example.org' },\n"
+        " { address = '192.0.2.77', helo = 'two.example.org' },\n"
+        " { address = '2001:db8::77', helo = 'three.example.org' },\n]\n"
+        "[[route]]\nname = 'hook'\nvia = 'webhook'\nurl = 'http://app.example.org/'\nsecret_file = 'secret'\n"
+        "[[route]]\nname = 'near'\nvia = 'webhook'\nurl = 'http://app/'\nsecret_file = 'secret'\n"
+        "[[route]]\nname = 'smart'\nvia = 'smarthost'\nhost = 'a.test'\nca = 'none.pem'\n"
+        "user = 'u'\npassword_file = 'none'\n"
+    )
+    found = config.check(parse(text, "p.toml", tmp_path), "p.toml", text)
+    assert {(problem.line, problem.key, problem.warning) for problem in found} == {
+        (7, "pool.sources.address", False),
+        (8, "pool.sources.address", False),
+        (13, "route.url", True),
+        (14, "route.secret_file", True),
+        (19, "route.secret_file", True),
+        (24, "route.ca", False),
+        (26, "route.password_file", False),
+    }
+
+
+def test_the_examples_of_the_documents_are_good() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "routes.md").read_text("utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    settings = parse(example)
+    assert [route.name for route in settings.route] == ["partner", "lists", "news"]
+    assert len(settings.pool[0].sources) == 3
+
+
+@pytest.mark.parametrize(
+    ("most", "text"),
+    [
+        (1000, "".join(f"[[route]]\nname = 'r{n}'\nvia = 'discard'\n" for n in range(1001))),
+        (10000, f"[[route]]\nname = 'r'\nvia = 'discard'\nto = {[f'd{n}.test' for n in range(10_001)]}"),
+        (10000, f"[[route]]\nname = 'r'\nvia = 'discard'\nfrom = {[f'd{n}.test' for n in range(10_001)]}"),
+        (10, f"[[route]]\nname = 'r'\nvia = 'smarthost'\nhost = {[f'd{n}.test' for n in range(11)]}"),
+        (100, "".join(f"[[pool]]\nname = 'p{n}'\nsources = [{{address='::1',helo='x'}}]\n" for n in range(101))),
+        (
+            256,
+            "[[pool]]\nname = 'p'\n"
+            + "".join(f"[[pool.sources]]\naddress='10.0.{n // 250}.{n % 250}'\nhelo='x'\n" for n in range(257)),
+        ),
+    ],
+)
+def test_there_are_not_too_many_routes_and_pools(most: int, text: str) -> None:
+    (problem,) = problems(text)
+    assert f"has {most + 1} entries. {most} are the most." in problem
+
+
+@pytest.mark.parametrize(
+    ("listens", "good"),
+    [
+        ("service = 'smtp'\n[[listen]]\nservice = 'smtp'", False),
+        ("service = 'smtp'\naddress = '127.0.0.1'\n[[listen]]\nservice = 'smtp'", False),
+        ("service = 'smtp'\naddress = '127.0.0.1'\n[[listen]]\nservice = 'smtp'\naddress = '127.0.0.2'", True),
+        ("service = 'smtp'\nport = 0\n[[listen]]\nservice = 'smtp'\nport = 0", True),
+        ("service = 'lmtp'\npath = 'a'\n[[listen]]\nservice = 'lmtp'\npath = 'a'", False),
+        ("service = 'lmtp'\npath = 'a'\n[[listen]]\nservice = 'lmtp'\npath = 'b'", True),
+    ],
+)
+def test_a_port_is_served_once(tmp_path: Path, listens: str, good: bool) -> None:
+    text = f"hostname = 'mail.example.org'\ndata = 'd'\n[[listen]]\n{listens}\n"
+    found = config.check(parse(text, "p.toml", tmp_path), "p.toml", text)
+    assert [problem.key for problem in found] == ([] if good else ["listen"])
+    assert all("taken by another [[listen]]" in problem.text for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("keys", "good"),
+    [
+        ("not JSON", False),
+        ("[]", False),
+        ('{"keys": []}', False),
+        ('{"keys": [{"kty": "X"}]}', False),
+        (json.dumps({"keys": [RSAKey.generate_key(2048).as_dict(private=False)]}), True),
+    ],
+    ids=["text", "list", "none", "unknown", "good"],
+)
+def test_check_looks_at_the_keys_of_the_issuer(tmp_path: Path, keys: str, good: bool) -> None:
+    (tmp_path / "keys.json").write_text(keys)
+    oauth = "[auth.oauth]\nissuer = 'https://i.example'\njwks = 'keys.json'\naudience = 'posthouse'\n"
+    found = config.check(parse(f"hostname = 'mail.example.org'\ndata = 'd'\n{oauth}", folder=tmp_path))
+    assert [problem.key for problem in found] == ([] if good else ["auth.oauth.jwks"])
+
+
+def test_a_rule_for_everything_is_told(tmp_path: Path) -> None:
+    rule = "hostname = 'mail.example.org'\ndata = 'd'\n[[filter.rule]]\naction = 'reject'\n"
+    (problem,) = config.check(parse(rule, folder=tmp_path))
+    assert problem.warning
+    assert "without conditions" in problem.text
+    for more in ("tls = false", "larger = 0", "sender = ['']", "hours = '08:00-09:00'"):
+        assert not config.check(parse(f"{rule}{more}\n", folder=tmp_path)), more

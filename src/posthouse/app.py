@@ -36,16 +36,19 @@ from posthouse.net.listener import Admission, Listener
 from posthouse.net.tls import Pair, ServerTls
 from posthouse.queue.complaints import Complaints
 from posthouse.queue.manager import QueueManager
-from posthouse.queue.mta_sts import Policies
+from posthouse.queue.mta_sts import Policies, fetch_trusting
 from posthouse.queue.transport_security import Guard
 from posthouse.queue.webhooks import Webhooks
-from posthouse.servers.admin import AdminSocket
+from posthouse.servers.admin import Action, AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
 from posthouse.servers.imap.shared import SEARCHES
 from posthouse.servers.imap.watches import Watches
 from posthouse.servers.pop3 import MailboxLocks, Pop3Service
+from posthouse.servers.queue_admin import QueueAdmin
 from posthouse.servers.smtp import SmtpService
+from posthouse.servers.smtp.copies import HeldCopies
+from posthouse.servers.smtp.refusals import Refusals
 from posthouse.store import suppression
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import Change, FileSpared
@@ -143,9 +146,13 @@ class App:
         if settings.filter != Filter():
             notices = Notices(injector, database, clock, new_ids, settings.hostname, log)
             gate = Gate(settings, database, resolver, clock, log, notices)
-        policies = Policies(database, resolver, clock)
+            await gate.counts.load()
+            self._closers.append(gate.counts.close)
+            injector.sort = HeldCopies(gate, database, log)
+        security = settings.transport_security
+        policies = Policies(database, resolver, clock, fetch_trusting(security.ca))
         self._closers.append(policies.close)
-        self.guard = Guard(resolver, policies)
+        self.guard = Guard(resolver, policies if security.mta_sts else None, dane=security.dane)
         webhooks = self.webhooks = Webhooks(settings, database, feed, clock, log)
         await webhooks.start()
         self._closers.append(webhooks.close)
@@ -162,10 +169,13 @@ class App:
             new_ids=new_ids,
             log=log,
             captured=self._captured,
+            guard=self.guard,
         )
         await queue.start()
         self._closers.append(queue.close)
 
+        refusals = Refusals(database, clock, new_ids, log)
+        self._closers.append(refusals.close)
         admission = Admission(
             settings.limits.connections,
             settings.limits.connections_per_ip,
@@ -192,6 +202,7 @@ class App:
                     listen,
                     gate,
                     forwarding,
+                    refusals=refusals,
                 )
             elif listen.service in ("imap", "imaps"):
                 service = ImapService(
@@ -229,10 +240,17 @@ class App:
             forwarding.forget()
             logins.forget()
 
-        admin = AdminSocket(
-            settings.data / "admin.sock",
-            {"refresh": refresh, "queue": queue.wake, "logins": logins.write_down, "webhooks": webhooks.wake},
-        )
+        queue_admin = QueueAdmin(database, clock, queue)
+        self._closers.append(queue_admin.close)
+        actions = {
+            "refresh": Action(refresh),
+            "queue": Action(queue.wake),
+            "logins": Action(logins.write_down),
+            "webhooks": Action(webhooks.wake),
+            "refusals": Action(refusals.flush),
+            **queue_admin.actions(),
+        }
+        admin = AdminSocket(settings.data / "admin.sock", actions, log)
         await admin.open()
         self._closers.append(admin.close)
 
@@ -241,6 +259,8 @@ class App:
                 pass
 
         also: tuple[Callable[[], Awaitable[None]], ...] = (tidy_suppression, policies.tidy, webhooks.tidy)
+        if gate is not None:
+            also += (gate.counts.tidy,)
         if gate is not None and gate.greylist is not None:
             also += (gate.greylist.tidy,)
         housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT, also)
@@ -250,10 +270,11 @@ class App:
         log.info("server.started", hostname=settings.hostname, ports=self.ports, listen=self.listening, pid=os.getpid())
 
     def _server_tls(self) -> ServerTls:
-        tls = self.settings.tls
+        tls, named, folder = self.settings.tls, self._named(), self.settings.data / "tls"
+        failed, taken = self._tls_failed, self._tls_taken
         if tls.certificate is not None and tls.key is not None:
-            return ServerTls(tls.certificate, tls.key, report=self._tls_failed, others=self._named())
-        return ServerTls.self_made(self.settings.data / "tls", self.settings.hostname, self._named())
+            return ServerTls(tls.certificate, tls.key, report=failed, taken=taken, others=named)
+        return ServerTls.self_made(folder, self.settings.hostname, failed, taken=taken, others=named)
 
     def _tls_of(self, listen: Listen, usual: ServerTls) -> ServerTls:
         """A port may have a certificate, a profile or a CA for clients of its own."""
@@ -264,6 +285,7 @@ class App:
             listen.certificate or usual.certificate,
             listen.key or usual.key,
             report=self._tls_failed,
+            taken=self._tls_taken,
             others={} if listen.certificate is not None else self._named(),
             profile=listen.tls_profile,
             client_ca=listen.client_ca,
@@ -274,6 +296,9 @@ class App:
 
     def _tls_failed(self, text: str) -> None:
         self.log.error("server.failed", what="TLS", error=text)
+
+    def _tls_taken(self, files: str) -> None:
+        self.log.info("tls.renewed", files=files)
 
     async def _listen(
         self, listen: Listen, service: SmtpService | ImapService | Pop3Service, admission: Admission, tls: ServerTls

@@ -5,10 +5,8 @@ further, at what the settings point to: files, keys, addresses. Everything wrong
 Which settings there are is told by `base/settings.py`.
 """
 
-import errno
 import os
 import re
-import socket
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,16 +14,19 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from posthouse.base import toml_lines
 from posthouse.base.errors import Permanent, PosthouseError
-from posthouse.base.settings import EVERY_ADDRESS, Settings
+from posthouse.base.settings import EVERY_ADDRESS, Listen, Settings
 from posthouse.base.units import human_size
 from posthouse.base.webhook_settings import wrong_with_secret
 from posthouse.filter import hooks
+from posthouse.net.local import is_of_this_machine
 
 ENVIRONMENT = "POSTHOUSE_CONFIG"
 DEFAULT_PATHS = (Path("posthouse.toml"), Path("/etc/posthouse/posthouse.toml"))
@@ -170,6 +171,8 @@ def _explain(details: ErrorDetails, location: tuple[int | str, ...]) -> tuple[st
             return f"{_show(given)} is out of range", f"Write {_BOUNDS[kind]} {limit}."
         case "too_short" | "string_too_short":
             return "is empty", "Write something or leave it out."
+        case "too_long":
+            return f"has {context['actual_length']} entries", f"{context['max_length']} are the most."
     return f"{_show(given)} does not fit here", f"Write {_wanted(kind, location)}."
 
 
@@ -224,22 +227,27 @@ def sections(
 ) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
     """Every table of the file, by path: () is the top, ("relay", "smarthost") is [relay.smarthost]."""
     yield path, model
-    for name, field in model.model_fields.items():
+    for name, field in keys(model).items():
         for inner in _models_in(field.annotation):
             yield from sections(inner, (*path, name))
+
+
+def keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The settings of a table by their keys in the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _suggest(location: tuple[int | str, ...]) -> str:
     """The setting that an unknown key was meant to be: near in spelling, or in another table."""
     path = tuple(part for part in location[:-1] if isinstance(part, str))
     key = str(location[-1])
-    tables = {name: list(model.model_fields) for name, model in sections()}
+    tables = {name: list(keys(model)) for name, model in sections()}
     here = tables.get(path, [])
     normal = key.lower().replace("-", "_")
     if near := get_close_matches(normal, here, 1, 0.75):
         return f"Did you mean `{near[0]}`?"
-    for name, keys in tables.items():
-        if found := get_close_matches(normal, keys, 1, 0.85):
+    for name, others in tables.items():
+        if found := get_close_matches(normal, others, 1, 0.85):
             return f"Did you mean `{found[0]}` in {_header(name)}?"
     return f"Known here: {', '.join(here)}." if here else "Remove it."
 
@@ -249,7 +257,7 @@ def title(path: tuple[str, ...]) -> str:
     model: Any = Settings
     repeated = False
     for name in path:
-        annotation = model.model_fields[name].annotation
+        annotation = keys(model)[name].annotation
         repeated = get_origin(annotation) is tuple
         (model, *_) = _models_in(annotation)
     name = ".".join(path)
@@ -301,9 +309,21 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
     for number, webhook in enumerate(settings.webhook):
         if os.access(webhook.secret_file, os.R_OK) and (says := wrong_with_secret(webhook)):
             add(("webhook", number, "secret_file"), says, "Make one with `openssl rand -hex 32`.")
-    readable = all(problem.warning for problem in problems)
-    if readable and (says := _wrong_with(settings)):
-        add("tls.certificate", says, "Posthouse needs a valid certificate of `hostname` and its key.")
+    if all(problem.warning for problem in problems):  # every file can be read
+        for key, says, cure in _unusable(settings):
+            add(key, says, cure)
+    for number, rule in enumerate(settings.filter.rule):
+        if rule.action in ("reject", "defer") and not rule.has_conditions:
+            says = f"a rule without conditions: it would {rule.action} everything that no rule before it accepts"
+            add(("filter", "rule", number), says, "Add a condition, or remove the rule.", warning=True)
+    for number, listen in enumerate(settings.listen):
+        if any(_collide(listen, other) for other in settings.listen[:number]):
+            socket_name = listen.path or f"port {listen.port} of {listen.address}"
+            add(
+                ("listen", number),
+                f"{socket_name} is taken by another [[listen]] above",
+                "Name another port or address.",
+            )
     if any(listen.proxy_protocol for listen in settings.listen) and not settings.proxies:
         add("proxies", "a port expects PROXY headers, and no proxy is named", "Name the addresses of your proxies.")
     for network in settings.relay.networks:
@@ -314,9 +334,19 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
                 "Name your own networks.",
             )
     for address in dict.fromkeys(one.address for one in settings.listen if one.path is None):
-        if address != EVERY_ADDRESS and not _is_of_this_machine(address):
+        if address != EVERY_ADDRESS and not is_of_this_machine(address):
             cure = 'Write one that `ip address` shows, or "*" for every address.'
             add("listen", f"this machine has no address {address}", cure)
+    for number, pool in enumerate(settings.pool):
+        for place, source in enumerate(pool.sources):
+            if not is_of_this_machine(source.address):
+                cure = "Mail could not leave from there; write one that `ip address` shows."
+                where = ("pool", number, "sources", place, "address")
+                add(where, f"this machine has no address {source.address}", cure)
+    for number, route in enumerate(settings.route):
+        if route.url.startswith("http://") and not _is_near(urlsplit(route.url).hostname or ""):
+            says = f"route {route.name} shows everybody on the way the mail it posts"
+            add(("route", number, "url"), says, "Write https://.", warning=True)
     for one in settings.listen:
         if one.service == "lmtp" and one.path is None and not one.networks and _is_public(one.address):
             add(
@@ -336,14 +366,12 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
     return problems
 
 
-def _is_of_this_machine(address: str) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+def _is_near(host: str) -> bool:
+    """A host of one's own network: a private address, or a name without a dot."""
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind((address, 0))
-    except OSError as error:
-        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-    return True
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host
 
 
 def _is_public(address: str) -> bool:
@@ -365,6 +393,8 @@ def _files(settings: Settings) -> Iterator[tuple[str | toml_lines.Path, Path, bo
             yield ("listen", number, "key"), listen.key, True
         if listen.client_ca is not None:
             yield ("listen", number, "client_ca"), listen.client_ca, False
+    if settings.transport_security.ca is not None:
+        yield "transport_security.ca", settings.transport_security.ca, False
     if settings.storage.key_file is not None:
         yield "storage.key_file", settings.storage.key_file, True
     if settings.filter.policy is not None:
@@ -378,11 +408,62 @@ def _files(settings: Settings) -> Iterator[tuple[str | toml_lines.Path, Path, bo
         yield "relay.smarthost.password_file", settings.relay.smarthost.password_file, True
     for number, webhook in enumerate(settings.webhook):
         yield ("webhook", number, "secret_file"), webhook.secret_file, True
+    for number, route in enumerate(settings.route):
+        if route.password_file is not None:
+            yield ("route", number, "password_file"), route.password_file, True
+        if route.secret_file is not None:
+            yield ("route", number, "secret_file"), route.secret_file, True
+        if route.ca is not None:
+            yield ("route", number, "ca"), route.ca, False
 
 
-def _wrong_with(settings: Settings) -> str:
-    """Why the certificate would not do for `hostname`, in words; "" if it does or none is given."""
-    certificate, key, hostname = settings.tls.certificate, settings.tls.key, settings.hostname
+def _collide(one: Listen, other: Listen) -> bool:
+    """Whether both cannot listen."""
+    if one.path is not None or other.path is not None:
+        return one.path == other.path
+    same = one.address == other.address or EVERY_ADDRESS in (one.address, other.address)
+    return same and one.port == other.port != 0
+
+
+def _unusable(settings: Settings) -> Iterator[tuple[toml_lines.Path, str, str]]:
+    """The files that are there and would not do: key, why, and the cure."""
+    tls, oauth = settings.tls, settings.auth.oauth
+    if says := wrong_with_certificate(tls.certificate, tls.key, [settings.hostname]):
+        yield ("tls", "certificate"), says, "Posthouse needs a valid certificate of `hostname` and its key."
+    for number, named in enumerate(tls.named):
+        if says := wrong_with_certificate(named.certificate, named.key, named.names):
+            yield ("tls", "named", number, "certificate"), says, "Name a valid certificate of these names and its key."
+    for number, listen in enumerate(settings.listen):
+        if says := wrong_with_certificate(listen.certificate, listen.key):
+            yield ("listen", number, "certificate"), says, "Name a valid certificate and its key."
+        if listen.client_ca is not None and (says := _wrong_with_ca(listen.client_ca)):
+            yield ("listen", number, "client_ca"), says, "Name a PEM file with the CA's certificate."
+    ca = settings.transport_security.ca
+    if ca is not None and (says := _wrong_with_ca(ca)):
+        yield ("transport_security", "ca"), says, "Name a PEM file with the CA's certificate."
+    if oauth is not None and oauth.jwks is not None and not oauth.jwks.startswith(("https://", "http://")):
+        from posthouse.auth.tokens import key_set
+
+        try:
+            key_set(Path(oauth.jwks).read_bytes())
+        except ValueError as error:
+            cure = 'It must be JSON as in RFC 7517: {"keys": [...]}.'
+            yield ("auth", "oauth", "jwks"), f"{oauth.jwks} holds no keys: {error}", cure
+
+
+def _wrong_with_ca(ca: Path) -> str:
+    """Why it is no file of CAs; "" if it is one."""
+    from posthouse.net.tls import client_context
+
+    try:
+        client_context(verify=True, ca=ca)
+    except Permanent as error:
+        return str(error)
+    return ""
+
+
+def wrong_with_certificate(certificate: Path | None, key: Path | None, names: Sequence[str] = ()) -> str:
+    """Why a certificate would not do for these names, in words; "" if it does or none is given."""
     if certificate is None or key is None:
         return ""
     from cryptography import x509
@@ -397,12 +478,13 @@ def _wrong_with(settings: Settings) -> str:
     if first.not_valid_after_utc <= datetime.now(UTC):
         return f"{certificate} ended on {first.not_valid_after_utc:%Y-%m-%d}"
     try:
-        names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        listed = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+        extension = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        listed = [name.lower() for name in extension.get_values_for_type(x509.DNSName)]
     except x509.ExtensionNotFound:
         listed = []
-    if hostname not in listed and "*." + hostname.partition(".")[2] not in listed:
-        return f"{certificate} is for {', '.join(listed) or 'no host name'}, not for {hostname}"
+    for name in map(str.lower, names):
+        if name not in listed and "*." + name.partition(".")[2] not in listed:
+            return f"{certificate} is for {', '.join(listed) or 'no host name'}, not for {name}"
     return ""
 
 

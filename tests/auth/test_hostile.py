@@ -2,18 +2,21 @@
 
 import asyncio
 import re
+from collections.abc import Awaitable
 
 import pytest
 
 from posthouse.auth import passwords
 from posthouse.auth.exchange import Exchange, Surroundings
-from posthouse.auth.login import REMEMBERED_FOR, Login, Refused, Visitor
-from posthouse.auth.throttle import FAILURES, FREE_TRIES, LONGEST_WAIT, NETWORK_FREE, NETWORK_WINDOW, Throttle
+from posthouse.auth.login import REMEMBERED_FOR, Login, Logins, Refused, Visitor
+from posthouse.auth.throttle import FAILURES, FREE_TRIES, LONGEST_WAIT, NETWORK_FREE, NETWORK_WINDOW, TOKENS, Throttle
+from posthouse.auth.tokens import Verifier
+from posthouse.base.log import get_logger
 from posthouse.store import accounts, attempts, credentials
 from posthouse.store.attempts import Attempt
 from posthouse.wire import sasl
 from tests.auth.test_login import NOW, PASSWORD, prepared
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, turns
 from tests.support.store import opened
 
 HERE = Visitor("192.0.2.7", "smtp", "", "SCRAM-SHA-256")
@@ -50,6 +53,89 @@ def test_proofs_side_by_side_are_no_better_than_passwords(mechanism: str, name: 
             assert found.count(Refused.WRONG) == FREE_TRIES
             assert found.count(Refused.LATER) == 40 - FREE_TRIES
             assert logins._throttle._turns == {}
+            await logins.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("trusted", "looked_at"), [("", NETWORK_FREE), ("192.0.2.7", 120)])
+def test_one_password_on_many_accounts_at_once_is_no_better(trusted: str, looked_at: int) -> None:
+    async def main() -> None:
+        async with opened() as database:
+            logins, _, _ = await prepared(database, FakeClock(), trusted)
+            guesses = [logins.verify(f"user{n}@example.org", "Summer2026", "192.0.2.7", "smtp") for n in range(120)]
+            found = await asyncio.gather(*guesses)
+            wrong = found.count(Refused.WRONG)
+            assert wrong == looked_at
+            assert found.count(Refused.LATER) == 120 - wrong
+            assert (logins._throttle._turns, logins._throttle._crowds) == ({}, {})
+            await logins.close()
+
+    asyncio.run(main())
+
+
+def test_who_gives_up_while_it_waits_leaves_its_turn_to_others() -> None:
+    async def main() -> None:
+        throttle, done = Throttle(), asyncio.Event()
+        entered: list[int] = []
+
+        async def attempt(number: int) -> None:
+            async with throttle.turn((number, "192.0.2.7"), 0.0):
+                entered.append(number)
+                await done.wait()
+
+        tasks = [asyncio.create_task(attempt(number)) for number in range(NETWORK_FREE + 5)]
+        await turns(10)
+        assert entered == list(range(NETWORK_FREE))
+        for task in tasks[-5:-2]:
+            task.cancel()
+        tasks[0].cancel()
+        await turns(10)
+        assert entered[NETWORK_FREE:] == [NETWORK_FREE + 3], "one is gone, one may come"
+        done.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert len(entered) == NETWORK_FREE + 2
+        assert (throttle._turns, throttle._crowds) == ({}, {})
+
+    asyncio.run(main())
+
+
+class Issuer(Verifier):
+    """Says of a token what is in it, when all that are asked about have had time to come."""
+
+    def __init__(self) -> None:
+        super().__init__(None, FakeClock(), get_logger())
+        self.asked = self.now = self.most = 0
+
+    async def examine(self, token: str) -> tuple[str, str]:
+        self.asked += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await turns(20)
+        self.now -= 1
+        name, _, why = token.partition("/")
+        return name, why
+
+
+def bearer(logins: Logins, token: str, ip: str = HERE.ip) -> Awaitable[object]:
+    exchange = Exchange(logins, HERE._replace(mechanism="XOAUTH2", ip=ip), Surroundings({}, None, ("XOAUTH2",)))
+    return exchange.step(f"user=\1auth=Bearer {token}\1\1".encode())
+
+
+def test_tokens_side_by_side_are_no_better_and_one_that_is_over_is_its_owner_s() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            logins, _, _ = await prepared(database, FakeClock())
+            logins.verifier = issuer = Issuer()
+            found = await asyncio.gather(*(bearer(logins, "nobody-knows-it/unknown") for _ in range(60)))
+            assert all(isinstance(one, sasl.Challenge) for one in found)
+            assert issuer.most == TOKENS
+            assert issuer.asked < FREE_TRIES + TOKENS
+            issuer.asked = 0
+            for _ in range(10):
+                assert isinstance(await bearer(logins, "alice/over", "192.0.2.8"), sasl.Challenge)
+            assert issuer.asked == 10
+            assert isinstance(await bearer(logins, "alice", "192.0.2.8"), Login)
             await logins.close()
 
     asyncio.run(main())

@@ -52,6 +52,8 @@ def test_tokens_and_certificates(alice: Server, tmp_path: Path) -> None:
     alice.text("account", "token", "remove", ALICE, "script")
     _, certificate, key = self_made(tmp_path / "tls", ["client.test"])
     alice.text("account", "certificate", "add", ALICE, "printer", str(certificate))
+    again = fails(alice, "account", "certificate", "add", ALICE, "again", str(certificate))
+    assert f"logs in as {ALICE} already (name 'printer')" in again
     assert "no PEM certificate" in fails(alice, "account", "certificate", "add", ALICE, "x", str(key))
     assert [row["name"] for row in alice.json("account", "certificate", "list", ALICE)] == ["printer"]
 
@@ -63,7 +65,9 @@ def test_the_second_factor(alice: Server) -> None:
     assert "not the secret" in fails(alice, "account", "totp", "on", ALICE, "--secret", "!", "--code", "1")
     code = totp.code(made["secret"], int(time.time()))
     assert "is on" in alice.text("account", "totp", "on", ALICE, "--secret", made["secret"], "--code", code)
+    assert [row["second_factor"] for row in alice.json("account", "list")] == ["on"]
     alice.text("account", "totp", "off", ALICE)
+    assert [row["second_factor"] for row in alice.json("account", "list")] == ["off"]
     assert "no second factor" in fails(alice, "account", "totp", "off", ALICE)
     assert "no CRAM-MD5 password" in fails(alice, "account", "cram-md5", "off", ALICE)
     assert "needs --secret" in fails(alice, "account", "totp", "on", ALICE, "--code", "123456")

@@ -1,10 +1,12 @@
 """The commands that change and show the store, and those about the configuration file."""
 
+import contextlib
 import email
 import email.policy
 import io
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from posthouse.cli import opening, output
 from posthouse.cli import send as send_command
 from posthouse.cli.main import app, leading
 from tests.support.ports import free_port
-from tests.support.program import environment, run
+from tests.support.program import command, environment, run
 
 ALICE = "alice@example.org"
 
@@ -190,6 +192,7 @@ def test_the_example_is_good_with_and_without_its_comments(tmp_path: Path) -> No
     assert bare.count("\n[") >= 8
     bare = bare.replace('key_env = "POSTHOUSE_KEY"\n', "")  # one key, from one place
     bare = re.sub("^path = .*\n", "", bare, flags=re.MULTILINE)  # a port, or a socket
+    bare = re.sub("^.*  # only with .*\n", "", bare, flags=re.MULTILINE)
     full = config.parse(bare, folder=tmp_path)
     assert full.limits == settings.limits
     assert full.queue.model_copy(update={"limit": ()}) == settings.queue
@@ -200,7 +203,7 @@ def test_example_and_reference_name_every_setting(server: Server) -> None:
     example, reference = config_command.example_text(), server.text("config", "reference")
     listed = {one["key"] for one in server.json("config", "reference")}
     for path, model in config.sections():
-        for name, field in model.model_fields.items():
+        for name, field in config.keys(model).items():
             key = ".".join((*path, name))
             if any(other == (*path, name) for other, _ in config.sections()):
                 continue
@@ -269,6 +272,25 @@ def test_help_imports_little() -> None:
     assert not heavy & set(loaded)
 
 
+@pytest.mark.parametrize("arguments", ["domain list", "domain --help", "no-such-command", "domain add nodot", "serve"])
+def test_without_colours_there_is_no_escape_sequence(server: Server, arguments: str) -> None:
+    server.text("domain", "add", "example.org")
+    (server.path.parent / "serving").write_text("[[listen]]\n")
+    path = server.path if arguments != "serve" else server.path.parent / "serving"
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        coloured = {name: value for name, value in environment().items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+        line = command("--no-color", "--config", str(path), *arguments.split())
+        subprocess.run(line, stdin=theirs, stdout=theirs, stderr=theirs, env=coloured, timeout=60, check=False)
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := screen.read(4096):
+                seen += piece
+    assert seen
+    assert b"\x1b" not in seen
+
+
 def test_a_broken_pipe_is_no_traceback() -> None:
     line = f"{sys.executable} -m posthouse config example | head -1"
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment())
@@ -330,6 +352,6 @@ def test_an_alias_does_not_lead_to_nobody_beside_somebody(server: Server) -> Non
     server.text("domain", "add", "example.org")
     server.text("account", "add", ALICE, "--generate")
     server.text("address", "add", "info@example.org", ALICE)
-    with pytest.raises(Permanent, match="nobody's address"):
+    with pytest.raises(Permanent, match="nobody's address here: add that account or alias first"):
         server.text("address", "add", "info@example.org", "nobody@example.org")
     assert len(server.json("address", "list")) == 2

@@ -113,12 +113,8 @@ def test_mail_to_elsewhere_is_captured(demo: Demo) -> None:
     with imap(demo, ALICE) as box:  # a connection to wait on for nothing in particular
         send(demo, ALICE, "somebody@example.com", "for elsewhere")
         captured = demo.folder / "data" / "captured"
-        for _ in range(100):
-            if captured.is_dir() and any(b"for elsewhere" in path.read_bytes() for path in captured.glob("*.eml")):
-                break
+        while not any(b"for elsewhere" in path.read_bytes() for path in captured.glob("*.eml")):
             box.noop()
-        else:
-            pytest.fail("nothing was captured")
     with smtplib.SMTP("127.0.0.1", demo.ports["smtp"], timeout=10) as smtp:
         assert smtp.sendmail("a@example.org", [ALICE], "Subject: x\r\n\r\nx\r\n") == {}
         with pytest.raises(smtplib.SMTPRecipientsRefused):
@@ -175,12 +171,15 @@ def test_a_folder_is_served_once(demo: Demo) -> None:
     assert f"already (process {demo.process.pid})" in result.stderr
 
 
-@pytest.mark.parametrize("title", ["Send with curl", "Read with curl", "Send with swaks", "Both with Python"])
+@pytest.mark.parametrize(
+    "title", ["Send with Posthouse", "Send with curl", "Read with curl", "Send with swaks", "Both with Python"]
+)
 def test_lines_to_copy_work(demo: Demo, title: str) -> None:
     people = [Person(address, password) for address, password in demo.facts["accounts"].items()]
     line = lines_to_copy(demo.facts, people)[title]
     program = title.split()[-1].lower().replace("python", "python3")
-    client(program)
+    if program != "posthouse":  # ours is there, on the PATH or not
+        client(program)
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 0, result.stderr
 

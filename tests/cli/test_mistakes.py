@@ -50,8 +50,8 @@ def test_a_failing_hook_is_named_with_its_innermost_line(tmp_path: Path, monkeyp
 
 def test_nobody_waits_longer_than_the_period() -> None:
     limiter = Limiter(Rate(messages_per_hour=1), "account")
-    assert limiter.admit(1, "alice", 0, messages=1) is None
-    over = limiter.admit(1, "alice", 1, messages=1)
+    assert limiter.admit("1", "alice", 0, messages=1) is None
+    over = limiter.admit("1", "alice", 1, messages=1)
     assert over is not None
     assert over.reply.text.endswith("try again in 60 min")
 

@@ -125,15 +125,17 @@ def test_our_own_bounce_of_forwarded_mail_goes_to_its_origin() -> None:
             directory = Directory(database, ChangeFeed(), "mail.here.test")
             injector = Injector(database, directory, clock, IdSource(), "mail.here.test", 5.0, forwarding)
             sender = str(await forwarding.sender(Address("ann", "origin.example")))
-            found, nobody = await injector.prepare("", [sender], b"Subject: x\r\n\r\n", {})
+            found, nobody, _ = await injector.prepare("", [sender], b"Subject: x\r\n\r\n", {})
             assert not nobody
             assert found is not None
             assert [r.address for r in found.remote] == ["ann@origin.example"]
             forged = sender.replace("=ann", "=eve")
-            assert await injector.prepare("", [forged], b"Subject: x\r\n\r\n", {}) == (None, frozenset({forged}))
+            lost: tuple[Any, ...] = (None, frozenset({forged}), frozenset())
+            assert await injector.prepare("", [forged], b"Subject: x\r\n\r\n", {}) == lost
             assert await injector.prepare("x@example.com", [sender], b"Subject: x\r\n\r\n", {}) == (
                 None,
                 frozenset({sender}),
+                frozenset(),
             )
 
             # Held mail that an alias leads elsewhere is forwarded when its time has come.
@@ -143,7 +145,9 @@ def test_our_own_bounce_of_forwarded_mail_goes_to_its_origin() -> None:
 
             await database.write(alias)
             directory.forget()
-            found, nobody = await injector.prepare("ann@origin.example", ["fwd@here.test"], b"Subject: x\r\n\r\n", {})
+            found, nobody, _ = await injector.prepare(
+                "ann@origin.example", ["fwd@here.test"], b"Subject: x\r\n\r\n", {}
+            )
             assert found is not None
             assert not nobody
             assert found.remote == ()

@@ -114,6 +114,7 @@ def test_the_first_that_decides_decides() -> None:
         {}, {"action": "explode"}, {"action": "tag"}, {"action": "tag", "tag": "two words"},
         {"action": "reject", "code": 450}, {"action": "accept", "code": 550}, {"action": "reject", "hours": "9-5"},
         {"action": "reject", "hours": "06:00-06:00"},
+        {"action": "reject", "sender": ["spam.example"]}, {"action": "reject", "recipient": ["@a.example", "b"]},
         {"action": "tarpit", "delay": 61}, {"action": "reject", "days": ["someday"]}, {"action": "reject", "from": "x"},
     ],
 )  # fmt: skip
@@ -134,4 +135,4 @@ def test_many_stars_cost_nothing() -> None:
 
 def test_each_rule_has_one_stage() -> None:
     assert stage_of(Rule(action="require_tls")) == "mail"
-    assert stage_of(Rule(action="reject", larger=1, recipient=("x",))) == "message"
+    assert stage_of(Rule(action="reject", larger=1, recipient=("x@*",))) == "message"

@@ -4,10 +4,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from posthouse.net.dial import ClientTls, DialFailed, dial, in_turn
+from posthouse.net.local import is_of_this_machine
 from posthouse.net.stream import ConnectionLost, PeerTls, Stream, TlsFailed
 from posthouse.net.tls import client_context
 from tests.support.certificates import root_file, server_context
@@ -283,3 +285,32 @@ def test_families_alternate() -> None:
     assert in_turn(["::1", "::2", "::3", "1.1.1.1", "2.2.2.2"]) == ["::1", "1.1.1.1", "::2", "2.2.2.2", "::3"]
     assert in_turn(["1.1.1.1"]) == ["1.1.1.1"]
     assert in_turn([]) == []
+
+
+@on_both_loops
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await echo(reader, writer)
+        writer.close()
+        done.set()
+
+    path, done = str(tmp_path / "x.sock"), asyncio.Event()
+    server = await asyncio.start_unix_server(once, path)
+    stream = await dial([path], 0, sources=["127.0.0.7"])
+    stream.write(b"hello")
+    assert await read_exactly(stream, 5) == b"hello"
+    assert stream.peer == (path, 0)
+    await stream.close()
+    await done.wait()
+    server.close()
+    await server.wait_closed()
+    Path(path).unlink(missing_ok=True)
+    with pytest.raises(DialFailed, match="no such file"):
+        await dial([str(tmp_path / "none.sock")], 0)
+
+
+def test_addresses_of_this_machine() -> None:
+    assert is_of_this_machine("127.0.0.1")
+    assert is_of_this_machine("127.99.0.1")
+    for address in ("192.0.2.77", "2001:db8::77", "224.0.0.1"):
+        assert not is_of_this_machine(address)

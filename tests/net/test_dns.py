@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -315,6 +316,27 @@ async def test_a_zone_as_text_with_another_resolver_beyond() -> None:
     ):
         with pytest.raises(ValueError, match=r"."):
             zone_of_text({"a.test": bad})
+
+
+@on_loop
+async def test_a_zone_may_stand_for_all_names_below_one() -> None:
+    zone: dict[str, Any] = {
+        "*.test": {"A": ["127.0.0.2"], "MX": [(5, "mx.test")]},
+        "there.test": {"A": ["127.0.0.3"]},
+        "x.deep.test": {"A": ["127.0.0.4"]},
+    }
+    resolver = ZoneResolver(zone, ZoneResolver({"b.test": {"A": ["127.0.0.9"]}, "else.example": {"A": ["127.0.0.5"]}}))
+    assert await resolver.addresses("a.test") == await resolver.addresses("c.b.test") == ["127.0.0.2"]
+    assert await resolver.addresses("b.test") == ["127.0.0.2"]  # the zone comes first
+    assert await resolver.mx("a.test") == [(5, "mx.test")]
+    assert await resolver.addresses("there.test") == ["127.0.0.3"]
+    assert await resolver.addresses("else.example") == ["127.0.0.5"]
+    alone = ZoneResolver(zone)
+    assert await alone.addresses("deep.test") == []  # it exists: x.deep.test is below it
+    for name in ("x.there.test", "test.example", "x"):
+        with pytest.raises(NoSuchDomain):
+            await alone.addresses(name)
+    assert await alone.addresses("test") == []
 
 
 @on_loop

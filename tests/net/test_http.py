@@ -11,6 +11,7 @@ import pytest
 from posthouse.net import http
 from posthouse.net.http import HttpFailed, Response, fetch
 from tests.support.ports import free_port
+from tests.support.webserver import TRICKLE, WebServer
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -69,3 +70,21 @@ def test_what_is_no_answer(server: str, monkeypatch: pytest.MonkeyPatch) -> None
         asyncio.run(fetch("file:///etc/passwd"))
     with pytest.raises(HttpFailed, match="gives no answer"):
         asyncio.run(fetch(server.replace("http:", "https:")))
+
+
+def test_a_server_that_never_ends_is_cut_in_time() -> None:
+    """However slowly its answer drips in: each octet would begin a new wait."""
+
+    async def main() -> None:
+        async with WebServer(TRICKLE) as web:
+            for _ in range(3):
+                with pytest.raises(HttpFailed, match=r"takes longer than 0\.05 s"):
+                    await fetch(web.url, patience=0.05)
+        async with WebServer(TRICKLE) as web:
+            asked = asyncio.create_task(fetch(web.url))
+            await web.wait_for(1)
+            asked.cancel()  # who does not want the answer any more leaves no thread behind
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+
+    asyncio.run(main())

@@ -35,8 +35,9 @@ def test_old_protocols_are_not_spoken(tmp_path: Path) -> None:
 
 def test_a_new_certificate_is_taken_up_and_a_broken_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    taken: list[str] = []
     _, certificate, key = tls.self_made(tmp_path, ["mail.example.org"])
-    server = tls.ServerTls(certificate, key, report=said.append)
+    server = tls.ServerTls(certificate, key, report=said.append, taken=taken.append)
     monkeypatch.setattr(tls, "LOOK_EVERY", 0.0)
     first = server.context()
     assert server.context() is first
@@ -44,12 +45,38 @@ def test_a_new_certificate_is_taken_up_and_a_broken_one_is_not(tmp_path: Path, m
     os.utime(certificate, (1, 1))
     second = server.context()
     assert second is not first
+    assert str(certificate) in taken[0]
     certificate.write_text("broken")
     os.utime(certificate, (2, 2))
     assert server.context() is second
-    assert len(said) == 1
+    assert (len(said), len(taken)) == (1, 1)
+    certificate.unlink()
+    assert server.context() is second
+    assert len(said) == 2
     with pytest.raises(Permanent, match="PEM"):
         tls.server_context(certificate, key)
+
+
+def test_a_broken_certificate_by_name_is_told_beside_a_self_made_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    _, certificate, key = tls.self_made(tmp_path / "named", ["other.example.org"])
+    others = {"other.example.org": tls.Pair(certificate, key)}
+    server = tls.ServerTls.self_made(tmp_path / "own", "mail.example.org", said.append, others=others)
+    monkeypatch.setattr(tls, "LOOK_EVERY", 0.0)
+    first = server.context()
+    certificate.write_text("broken")
+    os.utime(certificate, (1, 1))
+    assert server.context() is first
+    assert len(said) == 1
+    assert str(certificate) in said[0]
+
+
+def test_a_ca_of_clients_that_is_none_is_named(tmp_path: Path) -> None:
+    _, certificate, key = tls.self_made(tmp_path, ["mail.here.test"])
+    with pytest.raises(Permanent, match=r"CA file .*server\.key cannot be used: it holds no PEM certificate"):
+        tls.server_context(certificate, key, client_ca=key)
 
 
 def test_a_new_ca_of_clients_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,14 @@ from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
 from posthouse.net.dial import ClientTls, dial
 from posthouse.net.dns import ZoneResolver
+from posthouse.net.http import Response
 from posthouse.net.stream import Stream
 from posthouse.queue import manager as manager_module
 from posthouse.queue.manager import QueueManager
+from posthouse.queue.mta_sts import Policies
+from posthouse.queue.transport_security import Guard
 from posthouse.smtp.client import TIMEOUTS
-from posthouse.store import accounts, events, mailboxes, messages, outbox
+from posthouse.store import accounts, events, mailboxes, messages, outbox, outbox_admin
 from posthouse.store.database import Tx
 from posthouse.store.events import Event
 from posthouse.store.feed import ChangeFeed
@@ -52,6 +55,8 @@ class Site:
         self.database = database
         self.clock = FakeClock()
         self.zone: dict[str, Any] = {}
+        self.resolver = ZoneResolver(self.zone)  # set `secure` for a zone that is signed
+        self.policies: dict[str, bytes | Exception] = {}  # of MTA-STS, by domain: see `publish`
         self.remotes: dict[str, Remote] = {}
         self.port = 0
         self.feed = ChangeFeed()
@@ -66,6 +71,9 @@ class Site:
     async def start(self, timeouts: Mapping[str, float]) -> None:
         await self.database.write(accounts.add_domain, "here.test", START)
         self.alice = await self.database.write(accounts.add_account, ALICE, "hash", START)
+        self.mta_sts = Policies(self.database, self.resolver, self.clock, self.fetch)
+        security = self.settings.transport_security
+        self.guard = Guard(self.resolver, self.mta_sts if security.mta_sts else None, dane=security.dane)
         self.manager = self.new_manager(timeouts)
         await self.manager.start()
 
@@ -77,7 +85,7 @@ class Site:
             database=self.database,
             feed=self.feed,
             clock=self.clock,
-            resolver=ZoneResolver(self.zone),
+            resolver=self.resolver,
             prepare=injector.keeper,
             new_ids=self.ids,
             log=get_logger(),
@@ -86,7 +94,20 @@ class Site:
             chance=random.Random(1),
             node=node,
             timeouts=timeouts,
+            guard=self.guard,
         )
+
+    async def fetch(self, url: str) -> Response:
+        """What the web server of a domain with a policy answers; another fetcher may be put in its place."""
+        body = self.policies[url.removeprefix("https://mta-sts.").partition("/")[0]]
+        if isinstance(body, Exception):
+            raise body
+        return Response(200, "text/plain", body)
+
+    def publish(self, domain: str, body: bytes | Exception, id_: str = "7") -> None:
+        """A policy of MTA-STS."""
+        self.policies[domain] = body
+        self.zone[f"_mta-sts.{domain}"] = {"TXT": [f"v=STSv1; id={id_};".encode()]}
 
     async def dial(
         self,
@@ -114,18 +135,24 @@ class Site:
         self.zone[name] = {"MX": [(10 * n, host) for n, host in enumerate(hosts, 1)]}
 
     async def queue(
-        self, *recipients: str, sender: str = ALICE, content: bytes = MESSAGE, lifetime: int = 5 * DAYS
+        self,
+        *recipients: str,
+        sender: str = ALICE,
+        content: bytes = MESSAGE,
+        lifetime: int = 5 * DAYS,
+        submitted: bool = True,
     ) -> int:
-        """Queue a message; returns its trace."""
+        """Queue a message, submitted by alice or by nobody who logged in; returns its trace."""
         trace = self.ids.next(self.clock.now())
         now = self.clock.now()
 
         def work(tx: Tx) -> None:
             blob_id = put_blob(tx, content)
             size = len(PREFIX) + len(content)
-            message = NewMessage(trace, sender, self.alice, blob_id, PREFIX, size, now, now + lifetime)
-            outbox.add(tx, message, [To(r, r.rpartition("@")[2]) for r in recipients])
-            tx.publish(QueueChanged(trace))
+            account = self.alice if submitted else None
+            message = NewMessage(trace, sender, account, blob_id, PREFIX, size, now, now + lifetime)
+            lane = outbox.add(tx, message, [To(r, r.rpartition("@")[2]) for r in recipients])
+            tx.publish(QueueChanged(trace, lane))
 
         await self.database.write(work)
         return trace
@@ -150,9 +177,9 @@ class Site:
         self.clock.move((end - self.clock.now()) / SECOND)
         await turns()
 
-    async def waiting(self) -> dict[str, outbox.Recipient]:
+    async def waiting(self) -> dict[str, outbox_admin.Recipient]:
         """What is in the queue, by address."""
-        listed = await self.database.read(outbox.listing)
+        listed = await self.database.read(outbox_admin.listing)
         return {r.address: r for _, recipients in listed for r in recipients}
 
     async def attempts(self, trace: int) -> list[Event]:
@@ -169,6 +196,7 @@ class Site:
 
     async def stop(self) -> None:
         await self.manager.close(0.1)
+        await self.mta_sts.close()
         for remote in self.remotes.values():
             await remote.stop()
 

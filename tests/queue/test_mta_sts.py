@@ -309,6 +309,17 @@ async def test_those_who_ask_together_share_a_fetch_and_may_give_up() -> None:
 
 
 @on_loop
+async def test_what_was_fetched_while_the_database_was_read_is_not_fetched_again() -> None:
+    async with site() as here:
+        here.publish("1", policy())
+        assert await here.mode() == "enforce"
+        await here.policies._database.write(lambda tx: tx.run("DELETE FROM sts_policy"))
+        stored, _, _ = await here.policies._renewed("a.test", "1", None)
+        assert stored is not None
+        assert len(here.asked) == 1
+
+
+@on_loop
 async def test_few_fetches_run_at_one_time() -> None:
     async with site() as here:
         here.gate = asyncio.Event()

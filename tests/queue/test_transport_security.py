@@ -23,6 +23,7 @@ from posthouse.queue.transport_security import (
     Guard,
     Security,
     handshake_failed,
+    raised,
     verdict,
     without_tls,
 )
@@ -325,6 +326,7 @@ DANE_TA = DANE._replace(tlsa=(record(TA, 2),))
 UNUSABLE = Security("dane", "DANE", (), "mx.a.test", result="tlsa-invalid")
 ENFORCE = Security("sts-enforce", "policy", policy_id="7")
 TESTING = Security("sts-testing", "policy", policy_id="7")
+PKIX = Security("pkix", "REQUIRETLS")
 TRUSTED = issue("mx.a.test", root())
 EXPIRED = issue("mx.a.test", root(), expired=True)
 OTHER = issue("x.test", root())
@@ -374,6 +376,10 @@ async def shaken(security: Security, *chain: Pair, contexts: ClientContexts | No
         (TESTING, (OTHER,), True, "certificate-host-mismatch", "the certificate is for x.test, wanted is mx.a.test"),
         (TESTING, (STRANGER,), True, "certificate-not-trusted", "does not lead to a trusted root"),
         (TESTING._replace(result="validation-failure"), (TRUSTED,), True, "validation-failure", "as MTA-STS wants"),
+        (PKIX, (TRUSTED,), True, "", "the certificate is for mx.a.test"),
+        (PKIX, (EXPIRED,), False, "certificate-expired", "certificate has expired"),
+        (PKIX, (OTHER,), False, "certificate-host-mismatch", "Hostname mismatch"),
+        (PKIX, (STRANGER,), False, "certificate-not-trusted", "unable to get local issuer"),
         (OPPORTUNISTIC, (STRANGER,), True, "", "without authentication"),
         (
             OPPORTUNISTIC._replace(result="sts-policy-fetch-error"),
@@ -409,7 +415,19 @@ def test_names_may_be_given() -> None:
     assert verdict(DANE_TA, chain, "mx.a.test", ("third.test",), now=NOW).ok
 
 
-@pytest.mark.parametrize("security", [DANE, UNUSABLE, ENFORCE, TESTING, OPPORTUNISTIC])
+def test_what_a_message_that_requires_tls_asks_for() -> None:
+    for enough in (DANE, ENFORCE, PKIX):
+        assert raised(enough, certain=False, why="x") == enough
+    for less in (UNUSABLE, TESTING, OPPORTUNISTIC):
+        assert raised(less, certain=False, why="x") is None
+        more = raised(less, certain=True, why="x")
+        assert more is not None
+        assert (more.level, more.mandatory) == ("pkix", True)
+    assert raised(None, certain=True, why="x") is None
+    assert not verdict(PKIX, [STRANGER.der], "mx.a.test", now=NOW, roots=public_roots(root_file())).ok
+
+
+@pytest.mark.parametrize("security", [DANE, UNUSABLE, ENFORCE, TESTING, PKIX, OPPORTUNISTIC])
 def test_servers_without_tls(security: Security) -> None:
     finding = without_tls(security)
     assert finding.ok is not security.mandatory

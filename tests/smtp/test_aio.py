@@ -117,6 +117,24 @@ async def test_lmtp_and_the_standard_library() -> None:
     assert taken[0].content == b"Subject: x\r\n\r\nx\r\n"
 
 
+def test_what_a_handler_raises_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def on_message(_message: Message) -> None:
+        raise LookupError("the shelf is empty")
+
+    async def main() -> None:
+        async with Server(on_message) as server:
+            (result,) = await send("a@example.com", ["b@example.org"], TEXT, port=server.port, tls="none")
+            assert not result.accepted
+            assert result.reply.code == 451
+            assert "shelf" not in result.reply.text
+
+    asyncio.run(main())
+    (record,) = [one for one in caplog.records if one.name == "posthouse.smtp"]
+    assert record.exc_info is not None
+    assert "the shelf is empty" in caplog.text
+    assert "in on_message" in caplog.text
+
+
 def test_scram_with_a_real_server(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         port = house.ports["submission"]
@@ -186,6 +204,18 @@ def test_the_example_that_sends(tmp_path: Path) -> None:
             assert first.startswith("bob@posthouse.test: 250 2.0.0 ")
             assert second.startswith("nobody@posthouse.test: 550 5.1.1 ")
             assert len(await house.inbox("bob")) == 1
+            command = [sys.executable, str(EXAMPLES / "send.py"), "localhost", str(house.ports["submission"])]
+            people = ["alice@posthouse.test", "bob@posthouse.test"]
+            for password, ca, why in (
+                ("wrong", str(house.app.tls.ca), b"not sent: 535 5.7.8"),
+                (PASSWORD, str(tmp_path / "no.pem"), b"not sent: the CA file"),
+            ):
+                process = await asyncio.create_subprocess_exec(
+                    *command, "alice@posthouse.test", password, ca, *people, stderr=asyncio.subprocess.PIPE
+                )
+                _, said = await process.communicate()
+                assert process.returncode == 1
+                assert said.startswith(why), said
 
     asyncio.run(main())
 

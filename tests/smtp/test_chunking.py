@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.smtp import replies
-from posthouse.smtp.events import Content
-from posthouse.smtp.options import EXTENSIONS
+from posthouse.smtp.events import Burl, Content, ContentAborted
+from posthouse.smtp.options import EXTENSIONS, ServerOptions
+from posthouse.smtp.server import SmtpServer
 from tests.smtp.test_server import STATES, opened, raw, say
 from tests.support.play import CHUNKS
 from tests.support.smtp_site import SmtpSite
@@ -116,3 +117,39 @@ def test_many_empty_chunks_at_once_are_no_matter() -> None:
     codes = raw(site, BEGIN % b"" + b"BDAT 0\r\n" * 5000 + b"BDAT 0 LAST\r\nBDAT 1\r\nx" + b"BDAT 1 LAST\r\nx" * 10)
     assert codes == [250] * 5003 + [503] * 11
     assert site.accepted[0].content == b""
+
+
+def test_content_from_elsewhere_is_refused_as_any_other() -> None:
+    engine = SmtpServer(ServerOptions(hostname="mx.example.org", extensions=frozenset(EXTENSIONS)))
+    engine.greet(replies.greeting("mx.example.org"))
+    engine.receive(b"EHLO c.example\r\n")
+    assert engine.next_event() is not None
+    engine.authenticated("alice")
+    engine.reply(replies.OK)
+
+    def begin() -> None:
+        engine.receive(BEGIN % b"" + b"BURL imap://x/y/;UID=1\r\nNOOP\r\n")
+        for _ in range(2):
+            assert engine.next_event() is not None
+            engine.reply(replies.OK)
+        assert engine.next_event() == Burl(b"imap://x/y/;UID=1", False)
+        assert engine.next_event() is None  # what came behind it waits
+        engine.take_output()
+
+    begin()
+    assert engine.fetched(6, False)
+    assert engine.fetched_data(b"a\r\nb\n") == ContentAborted(replies.BARE_CONTENT)
+    engine.fetched_end()
+    assert engine.next_event() is None
+    assert engine.take_output() == replies.BARE_CONTENT.encode() + replies.OK.encode()
+    begin()
+    assert engine.fetched(6, False)
+    assert engine.fetched_data(b"a\r\nb\r\n") == Content(b"a\r\nb\r\n", False)
+    engine.fetched_end()
+    assert engine.next_event() is None
+    assert engine.take_output() == replies.chunk_taken(6).encode() + replies.OK.encode()
+    engine.receive(b"BURL imap://x/y/;UID=2 LAST\r\n")
+    assert engine.next_event() == Burl(b"imap://x/y/;UID=2", True)
+    assert not engine.fetched(1 << 40, True)
+    assert engine.closed
+    assert "imap" not in repr(Burl(b"imap://x/y/;UID=2", True))

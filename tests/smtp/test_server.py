@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.smtp import replies
+from posthouse.smtp import replies, states
 from posthouse.smtp.events import Auth, Content, ContentAborted, Hello, Mail, Rcpt, StartTls, Xclient
 from posthouse.smtp.options import EXTENSIONS
 from posthouse.smtp.params import MailParams
@@ -24,38 +24,44 @@ STATES = {
     "rcpt": ["EHLO c.example", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>"],
     "chunk": ["EHLO c.example", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>", "BDAT 0"],
     "auth": ["EHLO c.example", "AUTH LOGIN"],
+    "shut": [],
+    "data": ["EHLO c.example", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>", "DATA"],
+    "octets": ["EHLO c.example", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>"],
+    "tls": ["EHLO c.example", "STARTTLS"],
 }
 
-# What each command is answered in each state. In "auth" every line is a response: QUIT is base64, as it
-# happens, so it is taken as the name.
+# What each command is answered in each state; "-" is nothing. In "auth" every line is a response: QUIT is base64, as it
+# happens, so it is taken as the name. In "data" and "octets" it is content, in "tls" the handshake is due; who is in
+# "shut" is not wanted.
 TABLE = """
-command                     new  ready  mail  rcpt  chunk  auth
-EHLO c.example              250  250    250   250   250    501
-HELO c.example              250  250    250   250   250    501
-LHLO c.example              500  500    500   500   500    501
-MAIL FROM:<a@example.com>   503  250    503   503   503    501
-RCPT TO:<b@example.org>     503  503    250   250   503    501
-DATA                        503  503    503   354   503    334
-BDAT 0                      503  503    503   250   250    501
-BDAT 0 LAST                 503  503    503   250   250    501
-RSET                        250  250    250   250   250    334
-NOOP                        250  250    250   250   250    334
-QUIT                        221  221    221   221   221    334
-VRFY b                      252  252    252   252   252    501
-EXPN b                      252  252    252   252   252    501
-ETRN example.org            503  459    503   503   503    501
-HELP                        214  214    214   214   214    334
-STARTTLS                    503  220    503   503   503    334
-AUTH PLAIN                  503  334    503   503   503    501
-XCLIENT NAME=x              220  220    503   503   503    501
-TURN                        502  502    502   502   502    334
-XYZZY                       500  500    500   500   500    501
-GET / HTTP/1.1              421  421    421   421   421    501
-*                           500  500    500   500   500    501
+command                     new  ready  mail  rcpt  chunk  auth  shut  data  octets  tls
+EHLO c.example              250  250    250   250   250    501   503   -     -    -
+HELO c.example              250  250    250   250   250    501   503   -     -    -
+LHLO c.example              500  500    500   500   500    501   503   -     -    -
+MAIL FROM:<a@example.com>   503  250    503   503   503    501   503   -     -    -
+RCPT TO:<b@example.org>     503  503    250   250   503    501   503   -     -    -
+DATA                        503  503    503   354   503    334   503   -     -    -
+BDAT 0                      503  503    503   250   250    501   503   -     -    -
+BDAT 0 LAST                 503  503    503   250   250    501   503   -     -    -
+BURL imap://a/b/;UID=1      503  530    530   530   530    501   503   -     -    -
+RSET                        250  250    250   250   250    334   503   -     -    -
+NOOP                        250  250    250   250   250    334   503   -     -    -
+QUIT                        221  221    221   221   221    334   221   -     -    -
+VRFY b                      252  252    252   252   252    501   503   -     -    -
+EXPN b                      252  252    252   252   252    501   503   -     -    -
+ETRN example.org            503  459    503   503   503    501   503   -     -    -
+HELP                        214  214    214   214   214    334   503   -     -    -
+STARTTLS                    503  220    503   503   503    334   503   -     -    -
+AUTH PLAIN                  503  334    503   503   503    501   503   -     -    -
+XCLIENT NAME=x              220  220    503   503   503    501   503   -     -    -
+TURN                        502  502    502   502   502    334   503   -     -    -
+XYZZY                       500  500    500   500   500    501   503   -     -    -
+GET / HTTP/1.1              421  421    421   421   421    501   421   -     -    -
+*                           500  500    500   500   500    501   503   -     -    -
 """
 _HEAD, *_ROWS = TABLE.strip().splitlines()
 CASES = [
-    (row[:28].strip(), state, int(code))
+    (row[:28].strip(), state, 0 if code == "-" else int(code))
     for row in _ROWS
     for state, code in zip(_HEAD.split()[1:], row[28:].split(), strict=True)
 ]
@@ -89,7 +95,11 @@ def test_every_command_in_every_state(command: str, state: str, code: int) -> No
     site = opened(starttls=True, plaintext_auth=True, mechanisms=("PLAIN", "LOGIN"), extensions=frozenset(EXTENSIONS))
     for line in STATES[state]:
         assert say(site, line)[0] < 400
-    assert say(site, command) == [code]
+    if state == "octets":
+        assert say(site, "BDAT 100") == []
+    if state == "shut":
+        site.engine.shut_out()
+    assert say(site, command) == ([code] if code else [])
     assert site.engine.closed == (code in (221, 421))
 
 
@@ -97,6 +107,23 @@ def test_the_table_has_all_verbs() -> None:
     tested = {command.split()[0].encode() for command, _, _ in CASES}
     alike = {b"SEND", b"SOML", b"SAML", b"POST", b"PUT", b"OPTIONS", b"CONNECT", b"PRI"}
     assert set(VERBS) <= tested | alike
+
+
+def test_the_table_has_all_states() -> None:
+    seen = set()
+    for state, lines in STATES.items():
+        site = opened(starttls=True, plaintext_auth=True, mechanisms=("LOGIN",), extensions=frozenset(EXTENSIONS))
+        say(site, *lines)
+        say(site, "BDAT 100") if state == "octets" else site.engine.shut_out() if state == "shut" else None
+        seen.add(site.engine.state)
+    single = {states.REFUSED, states.OPEN, states.READY, states.MAIL, states.RCPT, states.CONTENT, states.AUTH}
+    assert seen == single | {states.TLS, states.CHUNKS}
+    every = states.COMMANDS | states.CONTENT | states.TLS | states.NEW
+    assert sum(seen) + states.NEW == every, "a state that is new belongs into the table"
+    engine = SmtpServer(ServerOptions(hostname="mx.example.org"))
+    engine.receive(b"EHLO c.example\r\nQUIT\r\n")
+    assert engine.next_event() is None, "before the greeting nothing is read"
+    assert engine.take_output() == b""
 
 
 @pytest.mark.parametrize("sequence", SMUGGLING, ids=repr)
@@ -111,6 +138,19 @@ def test_no_sequence_smuggles_a_second_message(sequence: bytes) -> None:
         assert len(site.aborted) == (codes == [550])
         assert all(message.sender == "a@example.com" for message in site.accepted)
         assert say(site, "NOOP") == [250]
+
+
+@pytest.mark.parametrize("end", [b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\n\0\0.\0\r\n", b"\r\n\0\r\n.\r\n"])
+def test_a_dot_hidden_by_nuls_is_refused(end: bytes) -> None:
+    for chunk in (1, 2, 3, 7, 1 << 20):
+        site = opened()
+        say(site, *STATES["rcpt"], "DATA")
+        codes = raw(site, b"Subject: x\r\n\r\nx" + end + (b"" if end.endswith(b"\n.\r\n") else b".\r\n"), chunk)
+        assert codes == [550]
+        assert site.aborted == [replies.NUL_CONTENT]
+    site = opened()
+    say(site, *STATES["rcpt"], "DATA")
+    assert raw(site, b"x\0y\r\nx\0\r\n..\r\n.\r\n") == [250], "elsewhere a NUL ends nothing"
 
 
 def test_bare_content_is_refused_before_its_end_is_known() -> None:
@@ -423,7 +463,10 @@ def test_xclient_that_makes_no_sense(args: str) -> None:
 
 def test_lmtp_answers_for_each_recipient() -> None:
     site = opened(lmtp=True, extensions=frozenset({"CHUNKING"}))
-    assert say(site, "EHLO c.example", "HELO c.example", "LHLO c.example") == [500, 500, 250]
+    site.engine.receive(b"EHLO c.example\r\n")
+    assert site.engine.next_event() is None
+    assert site.engine.take_output() == b"500 5.5.1 This is LMTP: say LHLO\r\n"
+    assert say(site, "HELO c.example", "LHLO c.example") == [500, 250]
     assert say(site, "MAIL FROM:<a@example.com>", "RCPT TO:<nobody@example.org>", "DATA") == [250, 550, 503]
     assert say(site, "RCPT TO:<b@example.org>", "RCPT TO:<c@example.org>", "DATA") == [250, 250, 354]
     assert say(site, "Subject: x", "", "x", ".") == [250, 250]

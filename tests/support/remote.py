@@ -3,7 +3,8 @@
 `script` maps a step to what happens there: a reply ("450 4.2.0 later"), DROP (the connection is cut),
 SILENCE (no answer, ever), or a list of those, one for each time (the last repeats). Steps: "connect", "EHLO",
 "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "RCPT bob@x.test", "DATA", "content" (after the first bytes of it),
-"end" (after the final dot), "QUIT". What is not in the script succeeds.
+"end" (after the final dot; of LMTP "end bob@x.test", one for each recipient), "QUIT". What is not in the script
+succeeds.
 """
 
 import asyncio
@@ -38,11 +39,14 @@ class Remote:
         extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"),
         tls: ssl.SSLContext | None = None,
         implicit: bool = False,
+        lmtp: bool = False,
     ) -> None:
         self.script = script or {}
         self.extensions = extensions
         self.tls = tls
         self.implicit = implicit
+        self.lmtp = lmtp
+        self.peers: list[str] = []  # where connections came from
         self.taken: list[Taken] = []
         self.commands: list[str] = []
         self.connections = 0
@@ -60,6 +64,10 @@ class Remote:
         )
         result: int = self._server.sockets[0].getsockname()[1]
         return result
+
+    async def start_on(self, path: str) -> None:
+        """Listen on a UNIX socket."""
+        self._server = await asyncio.start_unix_server(self._connected, path, limit=1 << 24)
 
     async def wait_for(self, count: int) -> None:
         """Return once so many messages were taken."""
@@ -79,6 +87,7 @@ class Remote:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
+        self.peers.append((writer.get_extra_info("peername") or [""])[0])
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         try:
@@ -116,7 +125,7 @@ class Remote:
             verb = line.partition(" ")[0].upper()
             path = match[1] if (match := re.search(r"<(.*?)>", line)) else ""
             match verb:
-                case "EHLO":
+                case "EHLO" | "LHLO" if (verb == "LHLO") is self.lmtp:
                     offered = [*self.extensions, *(["STARTTLS"] if self.tls and not secure else [])]
                     lines = ["remote.test", *offered]
                     hello = [f"250{' ' if n == len(lines) - 1 else '-'}{one}" for n, one in enumerate(lines)]
@@ -169,6 +178,11 @@ class Remote:
         taken = taken._replace(content=content)
         if self.script.get("end") == DROP:
             self.taken.append(taken)
-        if (await self._say(writer, "end", "250 2.0.0 taken")).startswith("2"):
+        if self.lmtp:
+            replies = [await self._say(writer, f"end {one}", "250 2.0.0 taken") for one in taken.recipients]
+            got = [one for one, reply in zip(taken.recipients, replies, strict=True) if reply.startswith("2")]
+            self.taken.append(taken._replace(recipients=tuple(got)))
+            self._changed.set()
+        elif (await self._say(writer, "end", "250 2.0.0 taken")).startswith("2"):
             self.taken.append(taken)
             self._changed.set()

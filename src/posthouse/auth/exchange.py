@@ -53,6 +53,11 @@ class Exchange:
         visitor = Visitor(connection.peer[0], service, session, mechanism)
         return cls(logins, visitor, Surroundings(connection.bindings, connection.certificate, offered))
 
+    @property
+    def mechanism(self) -> str:
+        """The name of the mechanism."""
+        return self._visitor.mechanism
+
     async def step(self, data: bytes | None) -> sasl.Challenge | Login | Refused:
         """Take the initial response (None: there was none) or the answer to a challenge."""
         machine = self._machine
@@ -111,12 +116,7 @@ class Exchange:
     async def _bearer(self, token: str) -> Login | Refused:
         if token.startswith(passwords.TOKEN):
             return await self._logins.by_secret("token", passwords.fast_hash(token), self._visitor)
-        if self._logins.too_early(self._visitor):
-            return Refused.LATER
-        name, why = await self._logins.verifier.examine(token)
-        if why:
-            return await self._logins.refuse_token(name, self._visitor, why)
-        return await self._logins.by_name(name, self._visitor)
+        return await self._logins.by_issuer(token, self._visitor)
 
     async def _certificate(self) -> Login | Refused:
         der = self._surroundings.certificate

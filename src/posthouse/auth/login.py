@@ -193,7 +193,7 @@ class Logins:
             place = self._place(found, name, ip)
             # One after the other for each account and network: or many guesses at once would all be looked at before
             # the first is counted.
-            async with self._throttle.turn(place, now):
+            async with self._throttle.turn(place, now, counted=not self._is_trusted(ip)):
                 now = self._clock.monotonic()  # it may have been a long wait
                 if not acting and (known := self._recall(mark, visitor)) is not None:
                     return known
@@ -317,7 +317,8 @@ class Logins:
     @contextlib.asynccontextmanager
     async def judging(self, wanted: Wanted, name: str, visitor: Visitor) -> AsyncIterator[Refused | None]:
         """A proof is about to be judged: one after the other, as passwords are, and not if it is too early."""
-        async with self._throttle.turn(wanted.place, self._clock.monotonic()):
+        counted = not self._is_trusted(visitor.ip)
+        async with self._throttle.turn(wanted.place, self._clock.monotonic(), counted=counted):
             if self._must_wait(wanted.place, visitor.ip, self._clock.monotonic()):
                 yield self._refuse(visitor, name, wanted.candidate, Refused.LATER, "too many tries")
             else:
@@ -365,16 +366,30 @@ class Logins:
     async def refuse_token(self, name: str, visitor: Visitor, why: str) -> Refused:
         """A token of an issuer that was not good; `name` if the issuer did sign for that name once."""
         found = await self._database.read(credentials.find, name) if name else None
-        self._failed(self._place(None, "", visitor.ip), visitor.ip)
+        # A phone whose token is over shall not make all others of its network wait.
+        self._failed(self._place(found, "", visitor.ip), visitor.ip)
         return self._refuse(visitor, name, found, Refused.WRONG, why)
 
     async def write_down(self) -> None:
         """Write the attempts that wait to the record."""
         await self._recorder.flush()
 
-    def too_early(self, visitor: Visitor) -> bool:
-        """Whether a client that showed bad tokens must wait: verifying them costs a question to their issuer."""
-        return self._must_wait(self._place(None, "", visitor.ip), visitor.ip, self._clock.monotonic())
+    async def by_issuer(self, token: str, visitor: Visitor) -> Login | Refused:
+        """Whose token of an issuer this is. Verifying costs a question to the issuer: few of a network go side by side,
+        and a client that showed bad ones must wait."""
+        if self._waiting >= WAITING:
+            return self._refuse(visitor, "", None, Refused.LATER, "too busy")
+        self._waiting += 1
+        try:
+            async with self._throttle.examining(visitor.ip):
+                if self._must_wait(self._place(None, "", visitor.ip), visitor.ip, self._clock.monotonic()):
+                    return self._refuse(visitor, "", None, Refused.LATER, "too many tries")
+                name, why = await self.verifier.examine(token)
+                if why:
+                    return await self.refuse_token(name, visitor, why)
+            return await self.by_name(name, visitor)
+        finally:
+            self._waiting -= 1
 
     def refuse(self, name: str, visitor: Visitor, why: str) -> Refused:
         """It was not good, and nobody knows whose it was."""

@@ -8,7 +8,7 @@ restart gives an attacker a few tries. Trusted networks never wait and are not c
 
 import asyncio
 import contextlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from itertools import islice
 from typing import NamedTuple
@@ -19,6 +19,7 @@ FAILURES, FAILURES_KEPT = 10_000, 900.0
 FREE_TRIES = 5  # wrong passwords before waiting begins
 NETWORK_FREE, NETWORK_WINDOW = 50, 600.0  # the same for a network, whatever the account; seconds
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+TOKENS = 4  # tokens of a network that are looked at side by side: their issuer is asked about each
 _LOOKED_AT = 64  # entries looked at for one that may go
 
 Place = tuple[int | str, str]  # account or unknown name, network
@@ -49,9 +50,9 @@ class _Table:
             return None
         return found
 
-    def is_heavy(self, key: object, now: float) -> bool:
+    def tries(self, key: object, now: float) -> int:
         found = self.get(key, now)
-        return found is not None and found.tries >= self._free
+        return found.tries if found is not None else 0
 
     def failed(self, key: object, now: float) -> None:
         old = self.get(key, now)
@@ -72,6 +73,33 @@ class _Table:
         self._heavy.pop(key, None)
 
 
+class _Crowd:
+    """Those of one network who try just now."""
+
+    def __init__(self) -> None:
+        self.here = self.judged = 0  # all of them, and those whose try is looked at
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self) -> None:
+        """Until somebody else is done."""
+        woken = asyncio.get_running_loop().create_future()
+        self._waiting.append(woken)
+        try:
+            await woken
+        except asyncio.CancelledError:
+            if not woken.cancelled():  # it was woken for nothing
+                self.wake()
+            raise
+
+    def wake(self) -> None:
+        """Let one look again whether it is its turn."""
+        while self._waiting:
+            woken = self._waiting.popleft()
+            if not woken.done():
+                woken.set_result(None)
+                return
+
+
 class Throttle:
     """Counts failures."""
 
@@ -79,22 +107,41 @@ class Throttle:
         self._accounts = _Table(FREE_TRIES, FAILURES_KEPT, float("inf"))
         self._unknown = _Table(FREE_TRIES, FAILURES_KEPT, float("inf"))
         self._networks = _Table(NETWORK_FREE, NETWORK_WINDOW, NETWORK_WINDOW)
-        self._turns: dict[Place, tuple[asyncio.Lock, int]] = {}  # and how many want it
+        self._turns: dict[Place, tuple[asyncio.Semaphore, int]] = {}  # and how many want it
+        self._crowds: dict[str, _Crowd] = {}  # by network
 
     @contextlib.asynccontextmanager
-    async def turn(self, at: Place, now: float) -> AsyncIterator[None]:
-        """One at a time for a place; and for a network that has used up its tries."""
+    async def turn(self, at: Place, now: float, *, counted: bool = True) -> AsyncIterator[None]:
+        """One at a time for a place; and for a network no more than it has tries left, as all that are looked at just
+        now may be wrong: a password tried on many accounts at once shall be no better than one after the other."""
         async with self._one(at):
-            if self._networks.is_heavy(at[1], now):
-                # 0 is no account's id
-                async with self._one((0, at[1])):
-                    yield
-            else:
+            if not counted:
                 yield
+                return
+            network = at[1]
+            crowd = self._crowds.setdefault(network, _Crowd())
+            crowd.here += 1
+            try:
+                while crowd.judged and self._networks.tries(network, now) + crowd.judged >= NETWORK_FREE:
+                    await crowd.wait()
+                crowd.judged += 1
+                try:
+                    yield
+                finally:
+                    crowd.judged -= 1
+                    crowd.wake()
+            finally:
+                crowd.here -= 1
+                if not crowd.here:
+                    del self._crowds[network]
+
+    def examining(self, ip: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """Few tokens of a network at a time, or many bad ones would be looked at before the first is counted."""
+        return self._one(("\0tokens", site(ip)), TOKENS)
 
     @contextlib.asynccontextmanager
-    async def _one(self, at: Place) -> AsyncIterator[None]:
-        lock, wanted = self._turns.get(at, (asyncio.Lock(), 0))
+    async def _one(self, at: Place, many: int = 1) -> AsyncIterator[None]:
+        lock, wanted = self._turns.get(at, (asyncio.Semaphore(many), 0))
         self._turns[at] = (lock, wanted + 1)
         try:
             async with lock:

@@ -80,16 +80,28 @@ class Verifier:
         return claims
 
     async def _key_set(self, oauth: OAuth, age: float) -> Any:
-        from joserfc.jwk import KeySet
-
         async with self._lock:
             now = self._clock.monotonic()
             if now - self._fetched > (age if self._keys is not None else FETCH_AGAIN):
                 self._fetched = now
-                self._keys = KeySet.import_key_set(json.loads(await asyncio.to_thread(_fetch, oauth.jwks)))
+                self._keys = key_set(await asyncio.to_thread(_fetch, oauth.jwks))
             if self._keys is None:
                 raise ValueError("there are no keys of the issuer yet")
             return self._keys
+
+
+def key_set(text: bytes) -> Any:
+    """The keys of an issuer (RFC 7517 section 5). Raises `ValueError`."""
+    from joserfc.errors import JoseError
+    from joserfc.jwk import KeySet
+
+    document = json.loads(text)
+    if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
+        raise ValueError('there is no list "keys" in it')
+    try:
+        return KeySet.import_key_set({"keys": document["keys"]})
+    except (JoseError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from error
 
 
 def _wrong_with(claims: dict[str, Any], oauth: OAuth, now: int, *, whole: bool) -> str:

@@ -46,6 +46,21 @@ class Rule(Section):
     tag: str = Field(default="", description="With tag: the word that the message is marked with.")
     delay: Span = Field(default=5.0, le=LONGEST_DELAY, description="With tarpit: how long the answer waits.")
 
+    @property
+    def has_conditions(self) -> bool:
+        """Whether it looks at anything."""
+        return any(
+            value not in ((), None) for name, value in self if name not in ("action", "code", "text", "tag", "delay")
+        )
+
+    @field_validator("sender", "recipient")
+    @classmethod
+    def _may_be_addresses(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if pattern not in ("", "<>") and not set(pattern) & set("@*?"):
+                raise ValueError(f'{pattern!r} fits no address; for a domain and all below it write "@{pattern}"')
+        return patterns
+
     @field_validator("hours")
     @classmethod
     def _are_hours(cls, hours: str | None) -> str | None:

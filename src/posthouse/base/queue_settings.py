@@ -41,6 +41,11 @@ class Relay(Section):
         default=False,
         description="Keep mail to other domains in the folder `captured` of the data and never send it.",
     )
+    pool: str = Field(
+        default="",
+        description="The [[pool]] that mail leaves from, where its route names no other; see docs/routes.md.",
+    )
+    port: int = Field(default=25, ge=1, le=65535, description="Port of other servers; only for tests and labs.")
     srs: bool = Field(
         default=True,
         description="Rewrite the sender of mail that aliases pass on to other servers (SRS), so that SPF holds.",
@@ -55,6 +60,22 @@ class Relay(Section):
         if name and not is_hostname(name):
             raise ValueError(f"{name!r} is not a domain; write one like fwd.example.org")
         return name.lower()
+
+
+class TransportSecurity(Section):
+    """How certain other servers must be before they get mail."""
+
+    dane: bool = Field(
+        default=True,
+        description="Ask for the certificates that domains name in signed DNS records (DANE); it needs a resolver that "
+        "validates.",
+    )
+    mta_sts: bool = Field(default=True, description="Keep to the policies that domains publish by HTTPS (MTA-STS).")
+    ca: FilePath | None = Field(
+        default=None,
+        description="PEM file of the CAs that other mail servers' certificates must lead to, where one must; default: "
+        "those of the system.",
+    )
 
 
 class DestinationLimit(Section):
@@ -104,7 +125,8 @@ class Queue(Section):
     limit: tuple[DestinationLimit, ...] = Field(default=(), description="Limits for single destinations.")
 
     def limit_of(self, destination: str) -> Limit:
-        """What is allowed towards a destination: a domain, or the name of the smart host."""
+        """What is allowed towards a next hop: a domain or the name of a smart host, and behind a blank its route."""
+        destination = destination.partition(" ")[0]
         for one in self.limit:
             if any(is_within(destination, domain) for domain in one.domains):
                 most = self.concurrency_per_destination if one.concurrency is None else one.concurrency

@@ -17,14 +17,17 @@ from typing import Literal, Self, get_args
 
 from pydantic import (
     Field,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 
 from posthouse.base.errors import Permanent
 from posthouse.base.filter_settings import Filter
-from posthouse.base.queue_settings import Queue, Relay
+from posthouse.base.queue_settings import Queue, Relay, TransportSecurity
+from posthouse.base.route_settings import MAX_POOLS, MAX_ROUTES, Pool, Route, references
 from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, in_folder, is_hostname
 from posthouse.base.webhook_settings import Webhook, distinct
 
@@ -370,7 +373,7 @@ class Settings(Section):
     )
     data: FilePath = Field(
         default=Path("data"),
-        description="Folder of the database, the contents and the self-made certificate.",
+        description="Folder of the database, contents and self-made certificate; default: `data` beside this file.",
     )
     postmaster: str = Field(
         default="",
@@ -392,6 +395,9 @@ class Settings(Section):
     dns: Dns = Field(default=Dns(), description="Where names are looked up.")
     log: Log = Field(default=Log(), description="The log.")
     queue: Queue = Field(default=Queue(), description="Mail that waits.")
+    transport_security: TransportSecurity = Field(
+        default=TransportSecurity(), description="How certain other servers must be."
+    )
     webhook: tuple[Webhook, ...] = Field(
         default=(), description="Programs that are told what became of mail, one [[webhook]] each."
     )
@@ -400,6 +406,23 @@ class Settings(Section):
     @classmethod
     def _names_differ(cls, webhooks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
         return distinct(webhooks)
+
+    pool: tuple[Pool, ...] = Field(
+        default=(), max_length=MAX_POOLS, description="Own addresses that mail leaves from, one [[pool]] each."
+    )
+    route: tuple[Route, ...] = Field(
+        default=(), max_length=MAX_ROUTES, description="Ways for some of the mail that leaves, one [[route]] each."
+    )
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        wrong = [
+            InitErrorDetails(type="value_error", loc=path, input=None, ctx={"error": ValueError(says)})
+            for path, says in references(self.route, self.pool, self.relay.pool)
+        ]
+        if wrong:
+            raise ValidationError.from_exception_data("Settings", wrong)
+        return self
 
     @field_validator("listen")
     @classmethod

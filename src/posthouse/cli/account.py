@@ -54,14 +54,21 @@ def add(
 @app.command("list")
 def list_(context: typer.Context, as_json: Json = False) -> None:
     """List the accounts."""
-    from posthouse.store import accounts
+    from posthouse.store import accounts, credentials
 
+    second = opening.read(context.obj, credentials.with_second_factor)
     rows = [
-        (a.name, a.display_name, output.when(a.created), "disabled" if a.disabled else "active")
+        (
+            a.name,
+            a.display_name,
+            output.when(a.created),
+            "disabled" if a.disabled else "active",
+            "on" if a.id in second else "off",
+        )
         for a in opening.read(context.obj, accounts.list_accounts)
     ]
     empty = "No accounts yet. Add one: posthouse account add alice@example.org"
-    output.show(context.obj, as_json, ("Account", "Name", "Added", "State"), rows, empty)
+    output.show(context.obj, as_json, ("Account", "Name", "Added", "State", "Second factor"), rows, empty)
 
 
 @app.command()

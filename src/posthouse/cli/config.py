@@ -54,9 +54,35 @@ SAMPLES = {
     "tls.key": '"/etc/ssl/mail.example.org.key"',
     "storage.key_file": '"/etc/posthouse/storage.key"',
     "storage.key_env": '"POSTHOUSE_KEY"',
+    "transport_security.ca": '"/etc/posthouse/lab-ca.pem"',
     "relay.smarthost.host": '"smtp.example.net"',
     "relay.smarthost.user": '"example"',
     "relay.smarthost.password_file": '"/etc/posthouse/smarthost.password"',
+    "relay.pool": '"bulk"',
+    "pool.name": '"bulk"',
+    "pool.sources.address": '"192.0.2.25"',
+    "pool.sources.helo": '"out1.example.org"',
+    "route.name": '"partner"',
+    "route.to": '["example.net", "*.example.net"]',
+    "route.from": '["alice@example.org", "example.org"]',
+    "route.via": '"smarthost"',
+    "route.tls": '"starttls"',
+    "route.host": '["mx1.example.net", "mx2.example.net"]',
+    "route.port": "587",
+    "route.user": '"example"',
+    "route.password_file": '"/etc/posthouse/partner.password"',
+    "route.ca": '"/etc/posthouse/partner-ca.pem"',
+    "route.path": '"/run/app/lmtp.sock"',
+    "route.url": '"https://app.example.org/mail"',
+    "route.secret_file": '"/etc/posthouse/mail.secret"',
+    "route.reply": '"550 5.7.1 Not from here"',
+}
+# Settings that do not go with the others of the example.
+ONLY_WITH = {
+    "route.path": "lmtp, instead of a host",
+    "route.url": "webhook",
+    "route.secret_file": "webhook",
+    "route.reply": "error",
 }
 
 
@@ -113,7 +139,7 @@ def settings_of_the_file() -> Iterator[dict[str, str]]:
 
     for path, model in config.sections():
         tables = {inner[-1] for inner, _ in config.sections() if len(inner) == len(path) + 1 and inner[:-1] == path}
-        for name, field in model.model_fields.items():
+        for name, field in config.keys(model).items():
             if name in tables:
                 continue
             kind = type_name(field.annotation, field.metadata)
@@ -135,7 +161,9 @@ def example_text() -> str:
                 continue
             lines.append(f"# {row['doc']}")
             value = SAMPLES.get(row["key"]) or row["default"]
-            lines.append(f"{key[-1]} = {FIRST[row['key']]}\n" if row["key"] in FIRST else f"#{key[-1]} = {value}")
+            only = f"  # only with via = {ONLY_WITH[row['key']]}" if row["key"] in ONLY_WITH else ""
+            line = f"{key[-1]} = {FIRST[row['key']]}\n" if row["key"] in FIRST else f"#{key[-1]} = {value}{only}"
+            lines.append(line)
     return "\n".join(lines) + "\n"
 
 

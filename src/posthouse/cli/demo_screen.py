@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posthouse import __version__
+from posthouse.cli import output
 
 if TYPE_CHECKING:
     from posthouse.cli.proof import Person, Proof, Turn
@@ -33,8 +34,6 @@ class Screen:
         self._no_color = no_color
 
     def _console(self, *, stderr: bool = False) -> Any:
-        from posthouse.cli import output
-
         return output.console(output.Options(None, self._no_color), stderr=stderr)
 
     def proved(self, proof: "Proof", seconds: float) -> None:
@@ -102,7 +101,10 @@ class Screen:
         screen.print("\nStopped; nothing is lost. To take it up again:")
         offset = f" --port-offset {port_offset}" if port_offset != USUAL_OFFSET else ""
         screen.print(
-            f"posthouse demo{offset} --dir {shlex.quote(str(folder))}", markup=False, soft_wrap=True, style="cyan"
+            f"{output.called()} demo{offset} --dir {shlex.quote(str(folder))}",
+            markup=False,
+            soft_wrap=True,
+            style="cyan",
         )
 
 
@@ -154,7 +156,7 @@ with imaplib.IMAP4_SSL({host!r}, {ports["imaps"]}, ssl_context=tls) as imap:
     print(imap.search(None, "ALL"))"""
     return {
         "Send with Posthouse": (
-            f"POSTHOUSE_PASSWORD={my_password} posthouse send --server {host}:{ports['submissions']} --ca {ca} "
+            f"POSTHOUSE_PASSWORD={my_password} {output.called()} send --server {host}:{ports['submission']} --ca {ca} "
             f"--from {me} --subject Hello --text Hello {to}"
         ),
         "Send with curl": (

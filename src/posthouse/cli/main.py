@@ -14,7 +14,22 @@ import typer
 
 from posthouse import __version__
 from posthouse.base.errors import PosthouseError
-from posthouse.cli import account, address, config, demo, domain, output, queue, send, serve, srs, suppression, webhook
+from posthouse.cli import (
+    account,
+    address,
+    config,
+    demo,
+    doctor,
+    domain,
+    explain,
+    output,
+    queue,
+    send,
+    serve,
+    srs,
+    suppression,
+    webhook,
+)
 
 app = typer.Typer(
     name="posthouse",
@@ -56,7 +71,9 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(suppression.app, name="suppression")
 app.add_typer(srs.app, name="srs")
 app.add_typer(webhook.app, name="webhook")
+app.command("explain")(explain.explain)
 app.command("send")(send.send)
+app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 
 
@@ -79,10 +96,16 @@ def leading(arguments: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line of this process."""
+    arguments = leading(sys.argv[1:])
+    plain = "--no-color" in arguments[: arguments.index("--") if "--" in arguments else None]
+    if plain:  # typer prints help and wrong calls by itself, before any option is known
+        import typer.rich_utils
+
+        typer.rich_utils.COLOR_SYSTEM = None
     try:
-        app(leading(sys.argv[1:]))
+        app(arguments)
     except PosthouseError as error:
-        output.complain(str(error))
+        output.complain(str(error), plain=plain)
         sys.exit(1)
     except BrokenPipeError:  # `posthouse queue list | head`
         sys.stderr.close()

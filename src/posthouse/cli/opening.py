@@ -6,8 +6,9 @@ runs, is told to forget what it remembers.
 
 import asyncio
 import json
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -15,7 +16,7 @@ from posthouse.cli.output import Options
 
 if TYPE_CHECKING:
     from posthouse.base.settings import Settings
-    from posthouse.store.database import Tx
+    from posthouse.store.database import Database, Tx
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,18 +31,19 @@ def settings(options: Options) -> "Settings":
 
 def read(options: Options, fn: "Callable[Concatenate[Tx, P], T]", /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a storage function on the store, reading only."""
-    return _with_store(settings(options), False, lambda tx: fn(tx, *args, **kwargs))
+    return using(settings(options), lambda database: database.read(fn, *args, **kwargs))
 
 
 def write(options: Options, fn: "Callable[Concatenate[Tx, P], T]", /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a storage function on the store in one transaction, then tell the server."""
     chosen = settings(options)
-    result = _with_store(chosen, True, lambda tx: fn(tx, *args, **kwargs))
+    result = using(chosen, lambda database: database.write(fn, *args, **kwargs))
     tell(chosen.data, "refresh")
     return result
 
 
-def _with_store(chosen: "Settings", writing: bool, work: "Callable[[Tx], T]") -> T:
+def using(chosen: "Settings", work: "Callable[[Database], Awaitable[T]]") -> T:
+    """Run what needs the store more than once."""
     from posthouse.base.clock import SystemClock
     from posthouse.base.settings import storage_key
     from posthouse.store.sqlite import SqliteDatabase
@@ -51,7 +53,7 @@ def _with_store(chosen: "Settings", writing: bool, work: "Callable[[Tx], T]") ->
             chosen.data, SystemClock().now(), storage_key(chosen.storage), chosen.storage.inline_max
         )
         try:
-            return await (database.write(work) if writing else database.read(work))
+            return await work(database)
         finally:
             await database.close()
 
@@ -60,23 +62,24 @@ def _with_store(chosen: "Settings", writing: bool, work: "Callable[[Tx], T]") ->
 
 def tell(data: Path, what: str) -> bool:
     """Ask the running server for an action; False if none is running."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(5)
-        try:
-            client.connect(_short(data / "admin.sock"))
-            client.sendall(json.dumps({"do": what}).encode() + b"\n")
-            answer: dict[str, Any] = json.loads(client.makefile("rb").readline() or b"{}")
-        except (OSError, ValueError):
-            return False
-    return bool(answer.get("ok"))
+    answer = ask(data, what)
+    return answer is not None and bool(answer.get("ok"))
 
 
-def _short(path: Path) -> str:
-    """A Unix socket's path holds 107 bytes; a long one is reached from the current folder if that is shorter."""
-    text = str(path.resolve())
-    if len(text.encode()) < 107:
-        return text
+def ask(data: Path, what: str, patience: float = 5.0, **arguments: Any) -> dict[str, Any] | None:
+    """What the running server answers to an action (docs/admin-socket.md); None if none is running."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return text
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(patience)
+            folder = os.open(data, os.O_PATH | os.O_DIRECTORY)
+            try:
+                # A Unix socket's path holds at most 107 bytes; through the descriptor the folder may be any.
+                client.connect(f"/proc/self/fd/{folder}/admin.sock")
+            finally:
+                os.close(folder)
+            client.sendall(json.dumps({"do": what, **arguments}).encode() + b"\n")
+            with client.makefile("rb") as answers:
+                answer = json.loads(answers.readline() or b"null")
+    except (OSError, ValueError):
+        return None
+    return answer if isinstance(answer, dict) else None

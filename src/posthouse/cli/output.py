@@ -3,6 +3,9 @@ NO_COLOR and `--no-color`."""
 
 import datetime
 import json
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console
-
+    from rich.table import Table
 
 WIDEST = 10_000  # characters of a table that nobody looks at
 
@@ -26,7 +29,9 @@ def console(options: Options | None = None, *, stderr: bool = False) -> "Console
     """Where to print for people."""
     from rich.console import Console
 
-    return Console(stderr=stderr, no_color=(options.no_color if options else False) or None, highlight=False)
+    if options is not None and options.no_color:  # no bold either: no escape sequence at all
+        return Console(stderr=stderr, color_system=None, highlight=False)
+    return Console(stderr=stderr, highlight=False)
 
 
 def show(
@@ -46,24 +51,48 @@ def show(
         return
     screen = console(options)
     if not rows:
-        screen.print(empty)
+        screen.print(empty, markup=False)
         return
-    from rich.measure import Measurement
-    from rich.table import Table
+    put(screen, table(columns, rows, folded))
 
-    # Ids, addresses and times are there to be copied: they stay whole, and only texts are folded. Where that is
-    # not enough, or nobody looks, the table is as wide as it has to be.
-    table = Table(box=None, pad_edge=False, header_style="bold")
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], folded: Sequence[str] = ()) -> "Table":
+    """A table. Ids, addresses and times are there to be copied: they stay whole, and only texts are folded."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         if column in folded:
-            table.add_column(column, overflow="fold", min_width=20)
+            made.add_column(column, overflow="fold", min_width=20)
         else:
-            table.add_column(column, no_wrap=True)
+            made.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*["" if value is None else str(value) for value in row])
-    natural, least = Measurement.get(screen, screen.options.update(max_width=WIDEST), table)[::-1]
+        made.add_row(
+            *[cell if isinstance(cell, Text) else Text("" if cell is None else clean(str(cell))) for cell in row]
+        )
+    return made
+
+
+def widths(screen: "Console", made: "Table") -> tuple[int, int]:
+    """How wide a table has to be at the least, and how wide it likes to be."""
+    from rich.measure import Measurement
+
+    return Measurement.get(screen, screen.options.update(max_width=WIDEST), made)
+
+
+def put(screen: "Console", made: "Table") -> None:
+    """Print a table. Where what must stay whole needs more, or nobody looks, it is as wide as it has to be."""
+    least, natural = widths(screen, made)
     screen.width = natural if not screen.is_terminal else min(natural, max(screen.width, least))
-    screen.print(table, crop=False, soft_wrap=False)
+    screen.print(made, crop=False, soft_wrap=False)
+
+
+def clean(text: str) -> str:
+    """A text without anything that a terminal would act upon: control and format characters, half surrogates."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def done(options: Options, as_json: bool, text: str, **facts: Any) -> None:
@@ -74,10 +103,32 @@ def done(options: Options, as_json: bool, text: str, **facts: Any) -> None:
         console(options).print(text, markup=False, soft_wrap=True)  # what it names is there to be copied
 
 
-def complain(text: str) -> None:
-    """An error for people, on standard error."""
-    mark = "\x1b[1;31merror:\x1b[0m" if sys.stderr.isatty() else "error:"
+def coloured(plain: bool = False) -> bool:
+    """Whether standard error is for people who see colours; `plain` is `--no-color`."""
+    return sys.stderr.isatty() and not plain and not os.environ.get("NO_COLOR")
+
+
+def complain(text: str, *, plain: bool = False) -> None:
+    """An error for people, on standard error; `plain` is `--no-color`."""
+    mark = "\x1b[1;31merror:\x1b[0m" if coloured(plain) else "error:"
     print(f"{mark} {text}", file=sys.stderr)
+
+
+def age(microseconds: int) -> str:
+    """A span of time for people, in one unit: "45 s", "12 min", "3 h", "2 d"."""
+    seconds = max(microseconds, 0) // 1_000_000
+    for unit, name, upto in ((1, "s", 60), (60, "min", 60), (3600, "h", 48)):
+        if seconds < unit * upto:
+            return f"{seconds // unit} {name}"
+    return f"{seconds // 86400} d"
+
+
+def called() -> str:
+    """How to call this program in a shell: by its name where the shell finds it, else by where it is."""
+    if shutil.which("posthouse"):
+        return "posthouse"
+    beside = Path(sys.executable).with_name("posthouse")
+    return shlex.quote(str(beside)) if beside.exists() else f"{shlex.quote(sys.executable)} -m posthouse"
 
 
 def when(at: int) -> str:

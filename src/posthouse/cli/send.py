@@ -208,7 +208,7 @@ async def _submit(way: _Way, sender: str, recipients: tuple[str, ...], content: 
     from posthouse.net.dial import dial
     from posthouse.net.dns import SystemResolver, Unavailable
     from posthouse.queue import remote
-    from posthouse.queue.routes import Router
+    from posthouse.queue.routes import Route, Router
     from posthouse.smtp.client import TIMEOUTS
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -228,11 +228,11 @@ async def _submit(way: _Way, sender: str, recipients: tuple[str, ...], content: 
             return [str(address[0]) for _, _, _, _, address in found]
 
     resolver = Names(SystemClock())
-    router = Router(resolver, (), random.Random(), way.host)  # noqa: S311 - there is nothing to choose
+    router = Router(resolver, (), random.Random())  # noqa: S311 - there is nothing to choose
     # A person waits: a server that says nothing for so long will say nothing.
     patience = {**TIMEOUTS, "greeting": GREETING}
     sending = remote.Sender(router, dial, "localhost", timeouts=patience, ca=way.ca)
-    return await sending.attempt(way.host.name, outgoing)
+    return await sending.attempt(Route(destination=way.host.name, hosts=(way.host,)), outgoing)
 
 
 def _show(options: output.Options, report: "Report", verbose: bool, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posthouse.base.errors import Permanent
-from posthouse.cli import opening
+from posthouse.cli import opening, output
 
 if TYPE_CHECKING:
     from posthouse.app import App
@@ -31,7 +31,7 @@ def serve(
 ) -> None:
     """Run the mail server of the configuration file."""
     settings = opening.settings(context.obj._replace(config=config_file or context.obj.config))
-    setup_log(settings)
+    setup_log(settings, context.obj)
 
     async def ready(app: "App") -> bool:
         if not sys.stdout.isatty():
@@ -41,12 +41,11 @@ def serve(
     run(settings, ready)
 
 
-def setup_log(settings: "Settings") -> None:
+def setup_log(settings: "Settings", options: output.Options) -> None:
     """The log as the settings want it; colours only for people."""
     from posthouse.base import log
 
-    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    log.configure(settings.log.format, settings.log.level, colour=colour)
+    log.configure(settings.log.format, settings.log.level, colour=output.coloured(options.no_color))
 
 
 def run(

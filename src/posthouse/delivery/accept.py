@@ -78,13 +78,18 @@ def commit(tx: Tx, delivery: Delivery) -> None:
         # A hook of the operator wants no copy at all: the trace is what remains.
         events.add(tx, d.trace, d.trace, "accepted", d.event, d.digest.message_id_hash)
         return
+    event = d.event
+    if d.forwarded is not None and d.forwarded.id != d.trace:
+        event = event | {"led_to": [*event.get("led_to", ()), {"id": ids.to_text(d.forwarded.id), "why": "forwarded"}]}
+    elif d.forwarded is not None:
+        event = event | {"rewritten": d.forwarded.sender}
     blob_id = blobs.put(tx, d.content, len(d.local) + len(queued))
     if d.local:
         new = messages.NewEmail(d.content, d.return_path + d.received, d.digest, d.trace, d.at)
         for account_id in d.local:
             messages.add(tx, account_id, _mailbox(tx, d, account_id), blob_id, new)
     for one in queued:
-        outbox.add(
+        lane = outbox.add(
             tx,
             outbox.NewMessage(
                 id=one.id,
@@ -101,7 +106,20 @@ def commit(tx: Tx, delivery: Delivery) -> None:
             ),
             one.remote,
         )
-        tx.publish(QueueChanged(one.id))
+        tx.publish(QueueChanged(one.id, lane))
         if one.id != d.trace:
-            events.add(tx, one.id, one.id, "accepted", d.event | {"forwarded_from": ids.to_text(d.trace)})
-    events.add(tx, d.trace, d.trace, "accepted", d.event, d.digest.message_id_hash)
+            events.add(tx, one.id, one.id, "accepted", d.event | _onward(d, one))
+    events.add(tx, d.trace, d.trace, "accepted", event, d.digest.message_id_hash)
+
+
+def _onward(delivery: Delivery, forwarded: Forwarded) -> dict[str, Any]:
+    """What is another in the trace of a message that goes on with a sender of ours."""
+    return {
+        "forwarded_from": ids.to_text(delivery.trace),
+        "sender": forwarded.sender,
+        "original_sender": delivery.sender,
+        "recipients": [one.address for one in forwarded.remote],
+        "became": [{"queued": one.destination} for one in forwarded.remote],
+        "local": 0,
+        "remote": len(forwarded.remote),
+    }

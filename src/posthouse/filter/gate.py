@@ -16,12 +16,13 @@ from posthouse.base.log import Logger
 from posthouse.base.networks import site
 from posthouse.base.settings import Settings
 from posthouse.filter import hooks, names
+from posthouse.filter.counts import Counts
 from posthouse.filter.greylist import Greylist
 from posthouse.filter.hooks import Hooks
 from posthouse.filter.limits import Excess, Limiter
-from posthouse.filter.lists import Lists
+from posthouse.filter.lists import Lists, Score
 from posthouse.filter.rules import Rules
-from posthouse.filter.visitor import GO, ContentFacts, Ruling, Visitor
+from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import header, words
 from posthouse.net.dns import Resolver
 from posthouse.smtp.replies import Reply
@@ -74,13 +75,15 @@ class Gate:
         self._log = log
         self._notice = notice
         self._names: _Kept[str] = _Kept()
-        self._scores: _Kept[tuple[float, str]] = _Kept()
+        self._scores: _Kept[Score] = _Kept()
         self._hour = self._told = 0  # notices of this hour
         self._telling: set[asyncio.Future[None]] = set()
         self._rules = Rules(chosen.rule)
         self._lists = Lists(chosen.list, resolver, clock)
         self._accounts = Limiter(chosen.account_limit, "account") if chosen.account_limit.is_set else None
         self._networks = Limiter(chosen.network_limit, "network") if chosen.network_limit.is_set else None
+        limiters = {"account": self._accounts, "network": self._networks}
+        self.counts = Counts(database, clock, log, {kind: one for kind, one in limiters.items() if one is not None})
         self.greylist = (
             Greylist(database, clock, chosen.greylist_delay, chosen.greylist_lifetime_days) if chosen.greylist else None
         )
@@ -113,13 +116,13 @@ class Gate:
         """Whether there is anything to ask at a stage."""
         return stage in self._stages
 
-    def decide(self, stage: str, visitor: Visitor) -> Ruling | None:
+    def decide(self, stage: Stage, visitor: Visitor) -> Ruling | None:
         """The ruling of a stage if nothing has to be waited for; None: `check` it."""
         if (self._hooks is not None and self._hooks.at(stage)) or self._lacks(stage, visitor):
             return None
         return self._judge(stage, visitor)
 
-    async def check(self, stage: str, visitor: Visitor, content: ContentFacts | None = None) -> Ruling:
+    async def check(self, stage: Stage, visitor: Visitor, content: ContentFacts | None = None) -> Ruling:
         """Ask all filters of a stage; the first refusal counts."""
         await self._look_up(stage, visitor)
         ruled = self._judge(stage, visitor)
@@ -128,18 +131,21 @@ class Gate:
         if self._asks_greylist(stage, visitor):
             assert self.greylist is not None
             reply = await self.greylist.check(visitor.ip, visitor.sender, visitor.recipient)
+            visitor.note(stage, "greylisting", str(reply) if reply is not None else "known by now")
             if reply is not None:
                 return Ruling(reply, ruled.delay, "greylisting")
         if self._hooks is not None and self._hooks.at(stage):
             verdict = await self._hooks.run(stage, _value(stage, visitor, content))
             found = hooks.ruling(verdict, visitor.tags, lambda: _settle(visitor, stage), stage)
+            if verdict is not None:
+                visitor.note(stage, hooks.HOOKS[stage], hooks.did(verdict, found))
             if found.reply is not None:
                 return found._replace(delay=ruled.delay)
         return ruled
 
     # What must be known first
 
-    def _lacks(self, stage: str, visitor: Visitor) -> bool:
+    def _lacks(self, stage: Stage, visitor: Visitor) -> bool:
         """Whether something has to be looked up; what was looked up lately is filled in."""
         if stage == "connect" and self._needs_name(visitor):
             known = self._names.get(visitor.ip, self._clock.monotonic())
@@ -150,10 +156,10 @@ class Gate:
             score = self._scores.get(_of_lists(visitor), self._clock.monotonic())
             if score is None:
                 return True
-            visitor.listed, visitor.listed_why = score
+            _tell_score(visitor, score)
         return self._asks_greylist(stage, visitor)
 
-    async def _look_up(self, stage: str, visitor: Visitor) -> None:
+    async def _look_up(self, stage: Stage, visitor: Visitor) -> None:
         if not self._lacks(stage, visitor):
             return
         now = self._clock.monotonic()
@@ -164,8 +170,8 @@ class Gate:
         if self._needs_score(stage, visitor):
             about = _of_lists(visitor)
             score = await self._lists.score(visitor.ip, [name for name in about[1:] if name])
-            visitor.listed, visitor.listed_why = score.total, score.why or "not listed"
-            self._scores.keep(about, (visitor.listed, visitor.listed_why), now)
+            self._scores.keep(about, score, now)
+            _tell_score(visitor, score)
 
     def _needs_name(self, visitor: Visitor) -> bool:
         return self._wants_name and visitor.name is None and visitor.service != "lmtp"
@@ -185,6 +191,9 @@ class Gate:
             return Destiny()
         value = hooks.Deliver(**_fields("deliver", visitor, content), account=account)
         verdict = await self._hooks.run("deliver", value)
+        if verdict is not None:
+            ruled = hooks.ruling(verdict, [], lambda: None, "deliver")
+            visitor.note("deliver", hooks.HOOKS["deliver"], hooks.did(verdict, ruled), account)
         if verdict is not None and verdict.action == "into":
             return Destiny(verdict.text)
         if verdict is not None and verdict.action == "discard":
@@ -193,14 +202,16 @@ class Gate:
 
     # What is decided at once
 
-    def _judge(self, stage: str, visitor: Visitor) -> Ruling:
+    def _judge(self, stage: Stage, visitor: Visitor) -> Ruling:
         """Rules, then what is our own at a stage."""
         ruled = self._rules.decide(stage, visitor, self._clock.now())
         own = _CHECKS.get(stage)
         if ruled.reply is None and own is not None:
             found = own(self, visitor)
             if found.reply is not None:
-                return found._replace(delay=ruled.delay)
+                ruled = found._replace(delay=ruled.delay)
+        if ruled.reply is not None:
+            visitor.note(stage, ruled.why, str(ruled.reply))
         return ruled
 
     def _at_connect(self, visitor: Visitor) -> Ruling:
@@ -209,6 +220,7 @@ class Gate:
             return GO
         if how == "tag":
             _mark(visitor, "no-reverse-dns")
+            visitor.note("connect", "reverse DNS", "tag no-reverse-dns")
         return GO
 
     def _at_hello(self, visitor: Visitor) -> Ruling:
@@ -218,6 +230,7 @@ class Gate:
             return GO
         if how == "tag":
             _mark(visitor, "odd-greeting")
+            visitor.note("hello", "greeting", "tag odd-greeting")
             return GO
         return Ruling(Reply(550, "5.7.1", f"Your greeting {visitor.hello[:100]} is refused: {why}"), 0.0, "greeting")
 
@@ -243,11 +256,13 @@ class Gate:
         if visitor.account_id is not None:
             if self._accounts is not None:
                 excess = self._accounts.admit(
-                    visitor.account_id, visitor.login, now, messages=messages, recipients=recipients
+                    str(visitor.account_id), visitor.login, now, messages=messages, recipients=recipients
                 )
+                self.counts.note()
         elif self._networks is not None and not visitor.is_known:
             client = site(visitor.ip)
             excess = self._networks.admit(client, client, now, messages=messages, recipients=recipients)
+            self.counts.note()
         if excess is None:
             return GO
         if excess.first:
@@ -278,6 +293,12 @@ _CHECKS: dict[str, Callable[[Gate, Visitor], Ruling]] = {
 def _of_lists(visitor: Visitor) -> tuple[str, ...]:
     """What the DNS lists are asked about."""
     return visitor.ip, visitor.hello, visitor.name or "", visitor.sender.rpartition("@")[2]
+
+
+def _tell_score(visitor: Visitor, score: Score) -> None:
+    visitor.listed, visitor.listed_why = score.total, score.why or "not listed"
+    for zone, said in score.said:
+        visitor.note("recipient", zone, said, about="")
 
 
 def _settle(visitor: Visitor, stage: str) -> None:

@@ -188,6 +188,15 @@ def load(path: Path) -> dict[str, Hook]:
     found = {stage: getattr(module, name) for stage, name in HOOKS.items() if callable(getattr(module, name, None))}
     if not found:
         raise Permanent(f"filter.policy: {path} defines no hook; hooks are {', '.join(HOOKS.values())}")
+    for stage, hook in found.items():
+        try:
+            inspect.signature(hook).bind(None)
+        except TypeError:
+            line = getattr(getattr(hook, "__code__", None), "co_firstlineno", 0)
+            place = f"{path}:{line}" if line else str(path)
+            raise Permanent(f"filter.policy: {place}: {HOOKS[stage]} must take one argument, what is known") from None
+        except ValueError:  # it does not say what it takes
+            continue
     return found
 
 
@@ -308,9 +317,19 @@ def _wrong(stage: str, result: Any) -> TypeError | None:
     code: Any = result.code
     if type(text) is not str:
         return TypeError(f"{HOOKS[stage]} returned a text of type {type(text).__name__}: take str")
+    if any("\ud800" <= char <= "\udfff" for char in text):  # nothing can write them, the log neither
+        return TypeError(f"{HOOKS[stage]} returned a text with surrogates: {text[:50]!a}")
     if result.action == "refuse" and not (type(code) is int and 400 <= code < 600 and code != 421):
         return TypeError(f"{HOOKS[stage]} refused with the code {code!r}: take one from 400 to 599, but not 421")
     return None
+
+
+def did(verdict: Verdict, found: Ruling) -> str:
+    """What a verdict does, in words for the trace."""
+    if found.reply is not None:
+        return str(found.reply) + (" (the hook failed)" if verdict.action == "failed" else "")
+    text = verdict.text[:200] if verdict.action in ("tag", "into") else ""
+    return f"{verdict.action} {text}".strip()
 
 
 def ruling(verdict: Verdict | None, tags: list[str], settle: Callable[[], None], stage: str) -> Ruling:

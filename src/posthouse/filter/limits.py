@@ -1,11 +1,14 @@
 """How much an account or a network may send in an hour and in a day.
 
 Counted in memory, in buckets that slide (5 minutes for the hour, an hour for the day), and bounded: with too many
-senders those that were quiet longest are forgotten. A restart forgets all: a limit is against floods, not for billing.
-The first excess of a sender in each hour is told to the admin.
+senders those that were quiet longest are forgotten. `changed` and `restore` are for who keeps the counts over a restart
+(`counts.py`): of senders that have used a tenth of a limit, as the others gain little by it. The first excess of a
+sender in each hour is told to the admin.
 """
 
+import json
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from posthouse.base.filter_settings import Rate
@@ -14,6 +17,7 @@ from posthouse.smtp.replies import Reply
 MOST = 50_000  # senders that are remembered
 HOUR, DAY = 3600, 86_400
 _BUCKETS = {HOUR: 300, DAY: 3600}
+_WORTH = 10  # a sender is worth keeping from this part of a limit on
 
 
 class Excess(NamedTuple):
@@ -56,6 +60,18 @@ class _Window:
         self.messages += messages
         self.recipients += recipients
 
+    def load(self, counts: Iterable[Iterable[int]], now: int) -> None:
+        """Go on from counts that were kept."""
+        self._counts = deque([int(bucket), int(messages), int(recipients)] for bucket, messages, recipients in counts)
+        self.messages = sum(one[1] for one in self._counts)
+        self.recipients = sum(one[2] for one in self._counts)
+        self.look(now)
+
+    @property
+    def counts(self) -> list[list[int]]:
+        """For `load`."""
+        return list(self._counts)
+
 
 class _Sender:
     __slots__ = ("day", "hour", "told")
@@ -71,15 +87,55 @@ class Limiter:
     def __init__(self, rate: Rate, what: str) -> None:
         self._rate = rate
         self._what = what  # "account", "network"
-        self._senders: OrderedDict[object, _Sender] = OrderedDict()
+        self._senders: OrderedDict[str, _Sender] = OrderedDict()
+        self._changed: dict[str, None] = {}  # since they were last kept, or forgotten since
 
-    def admit(self, key: object, name: str, now: int, *, messages: int = 0, recipients: int = 0) -> Excess | None:
+    def changed(self, most: int) -> list[tuple[str, str]]:
+        """Senders whose counts are to be kept, as text, or ("") need not be kept any more; each is told once."""
+        rows: list[tuple[str, str]] = []
+        while self._changed and len(rows) < most:
+            key = next(iter(self._changed))
+            del self._changed[key]
+            sender = self._senders.get(key)
+            if sender is None:
+                rows.append((key, ""))
+            elif self._is_worth(sender):
+                rows.append((key, json.dumps([sender.hour.counts, sender.day.counts])))
+        return rows
+
+    def change(self, keys: Iterable[str]) -> None:
+        """They could not be kept."""
+        self._changed.update(dict.fromkeys(keys))
+
+    def restore(self, rows: Iterable[tuple[str, str]], now: int) -> None:
+        """Take up what was kept; what cannot be read is left out."""
+        for key, text in rows:
+            sender = _Sender()
+            try:
+                hour, day = json.loads(text)
+                sender.hour.load(hour, now)
+                sender.day.load(day, now)
+            except (ValueError, TypeError):
+                continue
+            self._senders[key] = sender
+
+    def _is_worth(self, sender: _Sender) -> bool:
+        rate, hour, day = self._rate, sender.hour, sender.day
+        return (
+            0 < rate.messages_per_hour <= hour.messages * _WORTH
+            or 0 < rate.recipients_per_hour <= hour.recipients * _WORTH
+            or 0 < rate.messages_per_day <= day.messages * _WORTH
+            or 0 < rate.recipients_per_day <= day.recipients * _WORTH
+        )
+
+    def admit(self, key: str, name: str, now: int, *, messages: int = 0, recipients: int = 0) -> Excess | None:
         """Count in a message or a recipient; what is over a limit is not counted. `now` is in seconds."""
         sender = self._senders.get(key)
         if sender is None:
             sender = self._senders[key] = _Sender()
             if len(self._senders) > MOST:
-                self._senders.popitem(last=False)
+                gone, _ = self._senders.popitem(last=False)
+                self._changed[gone] = None
         else:
             self._senders.move_to_end(key)
         sender.hour.look(now)
@@ -104,4 +160,5 @@ class Limiter:
                 return Excess(Reply(code, status, text), f"{self._what} {name}: more than {limit} {words}", first)
         sender.hour.add(now, messages, recipients)
         sender.day.add(now, messages, recipients)
+        self._changed[key] = None
         return None

@@ -26,6 +26,7 @@ class Score(NamedTuple):
 
     total: float
     why: str  # "zen.spamhaus.org (127.0.0.2)"
+    said: tuple[tuple[str, str], ...] = ()  # list by list: its zone, and its answer in words
 
 
 class Lists:
@@ -50,19 +51,24 @@ class Lists:
         questions += [(one, counts, f"{name}.{one.zone}") for name in sorted(names) for one, counts in self._of_domain]
         answers = await asyncio.gather(*(self._ask(one.zone, name) for one, _, name in questions))
         total, reasons, hit = 0.0, [], set()
+        said: dict[str, str] = {}
         for (one, counts, _), found in zip(questions, answers, strict=True):
-            counted = [answer for answer in found if _is_counted(answer, counts)]
+            counted = [answer for answer in found or () if _is_counted(answer, counts)]
             if counted and one.zone not in hit:  # a list counts once, however many names it knows
                 hit.add(one.zone)
                 total += one.weight
                 reasons.append(f"{one.zone} ({counted[0]})")
-        return Score(total, ", ".join(reasons))
+                said[one.zone] = f"listed as {counted[0]}, weight {one.weight:g}"
+            elif one.zone not in hit:
+                said[one.zone] = "no answer" if found is None else said.get(one.zone, "not listed")
+        return Score(total, ", ".join(reasons), tuple(said.items()))
 
-    async def _ask(self, zone: str, name: str) -> tuple[str, ...]:
+    async def _ask(self, zone: str, name: str) -> tuple[str, ...] | None:
+        """The addresses by which a list answers; none if a name is not listed, None if the list says nothing."""
         now = self._clock.monotonic()
         times, until = self._silent.get(zone, (0, 0.0))
         if until > now:
-            return ()
+            return None
         try:
             async with asyncio.timeout(PATIENCE):
                 found = tuple(str(value) for value in (await self._resolver.answer(name, "A")).values)
@@ -71,7 +77,7 @@ class Lists:
         except (PosthouseError, TimeoutError):
             rests = times + 1 >= SILENCES
             self._silent[zone] = (0, now + REST) if rests else (times + 1, 0.0)
-            return ()
+            return None
         self._silent.pop(zone, None)
         return found
 

@@ -48,7 +48,7 @@ class Rules:
         """Whether any rule asks for the client's name in the DNS."""
         return any(one.rule.reverse_dns for rules in self._by_stage.values() for one in rules)
 
-    def decide(self, stage: str, visitor: Visitor, now: int) -> Ruling:
+    def decide(self, stage: Stage, visitor: Visitor, now: int) -> Ruling:
         """What the rules of a stage say. `now` is in microseconds."""
         rules = self._by_stage.get(stage)
         if rules is None or visitor.settled:
@@ -59,6 +59,8 @@ class Rules:
             if not all(holds(visitor, moment) for holds in conditions):
                 continue
             why = f"rule {number}"
+            if rule.action not in ("reject", "defer"):  # the gate notes refusals
+                visitor.note(stage, why, _did(rule))
             match rule.action:
                 case "accept":
                     visitor.settled = stage
@@ -79,6 +81,21 @@ class Rules:
                     if not visitor.login:
                         return Ruling(REQUIRE_AUTH, delay, why)
         return Ruling(None, delay) if delay else GO
+
+
+def _did(rule: Rule) -> str:
+    """What a rule that fits does, in words."""
+    match rule.action:
+        case "tag":
+            return f"tag {rule.tag}"
+        case "tarpit":
+            return f"wait {rule.delay:g} s"
+        case "require_tls":
+            return "require TLS"
+        case "require_auth":
+            return "require a login"
+        case action:
+            return action
 
 
 def stage_of(rule: Rule) -> Stage:

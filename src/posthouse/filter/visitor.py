@@ -6,7 +6,17 @@ from typing import Literal, NamedTuple
 from posthouse.smtp.replies import Reply
 
 Stage = Literal["connect", "hello", "auth", "mail", "recipient", "headers", "message"]
+MOST_NOTES = 100  # about a connection, and as many about each message
 STAGES: tuple[Stage, ...] = ("connect", "hello", "auth", "mail", "recipient", "headers", "message")
+
+
+class Note(NamedTuple):
+    """One thing that a filter did: for the trace."""
+
+    stage: Stage | Literal["deliver"]
+    by: str  # "rule 3", "bad.test", "on_mail"
+    did: str
+    about: str = ""  # the recipient it was about, or the account
 
 
 @dataclass(slots=True)
@@ -31,6 +41,8 @@ class Visitor:
     settled: str = ""  # the stage at which a rule or hook accepted: how far it holds, `begin` and `ask_about` say
     listed: float = 0.0  # what the DNS lists say
     listed_why: str = ""
+    notes: list[Note] = field(default_factory=list)  # what filters did, of the connection and of the message under way
+    notes_before: int | None = None  # so many of them are the connection's, while a message is under way
 
     @property
     def is_known(self) -> bool:
@@ -43,6 +55,9 @@ class Visitor:
         self.recipients = []
         self.size = None
         self.listed, self.listed_why = 0.0, ""
+        if self.notes_before is not None:
+            del self.notes[self.notes_before :]
+            self.notes_before = None
         if self.tags_before is not None:
             del self.tags[self.tags_before :]
             self.tags_before = None
@@ -53,6 +68,7 @@ class Visitor:
         """MAIL: the tags so far are the connection's."""
         self.sender, self.size = sender, size
         self.tags_before = len(self.tags)
+        self.notes_before = len(self.notes)
 
     def greet(self, hello: str) -> None:
         """EHLO, perhaps once more: what was accepted for another greeting is over."""
@@ -65,6 +81,14 @@ class Visitor:
         self.recipient = recipient
         if self.settled == "recipient":
             self.settled = ""
+
+    def note(self, stage: Stage | Literal["deliver"], by: str, did: str, about: str | None = None) -> None:
+        """Remember what a filter did, once, and not without end."""
+        if about is None:
+            about = self.recipient if stage == "recipient" else ""
+        note = Note(stage, by, did, about)
+        if len(self.notes) - (self.notes_before or 0) < MOST_NOTES and note not in self.notes:
+            self.notes.append(note)
 
     def go_on(self) -> None:
         """All recipients are known; the message is looked at."""

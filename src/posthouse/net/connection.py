@@ -125,6 +125,7 @@ class Connection(asyncio.Protocol):
         "_owner",
         "_paused",
         "_session",
+        "_spoken_for",
         "_task",
         "_timeout",
         "_transport",
@@ -149,6 +150,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._draining = False
         self._admitted = False
+        self._spoken_for = False
         self._timeout = 300.0
         self.deadline = 0.0
         self.limit = 0.0
@@ -228,13 +230,15 @@ class Connection(asyncio.Protocol):
 
     @property
     def certificate(self) -> bytes | None:
-        """The client's certificate (DER), if it showed one and the listener's CA made it."""
-        tls = self.tls_object
+        """The client's certificate (DER), if it showed one and the listener's CA made it. A proxy that speaks for
+        somebody has shown its own."""
+        tls = None if self._spoken_for else self.tls_object
         return tls.getpeercert(binary_form=True) if tls is not None else None
 
     def speaks_for(self, ip: str, port: int = 0) -> None:
         """A trusted proxy says who the client is."""
         self.peer = (ip, port)
+        self._spoken_for = True
 
     def set_timeout(self, seconds: float) -> None:
         """From now on, close the connection when the peer brings no event for so long."""

@@ -1,4 +1,4 @@
-"""Open a connection to one of several addresses.
+"""Open a connection to one of several addresses, or to a UNIX socket.
 
 `dial` lets the addresses race, IPv6 and IPv4 in turn, each a quarter of a second after the one before (RFC 8305), each
 with its own limit of time, and returns the first `Stream` that stands, after the TLS handshake if TLS from the first
@@ -59,7 +59,7 @@ async def dial(
     tls: ClientTls | None = None,
     sources: Sequence[str] = (),
 ) -> Stream:
-    """Connect to the first of the addresses (IP addresses, not names) that answers.
+    """Connect to the first of the addresses (IP addresses, not names; or the path of a UNIX socket) that answers.
 
     `patience` (seconds) is for each address. `sources` are own addresses to connect from, the first of each family.
     """
@@ -105,6 +105,12 @@ async def _race(waiting: deque[str], connect: Callable[[str], Coroutine[Any, Any
 
 
 async def _connect(address: str, port: int, patience: float, tls: ClientTls | None, sources: Sequence[str]) -> Stream:
+    if address.startswith("/"):
+        async with asyncio.timeout(patience):
+            _, stream = await asyncio.get_running_loop().create_unix_connection(
+                Stream, address, ssl=tls.context if tls else None, server_hostname=tls.name if tls else None
+            )
+        return stream
     source = next((own for own in sources if _family(own) == _family(address)), None)
     async with asyncio.timeout(patience):
         _, stream = await asyncio.get_running_loop().create_connection(

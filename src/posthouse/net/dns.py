@@ -74,6 +74,7 @@ class Validation(NamedTuple):
     vouches: bool  # it sets the AD bit on the answer of a signed name
     refuses: bool  # it gives no answer for a name whose signatures are broken
     text: str  # what was seen, in words
+    deceived: bool = False  # it answers for that name as if nothing was wrong
 
     @property
     def works(self) -> bool:
@@ -261,7 +262,7 @@ class SystemResolver(_Questions):
 
         What a resolver says is not kept, and whether it is trusted is told apart from whether it validates.
         """
-        vouches = refuses = False
+        vouches = refuses = deceived = False
         try:
             async with self._slots:
                 vouches = bool((await self._reply((normal(signed), "A"))).response.flags & dns.flags.AD)
@@ -271,13 +272,14 @@ class SystemResolver(_Questions):
         try:
             async with self._slots:
                 await self._reply((normal(broken), "A"))
+            deceived = True
             seen += f"; {broken}, whose signatures are broken, is answered as if they were not"
         except dns.resolver.NoNameservers:  # every server said SERVFAIL
             refuses = True
             seen += f"; {broken}, whose signatures are broken, is refused"
         except (dns.exception.DNSException, OSError) as error:
             seen += f"; no answer for {broken}: {error or type(error).__name__}"
-        return Validation(self.trusted, vouches, refuses, seen)
+        return Validation(self.trusted, vouches, refuses, seen, deceived)
 
     def _asked_done(self, question: tuple[str, str], asked: asyncio.Future[Answer]) -> None:
         del self._asked[question]
@@ -331,7 +333,8 @@ class ZoneResolver(_Questions):
     unless another resolver is `beyond` it.
 
     A name that maps to None is `Unavailable`, as if its name servers were down; the type CNAME holds
-    one name, which is followed. The table may change while it is in use: tests let time repair a domain.
+    one name, which is followed; "*.test" stands for all names below test that are not there (RFC 4592). The table may
+    change while it is in use: tests let time repair a domain.
     `secure` are the names whose answers are, True: all of the table.
     """
 
@@ -343,22 +346,37 @@ class ZoneResolver(_Questions):
     async def answer(self, name: str, kind: str) -> Answer:
         name, secure = normal(name), True
         for _ in range(_MAX_CNAMES):
-            if name not in self.zone and self._beyond is not None:
+            source = name if name in self.zone else self._wildcard(name)
+            if not source and self._beyond is not None:
                 answer = await self._beyond.answer(name, kind)
                 return answer._replace(secure=answer.secure and secure, name=answer.name or name)
             secure = secure and (self.secure if isinstance(self.secure, bool) else name in self.secure)
-            if name not in self.zone:
-                if any(other.endswith("." + name) for other in self.zone):
+            if not source:
+                if self._is_above(name):
                     # An empty non-terminal: exists, holds nothing (RFC 8020 section 2).
                     return Answer((), secure, name)
                 raise NoSuchDomain(f"the domain {name} does not exist")
-            records = self.zone[name]
+            records = self.zone[source]
             if records is None:
                 raise Unavailable(f"no answer from the DNS for {name} {kind}: SERVFAIL")
             if "CNAME" not in records or kind == "CNAME":
                 return Answer(tuple(records.get(kind, ())), secure, name)
             name = normal(records["CNAME"][0])
         raise Unavailable(f"the aliases of {name} go round in a circle")
+
+    def _wildcard(self, name: str) -> str:
+        """The name whose records are used for one that is not there: that below the nearest name which exists (RFC
+        4592 section 3.3.1); "" for none."""
+        above = "" if self._is_above(name) else name
+        while above := above.partition(".")[2]:
+            if f"*.{above}" in self.zone:
+                return f"*.{above}"
+            if above in self.zone:
+                break
+        return ""
+
+    def _is_above(self, name: str) -> bool:
+        return any(other.endswith("." + name) for other in self.zone)
 
 
 def zone_of_text(table: Mapping[str, Mapping[str, Sequence[str]]]) -> Zone:

@@ -2,8 +2,8 @@
 
 The self-made CA and certificate lie in a folder, keys readable by their owner only; the certificate is made
 anew when it nears its end or the names change. Certificate files of the operator are read again when they
-change (`ServerTls.context` looks at most every few seconds), so a renewal needs no restart; a broken new file
-is reported and the old certificate stays in use.
+change (`ServerTls.context` looks at most every few seconds), so a renewal needs no restart; both a new file that
+was taken up and a broken one, with which the old certificate stays in use, are reported.
 """
 
 import datetime
@@ -57,6 +57,7 @@ class ServerTls:
         ca: Path | None = None,
         report: Callable[[str], None] = lambda _text: None,
         *,
+        taken: Callable[[str], None] = lambda _files: None,
         others: Mapping[str, Pair] = MappingProxyType({}),
         profile: Profile = "modern",
         client_ca: Path | None = None,
@@ -65,7 +66,8 @@ class ServerTls:
         self.key = key
         self.ca = ca  # of a self-made certificate: what clients have to trust
         self._others = others  # by host name; "*.example.org" is every name just below
-        self._report = report
+        self._report = report  # told why new files cannot be used
+        self._taken = taken  # told which files were taken up
         self._profile: Profile = profile
         self._client_ca = client_ca
         self._stamp = self._read_stamp()
@@ -73,10 +75,18 @@ class ServerTls:
         self._looked = time.monotonic()
 
     @classmethod
-    def self_made(cls, folder: Path, hostname: str, others: Mapping[str, Pair] = MappingProxyType({})) -> "ServerTls":
+    def self_made(
+        cls,
+        folder: Path,
+        hostname: str,
+        report: Callable[[str], None] = lambda _text: None,
+        *,
+        taken: Callable[[str], None] = lambda _files: None,
+        others: Mapping[str, Pair] = MappingProxyType({}),
+    ) -> "ServerTls":
         """A certificate from our own CA for the host name, localhost, 127.0.0.1 and ::1."""
         ca, certificate, key = self_made(folder, [hostname, "localhost", "127.0.0.1", "::1"])
-        return cls(certificate, key, ca, others=others)
+        return cls(certificate, key, ca, report, taken=taken, others=others)
 
     def context(self) -> ssl.SSLContext:
         """The context for the next handshake."""
@@ -85,11 +95,14 @@ class ServerTls:
             self._looked = now
             stamp = self._read_stamp()
             if stamp != self._stamp:
+                changed = [str(path) for path, at in stamp.items() if at != self._stamp[path]]
                 self._stamp = stamp
                 try:
                     self._context = self._load()
                 except Permanent as error:
                     self._report(str(error))
+                else:
+                    self._taken(", ".join(changed))
         return self._context
 
     def _load(self) -> ssl.SSLContext:
@@ -109,13 +122,18 @@ class ServerTls:
     def _one(self, pair: Pair) -> ssl.SSLContext:
         return server_context(pair.certificate, pair.key, self._profile, self._client_ca)
 
-    def _read_stamp(self) -> tuple[float, ...]:
+    def _read_stamp(self) -> dict[Path, float]:
+        """When each file was changed; 0 for one that is not there."""
         pairs = [Pair(self.certificate, self.key), *self._others.values()]
-        try:
-            also = () if self._client_ca is None else (self._client_ca,)
-            return tuple(os.stat(path).st_mtime for path in (*(path for pair in pairs for path in pair), *also))
-        except OSError:
-            return ()
+        also = () if self._client_ca is None else (self._client_ca,)
+        return {path: _changed(path) for path in (*(path for pair in pairs for path in pair), *also)}
+
+
+def _changed(path: Path) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
 def server_context(
@@ -135,14 +153,17 @@ def server_context(
     try:
         context.load_cert_chain(certificate, key)
         context.end_point = _end_point(certificate)
-        if client_ca is not None:
-            context.verify_mode = ssl.CERT_OPTIONAL
-            context.load_verify_locations(client_ca)
     except (OSError, ssl.SSLError, ValueError) as error:
         raise Permanent(
             f"the certificate {certificate} and key {key} cannot be used: {error}. "
             "They must be PEM files that belong together and be readable by the server."
         ) from error
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        try:
+            context.load_verify_locations(client_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise Permanent(f"the CA file {client_ca} cannot be used: {_why_no_ca(error)}") from error
     return context
 
 
@@ -168,13 +189,16 @@ def client_context(*, verify: bool, ca: Path | None = None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(ca) if ca else None)
     except (OSError, ssl.SSLError) as error:
-        why = error.strerror if type(error) is not ssl.SSLError and error.strerror else "it holds no PEM certificate"
-        raise Permanent(f"the CA file {ca} cannot be used: {why}") from error
+        raise Permanent(f"the CA file {ca} cannot be used: {_why_no_ca(error)}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _why_no_ca(error: OSError) -> str:
+    return error.strerror if type(error) is not ssl.SSLError and error.strerror else "it holds no PEM certificate"
 
 
 def self_made(folder: Path, names: Sequence[str]) -> tuple[Path, Path, Path]:

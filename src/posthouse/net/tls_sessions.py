@@ -89,10 +89,15 @@ class KeepingContext(ssl.SSLContext):
 
 
 def keeping_context(
-    *, verify: bool, ca: Path | None = None, now: Callable[[], float] = time.monotonic
+    *,
+    verify: bool,
+    ca: Path | None = None,
+    common_name: bool = False,
+    now: Callable[[], float] = time.monotonic,
 ) -> KeepingContext:
     """TLS 1.2 and 1.3. With `verify` the certificate must lead to a root (of the system, or of the file `ca` alone)
-    and have the server's name as a DNS name, not only as its common name (RFC 8461 section 4.2). Raises `Permanent`."""
+    and have the server's name as a DNS name, not only as its common name (RFC 8461 section 4.2), except with
+    `common_name`. Raises `Permanent`."""
     context = KeepingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sessions = OrderedDict()
     context.now = now
@@ -102,7 +107,7 @@ def keeping_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
-    context.hostname_checks_common_name = False
+    context.hostname_checks_common_name = common_name
     if ca is None:
         context.load_default_certs()
         return context

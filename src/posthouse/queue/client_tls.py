@@ -5,6 +5,7 @@
 | dane | none: the TLSA records decide afterwards (RFC 7672 section 3.1) | the TLSA base domain |
 | sts-enforce | the roots, and the name of the MX host (RFC 8461 section 4.2) | the MX host |
 | sts-testing | none: afterwards, so that mail is not kept back | the MX host |
+| pkix | the roots, and the host's name, as common name too (RFC 8689 section 4.2.1) | the host |
 | opportunistic | none (RFC 7435) | the MX host |
 
 Each level has a context of its own, so sessions never go from one level to another.
@@ -39,9 +40,12 @@ class ClientContexts:
         """
         context = self._contexts.get(security.level)
         if context is None:
-            verify = security.level == "sts-enforce"
+            verify = security.level in ("sts-enforce", "pkix")
             context = self._contexts[security.level] = keeping_context(
-                verify=verify, ca=self._ca if verify else None, now=self._monotonic
+                verify=verify,
+                ca=self._ca if verify else None,
+                common_name=security.level == "pkix",
+                now=self._monotonic,
             )
         name = security.base or host
         kept = context.kept(name)

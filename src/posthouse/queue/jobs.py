@@ -10,10 +10,17 @@ Keep = Callable[[Tx], None]
 
 
 class Kept(Protocol):
-    """Keeps a message here or in the queue; `nobody` are its recipients who lead nowhere."""
+    """Keeps a message here or in the queue, under the id `trace`; `nobody` are its recipients who do not get it,
+    `refused` those of them for whom a hook of the operator said so."""
 
     @property
     def nobody(self) -> frozenset[str]: ...
+
+    @property
+    def refused(self) -> frozenset[str]: ...
+
+    @property
+    def trace(self) -> int: ...
 
     def __call__(self, tx: Tx, /) -> None: ...
 
@@ -41,3 +48,4 @@ class Job(NamedTuple):
     claims: list[Claim]
     until: int  # the claims' lease
     content: bytes | None = None  # without the prefix, if it is small
+    lane: int = 0  # who takes turns with others (store/outbox.py)

@@ -1,8 +1,9 @@
 """The queue at work: claim what is due, try it, write down what happened, wait for the next.
 
 One loop claims recipients in batches; those of one message and next hop go together, as one job. Jobs wait here, in
-bounded number, until they may run: so many in all, as many to one next hop as it likes (`pace.py`). No destination
-gets more than a share of what is held here, so that a slow one cannot keep the others out.
+bounded number, until they may run: so many in all, as many to one next hop as it likes (`pace.py`), senders in turn
+(`turns.py`). No destination and no sender gets more than a share of what is held here, so that a slow or a large one
+cannot keep the others out. What is held is claimed for a time and renewed as long as it is held.
 
 What an attempt found out is one transaction (`settle.py`). A crash between a server's 250 and that
 transaction delivers once more: the one duplicate that SMTP cannot avoid (RFC 5321 section 6.1).
@@ -12,24 +13,29 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from posthouse.base import ids
 from posthouse.base.clock import Clock
-from posthouse.base.errors import Permanent
 from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.net.dial import Dial, dial
 from posthouse.net.dns import Resolver
 from posthouse.queue import capture
+from posthouse.queue.holding import Holding
 from posthouse.queue.jobs import Job, Keep, Prepare
 from posthouse.queue.pace import Pace, is_slower
 from posthouse.queue.remote import ATTEMPT_LIMIT, Outgoing, Sender
 from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Report, Verdict
-from posthouse.queue.routes import Credentials, Host, Router
+from posthouse.queue.route_table import own_names, table_of
+from posthouse.queue.routes import Route, Router
 from posthouse.queue.settle import Settler
+from posthouse.queue.transport_security import Guard
+from posthouse.queue.transports import Transports
+from posthouse.queue.transports_webhook import WebhookTransport
+from posthouse.queue.turns import Turns
 from posthouse.smtp.client import TIMEOUTS
 from posthouse.smtp.params import MailParams
 from posthouse.store import outbox
@@ -38,16 +44,18 @@ from posthouse.store.database import Database, Tx
 from posthouse.store.envelope import pack_mail, unpack_mail, unpack_rcpt
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import QueueChanged
-from posthouse.store.outbox import HERE, Claim, Message
+from posthouse.store.outbox import HERE, Claim, Message, Taken
+from posthouse.store.pauses import NOTHING
 
 SECOND = 1_000_000
-LEASE = 7200 * SECOND  # a claim holds so long; a job that would not end within it is given back untried
+LEASE = 7200 * SECOND  # a claim holds so long, from when it was last renewed
 KEEP = 5.0  # seconds that an idle connection to another server stays open for the next message
 IDLE = 60.0  # seconds between two looks when nothing is due: another process may have added something
-RECOVER_EVERY = 900 * SECOND  # between two looks for claims that other nodes lost
+RECOVER_EVERY = 900 * SECOND  # between renewals of our claims, and looks for claims that other nodes lost
 MAX_RECIPIENTS = 100  # in one transaction: what every server takes (RFC 5321 section 4.5.3.1.8)
 PIECE = 256 * 1024
 SMALL = 16 * 1024  # octets: contents up to here are read when they are claimed
+START = 64 * 1024  # octets of a larger one in which its header is looked for
 LOOK_FOR_8BIT = 256 * 1024  # a larger message is taken to be 8-bit
 # Next hops that are no hosts. No domain can have such a name, whatever a stranger writes into an address.
 CAPTURED = "\0captured"  # of everything, where nothing leaves
@@ -76,6 +84,7 @@ class QueueManager:
         chance: random.Random | None = None,
         node: str = "",
         timeouts: Mapping[str, float] = TIMEOUTS,
+        guard: Guard | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -85,35 +94,50 @@ class QueueManager:
         self._captured = captured
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._node = node or settings.hostname
-        own_ports = [listen.port for listen in settings.listen if listen.service == "smtp"]
         self._settler = Settler(settings, database, clock, prepare, new_ids, log, self._chance, self._node)
-        self._router = Router(resolver, [settings.hostname], self._chance, _smarthost(settings), own_ports=own_ports)
-        self._sender = Sender(self._router, dialler, settings.hostname, timeouts=timeouts, keep=KEEP)
+        listening = [(one.address, one.port) for one in settings.listen if one.service == "smtp" and one.path is None]
+        self._router = Router(resolver, own_names(settings), self._chance, table_of(settings), listening=listening)
+        self._sender = Sender(
+            self._router,
+            dialler,
+            settings.hostname,
+            timeouts=timeouts,
+            ca=settings.transport_security.ca,
+            keep=KEEP,
+            guard=guard,
+            clock=clock,
+        )
+        self._posts = WebhookTransport(clock)
+        self._transports = Transports(self._sender, self._posts)
         self._most = settings.queue.concurrency
-        self._room = max(100, self._most * 10)  # recipients held here
-        self._share = max(10, settings.queue.concurrency_per_destination * 10)  # of them for one destination
-
-        self._pending: dict[str, deque[Job]] = {}  # by next hop
+        self._held = Holding(self._most, settings.queue.concurrency_per_destination)
+        self._turns = Turns()  # jobs that wait
         self._paces: dict[str, Pace] = {}  # by next hop
         self._waiting: dict[str, asyncio.Task[None]] = {}  # next hops whose rate allows nothing now
-        self._ready: dict[str, None] = {}  # next hops with a pending job and a free place, in turn
         self._active: Counter[str] = Counter()  # running jobs by next hop
-        self._held: Counter[str] = Counter()  # recipients held here by destination
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._records: set[asyncio.Task[None]] = set()
-        self._claiming: asyncio.Future[list[Claim]] | None = None
+        self._claiming: asyncio.Future[Taken] | None = None
+        self._looking: asyncio.Future[None] | None = None
+        self._draining = False
+        self._paused = NOTHING  # at the last look
         self._untried: set[int] = set()  # claims of which nothing is known yet
         self._wake = asyncio.Event()
         self._still = asyncio.Event()
         self._resting_until = 0
-        self._more = False  # the last look left something due behind, for want of room
         self._recover_at = 0
+        self._renewed = 0  # until when all claims held at the last renewal are leased
         self._loop: asyncio.Task[None] | None = None
         feed.subscribe(0, self._on_change)
 
     def _on_change(self, changes: list[Any]) -> None:
-        if any(isinstance(change, QueueChanged) for change in changes):
+        if any(isinstance(change, QueueChanged) and self._is_news(change.lane) for change in changes):
             self.wake()
+
+    def _is_news(self, lane: int | None) -> bool:
+        """A sender whose messages wait for room is looked at when that is there. What a look under way left behind is
+        not known yet."""
+        return lane is None or self._claiming is not None or not self._held.has_more(lane)
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -142,9 +166,8 @@ class QueueManager:
         self._loop = None
         if self._claiming is not None:  # it goes on without us, and may have claimed something
             with contextlib.suppress(Exception):
-                self._untried.update(claim.id for claim in await self._claiming)
-        self._pending.clear()
-        self._ready.clear()
+                self._untried.update(claim.id for claim in (await self._claiming).claims)
+        self._turns = Turns()
         for waiting in self._waiting.values():
             waiting.cancel()
         if self._tasks:
@@ -158,74 +181,156 @@ class QueueManager:
             record.cancel()
         await asyncio.gather(*self._records, return_exceptions=True)
         await self._sender.sessions.close()
+        self._posts.close()
         if self._untried:
             await self._database.write(outbox.release, self._node, sorted(self._untried))
+
+    # For operators
+
+    async def drain(self) -> None:
+        """Claim nothing more, give back what waits here, and return when all that is on its way has been written down
+        (or `undrain` is called). Other nodes go on."""
+        self._draining = True
+        self.wake()
+        while self._draining:
+            await self._give_back(lambda _: True)
+            under_way: set[asyncio.Future[None]] = {*self._tasks, *self._records}
+            if self._looking is not None:
+                under_way.add(self._looking)
+            if not under_way:
+                return
+            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+
+    def undrain(self) -> None:
+        """Claim again."""
+        self._draining = False
+        self.wake()
+
+    async def _give_back(self, is_meant: Callable[[Job], bool]) -> None:
+        """Let go of jobs that wait here, untried."""
+        jobs, self._turns = self._turns.jobs(), Turns()
+        given: list[int] = []
+        for job in jobs:
+            if is_meant(job):
+                self._held.let_go(job.claims)
+                given += [claim.id for claim in job.claims]
+            else:
+                self._turns.add(job)
+                self._make_ready(job.next_hop)
+        if given:
+            await self._database.write(outbox.release, self._node, given)
+            self._untried.difference_update(given)
+
+    def state(self) -> dict[str, Any]:
+        """What happens here now, for people and programs: only what JSON can say."""
+        now, waiting = self._clock.now(), self._turns.waiting()
+        resting = {name for name, pace in self._paces.items() if pace.resting(now)}
+        hops = []
+        for name in sorted({*waiting, *self._active, *resting}):
+            pace = self._paces.get(name)
+            hops.append(
+                {
+                    "next_hop": name.lstrip("\0"),
+                    "active": self._active.get(name, 0),
+                    "waiting": waiting.get(name, 0),
+                    "window": pace.places() if pace else 0,
+                    "rest_until": pace.rest_until if pace and name in resting else 0,
+                    "why": pace.why if pace and name in resting else "",
+                    "rate_wait": pace.wait(now) / SECOND if pace else 0.0,
+                }
+            )
+        return {
+            "node": self._node,
+            "draining": self._draining,
+            "active": len(self._tasks),
+            "most_active": self._most,
+            "held": self._held.total,
+            "room": self._held.most,
+            "lanes": len(self._held.lanes),
+            "next_hops": hops,
+        }
 
     # Claiming
 
     async def _run(self) -> None:
         while True:
             self._wake.clear()
+            due: int | None = None
+            self._looking = asyncio.get_running_loop().create_future()
             try:
-                due = await self._look()
+                await self._keep_claims()
+                if not self._draining:
+                    due = await self._look()
             except Exception as error:
                 self._log.error("queue.failed", what="claiming", error=repr(error))
-                due = None
+            finally:
+                self._looking.set_result(None)
+                self._looking = None
             wait = IDLE if due is None else (due - self._clock.now()) / SECOND
             if wait > 0:
                 await self._rest(min(wait, IDLE))
 
+    async def _keep_claims(self) -> None:
+        """Renew what is held here, and make due what nodes lost that are gone."""
+        now = self._clock.now()
+        if now < self._recover_at:
+            return
+        mine = [claim.id for job in (*self._turns.jobs(), *self._tasks.values()) for claim in job.claims]
+        if mine:
+            await self._database.write(outbox.renew, self._node, mine, now + LEASE)
+        self._renewed = now + LEASE
+        await self._database.write(outbox.recover, "", now)
+        self._recover_at = now + RECOVER_EVERY
+
     async def _look(self) -> int | None:
         """Claim what there is room for; return when to look again, None if only a wake-up can change things."""
         now = self._clock.now()
-        if now >= self._recover_at:
-            self._recover_at = now + RECOVER_EVERY
-            await self._database.write(outbox.recover, "", now)
-        room = self._room - self._held.total()
-        if room < self._room // 2:
-            self._more = True
+        room = self._held.room()
+        if room is None:
             return None
-        busy = self._busy()
-        self._claiming = asyncio.ensure_future(
-            self._database.write(outbox.claim, self._node, now, now + LEASE, room, busy, self._share)
-        )
-        claims = await asyncio.shield(self._claiming)
+        self._claiming = asyncio.ensure_future(self._database.write(outbox.take, self._node, now, now + LEASE, room))
+        taken = await asyncio.shield(self._claiming)
         self._claiming = None
-        for claim in claims:
-            self._untried.add(claim.id)
-            self._held[claim.destination] += 1
-        busy = self._busy()
-        self._more = bool(busy)
+        claims = taken.claims
+        self._untried.update(claim.id for claim in claims)
+        self._held.took(taken)
+        due: int | None = now
         contents: dict[int, bytes] = {}
         try:
-            # One visit to the store for all small contents, instead of one for each message.
-            contents, due = await self._database.read(_contents_and_due, claims, busy)
+            if taken.paused != self._paused:
+                self._paused = taken.paused
+                await self._give_back(lambda job: any(taken.paused.covers(claim.destination) for claim in job.claims))
+            if claims or not taken.more:
+                # One visit to the store for all small contents, instead of one for each message.
+                contents, due = await self._database.read(_contents_and_due, claims, now)
         finally:
             self._take(claims, now + LEASE, contents)
-        return due
-
-    def _busy(self) -> list[str]:
-        return [destination for destination, count in self._held.items() if count >= self._share]
+        return now if taken.more else due
 
     def _take(self, claims: list[Claim], until: int, contents: Mapping[int, bytes]) -> None:
         """Make jobs of claims and start what may start."""
         groups: dict[tuple[int, str], list[Claim]] = {}
         for claim in claims:
-            hop = self._next_hop(claim.destination)
+            hop = self._next_hop(claim)
             groups.setdefault((claim.message.id, hop), []).append(claim)
         for (_, hop), group in groups.items():
-            jobs = self._pending.setdefault(hop, deque())
             for at in range(0, len(group), MAX_RECIPIENTS):
                 message = group[0].message
                 content = contents.get(message.blob_id)
-                jobs.append(Job(hop, message, group[at : at + MAX_RECIPIENTS], until, content))
+                self._turns.add(Job(hop, message, group[at : at + MAX_RECIPIENTS], until, content, group[0].lane))
             self._make_ready(hop)
-        self._dispatch()
+        if not self._draining:
+            self._dispatch()
 
-    def _next_hop(self, destination: str) -> str:
-        if destination == HERE:
+    def _next_hop(self, claim: Claim) -> str:
+        if claim.destination == HERE:
             return DELIVER_HERE
-        return CAPTURED if self._settings.relay.capture else self._router.next_hop(destination)
+        # Capture wins over every route: where it is on, nothing leaves, whatever the routes or an operator say.
+        return CAPTURED if self._settings.relay.capture else self._route(claim).next_hop
+
+    def _route(self, claim: Claim) -> Route:
+        message = claim.message
+        return self._router.route(message.sender, message.account, claim.address, claim.destination, claim.route)
 
     def _pace(self, hop: str) -> Pace:
         pace = self._paces.get(hop)
@@ -239,12 +344,12 @@ class QueueManager:
 
     def _make_ready(self, hop: str) -> None:
         pace = self._pace(hop)
-        if hop in self._waiting or not self._pending.get(hop) or self._active[hop] >= pace.places():
+        if hop in self._waiting or hop not in self._turns or self._active[hop] >= pace.places():
             return
         if wait := pace.wait(self._clock.now()):
             self._waiting[hop] = asyncio.get_running_loop().create_task(self._wait_for_rate(hop, wait / SECOND))
         else:
-            self._ready.setdefault(hop)
+            self._turns.open(hop)
 
     async def _wait_for_rate(self, hop: str, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -254,14 +359,10 @@ class QueueManager:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Start jobs, one next hop after the other, while there is a place."""
+        """Start jobs, senders in turn, while there is a place."""
         loop = asyncio.get_running_loop()
-        while self._ready and len(self._tasks) < self._most:
-            hop = next(iter(self._ready))
-            del self._ready[hop]
-            job = self._pending[hop].popleft()
-            if not self._pending[hop]:
-                del self._pending[hop]
+        while len(self._tasks) < self._most and (job := self._turns.take()) is not None:
+            hop = job.next_hop
             self._active[hop] += 1
             self._pace(hop).started(self._clock.now())
             task = loop.create_task(self._deliver(job))
@@ -274,15 +375,13 @@ class QueueManager:
         self._active[job.next_hop] -= 1
         if not self._active[job.next_hop]:
             del self._active[job.next_hop]
-        for claim in job.claims:
-            self._held[claim.destination] -= 1
-            if not self._held[claim.destination]:
-                del self._held[claim.destination]
-        if self._loop is None:
+        self._held.let_go(job.claims)
+        if self._loop is None or self._draining:
             return
         self._make_ready(job.next_hop)
         self._dispatch()
-        if (not self._tasks and not self._ready) or (self._more and self._held.total() <= self._room // 2):
+        idle = not self._tasks and not self._turns.is_ready
+        if idle or self._held.is_due(job.claims):
             self.wake()
 
     async def _rest(self, seconds: float) -> None:
@@ -292,7 +391,7 @@ class QueueManager:
         waiters = {loop.create_task(self._wake.wait()), loop.create_task(self._clock.sleep(seconds))}
         await asyncio.sleep(0)  # let them begin
         # What is held beside those waits for its rate: only time can change that.
-        if not self._tasks and not self._ready and not self._wake.is_set():
+        if not self._tasks and not self._turns.is_ready and not self._wake.is_set():
             self._still.set()
         try:
             await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
@@ -306,7 +405,7 @@ class QueueManager:
 
     async def _deliver(self, job: Job) -> None:
         mine = [claim.id for claim in job.claims]
-        if self._clock.now() + int(ATTEMPT_LIMIT * SECOND) > job.until:
+        if self._clock.now() + int(ATTEMPT_LIMIT * SECOND) > max(job.until, self._renewed):
             # It waited here for so long that another node might soon claim it too.
             await self._database.write(outbox.release, self._node, mine)
             self._untried.difference_update(mine)
@@ -367,9 +466,16 @@ class QueueManager:
             self._remaining(message, params),
             {claim.address: unpack_rcpt(claim.options) for claim in job.claims if claim.options},
             # Who said SMTPUTF8 may have needed it for an address alone.
-            params.smtputf8 and (whole is None or not whole.partition(b"\r\n\r\n")[0].isascii()),
+            params.smtputf8 and not await self._has_ascii_header(message, whole),
+            whole if whole is not None else await self._read(message, 0, START),
         )
-        return await self._sender.attempt(job.claims[0].destination, outgoing), None
+        route = self._route(job.claims[0])  # all of a job have one next hop, so one route
+        return await self._transports.attempt(route, outgoing, ids.to_text(message.id)), None
+
+    async def _has_ascii_header(self, message: Message, whole: bytes | None) -> bool:
+        if whole is None:
+            whole = await self._read(message, 0, LOOK_FOR_8BIT)  # no header is longer (`mime/scan.py`)
+        return whole.partition(b"\r\n\r\n")[0].isascii()
 
     def _remaining(self, message: Message, params: MailParams) -> MailParams:
         """What the next server is asked for: of the time to deliver in, what is left (RFC 2852 section 4.2)."""
@@ -397,7 +503,9 @@ class QueueManager:
         if keep is None:
             return Report(dict.fromkeys(addresses, gone)), None
         delivered = Verdict(DELIVERED, 250, "2.0.0", "Delivered", "", False)
-        return Report({address: gone if address in keep.nobody else delivered for address in addresses}), keep
+        verdicts = dict.fromkeys(addresses, delivered) | dict.fromkeys(keep.nobody, gone)
+        unwanted = Verdict(FAILED, 550, "5.7.1", "A rule of this server refuses the message", "", False)
+        return Report(verdicts | dict.fromkeys(keep.refused, unwanted)), keep
 
     async def _read(self, message: Message, start: int, end: int) -> bytes:
         return await self._database.read(blobs.read, message.blob_id, start, end)
@@ -420,9 +528,9 @@ class QueueManager:
         return Report(dict.fromkeys(addresses, verdict))
 
 
-def _contents_and_due(tx: Tx, claims: list[Claim], busy: list[str]) -> tuple[dict[int, bytes], int | None]:
+def _contents_and_due(tx: Tx, claims: list[Claim], now: int) -> tuple[dict[int, bytes], int | None]:
     """The small contents of what was claimed, by blob, and when the next of the others is due."""
-    return blobs.small(tx, {claim.message.blob_id for claim in claims}, SMALL), outbox.next_due(tx, busy)
+    return blobs.small(tx, {claim.message.blob_id for claim in claims}, SMALL), outbox.next_due(tx, now)
 
 
 def _put_off(job: Job, pace: Pace) -> Report:
@@ -441,20 +549,3 @@ def _learn(pace: Pace, report: Report, now: int) -> None:
         pace.answered()
     elif unreached := [one for one in verdicts if one.status in _UNREACHED]:
         pace.unreached(now, unreached[0].text)
-
-
-def _smarthost(settings: Settings) -> Host | None:
-    """The smart host of the settings; raises `Permanent` if its password cannot be read."""
-    smart = settings.relay.smarthost
-    if smart is None:
-        return None
-    login = None
-    if smart.user is not None and smart.password_file is not None:
-        try:
-            password = smart.password_file.read_text("utf-8").partition("\n")[0].strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Permanent(f"relay.smarthost.password_file {smart.password_file} cannot be read: {error}") from error
-        if not password:
-            raise Permanent(f"relay.smarthost.password_file {smart.password_file} is empty")
-        login = Credentials(smart.user, password)
-    return Host(smart.host, smart.port, smart.tls, login)

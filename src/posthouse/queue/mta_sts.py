@@ -11,6 +11,7 @@ import re
 import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from posthouse.base.clock import Clock
@@ -18,6 +19,7 @@ from posthouse.base.errors import PosthouseError
 from posthouse.base.settings_types import is_hostname
 from posthouse.net.dns import NoSuchDomain, Resolver, Unavailable
 from posthouse.net.http import HttpFailed, Response, fetch
+from posthouse.net.tls import client_context
 from posthouse.store import sts
 from posthouse.store.database import Database
 from posthouse.store.sts import StoredPolicy
@@ -144,6 +146,18 @@ async def fetch_by_https(url: str) -> Response:
     return await fetch(url, patience=PATIENCE, most=MOST_OCTETS)
 
 
+def fetch_trusting(ca: Path | None) -> Fetcher:
+    """The same with the CAs of a file in place of the public ones. Raises `Permanent` if it cannot be used."""
+    if ca is None:
+        return fetch_by_https
+    context = client_context(verify=True, ca=ca)
+
+    async def fetch_by(url: str) -> Response:
+        return await fetch(url, context=context, patience=PATIENCE, most=MOST_OCTETS)
+
+    return fetch_by
+
+
 async def fetch_policy(domain: str, fetcher: Fetcher = fetch_by_https) -> Policy:
     """The policy that a domain publishes now (RFC 8461 section 3.3). Raises `FetchFailed`."""
     try:
@@ -238,6 +252,9 @@ class Policies:
         if elsewhere is not None and elsewhere.id == wanted:  # another process was here
             self._remember(domain, elsewhere)
             return elsewhere, "", ""
+        _, known = self._known.get(domain, (0.0, None))
+        if known is not None and known.id == wanted:  # somebody else here fetched it while the database was read
+            return known, "", ""
         until, failed_id, failure = self._failed.get(domain, (0.0, "", None))
         if failure is None or failed_id != wanted or until <= self._clock.monotonic():
             try:

@@ -10,6 +10,7 @@ from posthouse.store.outbox import Claim, Message, Outcome
 
 DELIVERED, DEFERRED, FAILED = "delivered", "deferred", "failed"
 _MAX_TRANSCRIPT = 64 * 1024  # characters of an attempt's transcript that are kept in the trace
+_MOST_WORDS = 1000  # characters of a text about a host
 
 
 class Verdict(NamedTuple):
@@ -31,15 +32,56 @@ class Verdict(NamedTuple):
 
 
 class Contact(NamedTuple):
-    """With whom we spoke last in an attempt."""
+    """With whom we spoke, and how secure that was. Words: `queue/transport_security.py`."""
 
     host: str
-    address: str
+    address: str  # "" if nobody answered
     port: int
     version: str = ""  # of TLS; "" without
     cipher: str = ""
-    verified: bool = False  # the certificate was checked against trusted roots and the name
-    security: str = ""  # what DANE or MTA-STS asked for, and whether it was kept
+    verified: str = ""  # how the server proved who it is: "dane", "pkix", or "" if it did not
+    resumed: bool = False  # by the TLS session of an earlier connection
+    level: str = ""  # what was asked of it; "" if nothing was
+    reason: str = ""  # why that
+    finding: str = ""  # what came of it
+    result: str = ""  # what a TLS report says of it (RFC 8460 section 4.3); "" if all is well
+
+    @property
+    def where(self) -> str:
+        """Address and port; "" if nobody answered."""
+        return f"[{self.address}]:{self.port}" if self.address else ""
+
+    @property
+    def tls(self) -> dict[str, Any]:
+        """What was agreed on; empty without TLS."""
+        if not self.version:
+            return {}
+        return {"version": self.version, "cipher": self.cipher, "verified": self.verified, "resumed": self.resumed}
+
+
+class Tried(NamedTuple):
+    """One host in an attempt."""
+
+    contact: Contact
+    outcome: str  # "answered", or why it gave no answer for some
+    message: int = 1  # the how many-th that went by its connection
+    ms: int = 0
+
+    def event(self) -> dict[str, Any]:
+        """As it stands in the trace."""
+        contact = self.contact
+        return {
+            "host": contact.host,
+            "address": contact.where,
+            "tls": contact.tls,
+            "policy": contact.level,
+            "reason": contact.reason[:_MOST_WORDS],
+            "finding": contact.finding[:_MOST_WORDS],
+            "result": contact.result,
+            "outcome": self.outcome[:_MOST_WORDS],
+            "message": self.message,
+            "ms": self.ms,
+        }
 
 
 class Report(NamedTuple):
@@ -47,7 +89,8 @@ class Report(NamedTuple):
 
     verdicts: Mapping[str, Verdict]  # by address
     transcript: Sequence[str] = ()
-    contact: Contact | None = None
+    contact: Contact | None = None  # the last
+    hosts: Sequence[Tried] = ()  # in the order they were tried
 
     @property
     def tls(self) -> str:
@@ -55,7 +98,7 @@ class Report(NamedTuple):
         return f"{self.contact.version} {self.contact.cipher}".strip() if self.contact else ""
 
     def event(self, destination: str) -> dict[str, Any]:
-        """The attempt as it stands in the trace."""
+        """The attempt as it stands in the trace. Its host, address, tls and security are those of the last host."""
         kept, room = [], _MAX_TRANSCRIPT
         for line in self.transcript:
             room -= len(line)
@@ -64,13 +107,13 @@ class Report(NamedTuple):
                 break
             kept.append(line)
         contact = self.contact or Contact("", "", 0)
-        tls = {"version": contact.version, "cipher": contact.cipher, "verified": contact.verified}
         return {
             "destination": destination,
             "host": contact.host,
-            "address": f"[{contact.address}]:{contact.port}" if contact.address else "",
-            "tls": tls if contact.version else {},
-            "security": contact.security,
+            "address": contact.where,
+            "tls": contact.tls,
+            "security": contact.finding[:_MOST_WORDS],
+            "hosts": [one.event() for one in self.hosts],
             "results": {address: verdict._asdict() for address, verdict in self.verdicts.items()},
             "transcript": kept,
         }

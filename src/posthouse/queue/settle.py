@@ -6,7 +6,8 @@ are written before and kept by the same transaction: rows and bounce stand or fa
 """
 
 import random
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from posthouse.base import ids
 from posthouse.base.clock import Clock
@@ -14,7 +15,7 @@ from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.queue import delays, hook_events, suppress
 from posthouse.queue.bounce import DOUBLE, Notice, bounce, double_bounce, notices, returns_whole
-from posthouse.queue.jobs import Job, Keep, Prepare
+from posthouse.queue.jobs import Job, Keep, Kept, Prepare
 from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Judged, Report, judge
 from posthouse.smtp.params import MailParams
 from posthouse.store import delays as warnings
@@ -28,6 +29,14 @@ SECOND = 1_000_000
 PIECE = 256 * 1024  # octets of a message that a report is made of
 
 _LOG = {DELIVERED: "queue.delivered", DEFERRED: "queue.deferred", FAILED: "queue.bounced"}
+
+
+class _Led(NamedTuple):
+    """A message that an attempt leads to: a report, or the one that was held."""
+
+    keep: Keep
+    trace: int
+    why: str  # "failed", "delayed", "delivered", "relayed", "double bounce" or "released"
 
 
 class Settler:
@@ -71,9 +80,13 @@ class Settler:
         judged = judge(message, job.claims, report, now, self._settings.queue.retry, self._chance.random())
         late = self._is_late(message, now)
         due = notices(message, judged, late)
-        keeps = [keep for notice in due if (keep := await self._notify(message, notice, now)) is not None]
+        keeps = [
+            _Led(keep, keep.trace, notice.action)
+            for notice in due
+            if (keep := await self._notify(message, notice, now)) is not None
+        ]
         if here is not None:
-            keeps.append(here)
+            keeps.append(_Led(here, getattr(here, "trace", 0), "released"))
         also = await self._also_due(message, judged, late, now)
         queue = self._settings.queue
         bad = suppress.entries(message, judged, now, queue.suppress_days) if queue.suppress else []
@@ -85,9 +98,10 @@ class Settler:
             if late:
                 outbox.set_options(tx, message.id, pack_mail(unpack_mail(message.options)._replace(by=None)))
                 warnings.tell(tx, message.id, now)
-            events.add(tx, message.id, seq, "attempt", report.event(job.claims[0].destination))
-            for keep in (*keeps, *also):
-                keep(tx)
+            event = report.event(job.claims[0].destination) | _follows(report, judged, (*keeps, *also))
+            events.add(tx, message.id, seq, "attempt", event)
+            for one in (*keeps, *also):
+                one.keep(tx)
             for entry in bad:
                 suppression.add(tx, entry)
             hook_calls.add(tx, calls, now, now + hook_events.LIFETIME)
@@ -111,10 +125,10 @@ class Settler:
         facts = await self._database.read(hook_calls.facts, message.id, message.account_id)
         return hook_events.outcomes(hooks, message, judged, report, facts, now, lambda: self._ids.next(now))
 
-    async def _also_due(self, message: Message, judged: list[Judged], late: bool, now: int) -> list[Keep]:
+    async def _also_due(self, message: Message, judged: list[Judged], late: bool, now: int) -> list[_Led]:
         """A warning of delay; what the postmaster hears of mail that nobody can be told about."""
         queue = self._settings.queue
-        keeps: list[Keep] = []
+        keeps: list[_Led] = []
         if not late and delays.is_due(message, judged, now, queue):
             others = await self._database.read(warnings.untold, message.id)
             if others is not None:
@@ -126,7 +140,7 @@ class Settler:
                         if warnings.tell(tx, message.id, now):
                             keep_warning(tx)
 
-                    keeps.append(warn)
+                    keeps.append(_Led(warn, warning.trace, "delayed"))
         if queue.double_bounces and not message.sender:
             trace = await self._database.read(events.of_trace, message.id)
             lost = double_bounce(message, judged, trace)
@@ -138,7 +152,7 @@ class Settler:
                 report = bounce(message, text, lost, hostname, now, unique, postmaster=postmaster)
                 keep = await self._prepare("", [postmaster], report, {DOUBLE: ids.to_text(message.id)})
                 if keep is not None:
-                    keeps.append(keep)
+                    keeps.append(_Led(keep, keep.trace, "double bounce"))
         return keeps
 
     @staticmethod
@@ -147,7 +161,7 @@ class Settler:
         by = unpack_mail(message.options).by
         return by is not None and by.mode == "N" and now >= message.created + by.seconds * SECOND
 
-    async def _notify(self, message: Message, notice: Notice, now: int) -> Keep | None:
+    async def _notify(self, message: Message, notice: Notice, now: int) -> Kept | None:
         """What brings a report to the sender."""
         size = message.size - len(message.prefix)
         params = unpack_mail(message.options)
@@ -173,3 +187,16 @@ class Settler:
 
     async def _read(self, message: Message, start: int, end: int) -> bytes:
         return await self._database.read(blobs.read, message.blob_id, start, end)
+
+
+def _follows(report: Report, judged: Sequence[Judged], led: Sequence[_Led]) -> dict[str, Any]:
+    """What follows from an attempt, for its event: later attempts, other ends than the reply's code says, messages."""
+    found: dict[str, Any] = {}
+    if later := {one.claim.address: one.retry for one in judged if one.retry is not None}:
+        found["next"] = later
+    ended = {one.claim.address: one.verdict.state for one in judged}
+    if turned := {who: state for who, state in ended.items() if report.verdicts[who].state != state}:
+        found["ended"] = turned
+    if linked := [{"id": ids.to_text(one.trace), "why": one.why} for one in led if one.trace]:
+        found["led_to"] = linked
+    return found

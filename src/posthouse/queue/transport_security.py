@@ -5,6 +5,9 @@ off: what was signed wrongly or could not be asked for is never taken for "nothi
 section 2.1.1). `verdict` judges what the server showed in the handshake, `handshake_failed` and `without_tls` a server
 that showed nothing. DANE goes before MTA-STS (RFC 8461 section 2).
 
+What is asked of hosts that the settings name is `by_settings`. A message may ask for more (`raised`, RFC 8689
+section 4.2.1) or for nothing (`is_tls_optional`, section 4.2.2).
+
 Every outcome has words for the trace and, if something is wrong, a result type for TLS reports (RFC 8460 section 4.3).
 Which `ssl.SSLContext` goes with a `Security` is in `queue/client_tls.py`.
 """
@@ -17,6 +20,7 @@ from typing import Literal, NamedTuple
 
 from cryptography.x509.verification import Store
 
+from posthouse.mime import fields, header
 from posthouse.net.dns import Answer, NoSuchDomain, Resolver, Tlsa, Unavailable, normal
 from posthouse.queue import dane
 from posthouse.queue.certificates import covers, untrusted
@@ -24,7 +28,8 @@ from posthouse.queue.mta_sts import Policies
 from posthouse.queue.tls_counts import Counts
 from posthouse.smtp.replies import Reply
 
-Level = Literal["dane", "sts-enforce", "sts-testing", "opportunistic"]
+Level = Literal["dane", "sts-enforce", "sts-testing", "pkix", "opportunistic"]
+Verified = Literal["", "dane", "pkix"]
 PolicyType = Literal["tlsa", "sts", "no-policy-found"]  # RFC 8460 section 4.4
 ResultType = Literal[
     "",
@@ -44,8 +49,10 @@ _POLICY_TYPES: dict[Level, PolicyType] = {
     "dane": "tlsa",
     "sts-enforce": "sts",
     "sts-testing": "sts",
+    "pkix": "no-policy-found",
     "opportunistic": "no-policy-found",
 }
+_MANDATORY = ("dane", "sts-enforce", "pkix")
 # X509_V_ERR_CERT_HAS_EXPIRED and _HOSTNAME_MISMATCH of OpenSSL; whatever else it says is a matter of trust.
 _VERIFY_CODES: dict[int, ResultType] = {10: "certificate-expired", 62: "certificate-host-mismatch"}
 
@@ -64,7 +71,7 @@ class Security(NamedTuple):
     @property
     def mandatory(self) -> bool:
         """Whether mail waits rather than goes without TLS."""
-        return self.level in ("dane", "sts-enforce")
+        return self.level in _MANDATORY
 
     @property
     def policy_type(self) -> PolicyType:
@@ -79,6 +86,7 @@ class Finding(NamedTuple):
     text: str  # for the trace
     result: str = ""  # what a report says of it; a finding may be ok and have one
     policy: PolicyType = "no-policy-found"
+    verified: Verified = ""  # how the server proved who it is; "": it did not, or nobody looked
 
 
 class Deferral(Reply):
@@ -100,11 +108,15 @@ class Deferral(Reply):
 
 
 class Guard:
-    """Says what is asked of each server. `counts` is for TLS reports; callers note findings there."""
+    """Says what is asked of each server. `counts` is for TLS reports; callers note findings there. Without `policies`
+    there is no MTA-STS, without `dane` no DANE."""
 
-    def __init__(self, resolver: Resolver, policies: Policies | None, counts: Counts | None = None) -> None:
+    def __init__(
+        self, resolver: Resolver, policies: Policies | None, counts: Counts | None = None, *, dane: bool = True
+    ) -> None:
         self._resolver = resolver
         self._policies = policies
+        self._uses_dane = dane
         self.counts = counts or Counts()
 
     async def of(
@@ -139,6 +151,8 @@ class Guard:
         self, destination: str, host: str, mx_is_secure: bool | None, port: int
     ) -> Security | Deferral | str:
         """What the TLSA records ask for; a text if DANE has no say."""
+        if not self._uses_dane:
+            return "DANE is off"
         names = [destination]
         if mx_is_secure is not False:
             try:
@@ -262,13 +276,18 @@ def verdict(
     policy = security.policy_type
     if security.level == "dane":
         match = dane.check(security.tlsa, chain, names or security.names, now)
-        return Finding(match.ok, match.text, match.result or security.result, policy)
+        how: Verified = "dane" if match.ok and security.tlsa else ""
+        return Finding(match.ok, match.text, match.result or security.result, policy, how)
     if security.level == "opportunistic":
         return Finding(True, "TLS without authentication", security.result, policy)
     trouble = None if verified else untrusted(chain, normal(host), roots, now)
+    if security.level == "pkix":
+        if trouble is None:
+            return Finding(True, f"the certificate is for {host}", security.result, policy, "pkix")
+        return Finding(False, trouble.text, trouble.result, policy)
     if trouble is None:
         text = f"the certificate is for {host}, as MTA-STS wants"
-        return Finding(True, text, security.result, policy)
+        return Finding(True, text, security.result, policy, "pkix")
     if security.level == "sts-testing":
         return Finding(True, f"MTA-STS (testing): {trouble.text}", trouble.result, policy)
     return Finding(False, f"MTA-STS: {trouble.text}", trouble.result, policy)
@@ -289,3 +308,38 @@ def handshake_failed(security: Security, error: BaseException) -> Finding:
     if isinstance(cause, ssl.SSLCertVerificationError):
         result = _VERIFY_CODES.get(cause.verify_code, "certificate-not-trusted")
     return Finding(not security.mandatory, f"the TLS handshake failed: {error}", result, security.policy_type)
+
+
+# What else decides
+
+_BY_SETTINGS: dict[str, Security | None] = {
+    "none": None,
+    "opportunistic": Security("opportunistic", "no MX record named it, so there is no policy"),
+    "starttls": Security("pkix", "the settings say so"),
+    "implicit": Security("pkix", "the settings say so"),
+}
+OPTIONAL = Security("opportunistic", "the message says TLS-Required: No, so no policy counts")
+UNGUARDED = Security("opportunistic", "no policies are asked for")
+
+
+def by_settings(tls: str) -> Security | None:
+    """What is asked of a host that the settings name, for their word; None: no TLS."""
+    return _BY_SETTINGS[tls]
+
+
+def raised(security: Security | None, *, certain: bool, why: str) -> Security | None:
+    """What is asked of a host that must be verified, as by a message that requires TLS (RFC 8689 section 4.2.1):
+    somebody must vouch for its name, and its certificate must be good. `certain`: the name came from the settings or
+    from records that were validated. None: mail must not go there."""
+    if security is None:
+        return None
+    if security.level in ("sts-enforce", "pkix") or (security.level == "dane" and security.tlsa):
+        return security
+    return Security("pkix", f"{why}; {security.reason}") if certain else None
+
+
+def is_tls_optional(start: bytes) -> bool:
+    """Whether a message (or the beginning of it, with its whole header) says TLS-Required: No (RFC 8689 section 3)."""
+    head = start[: start.find(b"\r\n\r\n") + 2]  # without an empty line: what is there may be half a field
+    said = header.find_all(head, b"TLS-Required")
+    return bool(said) and all(fields.without_comments(value).strip().lower() == b"no" for value in said)

@@ -202,6 +202,7 @@ def _wrap(paragraphs: Sequence[str], indent: str = "") -> list[str]:
 _ASK = "Reach the recipient another way, and pass on what is written here."
 _LATER = "Send the message again later."
 _POSTMASTER = "Show this message to your postmaster."
+_OPEN = "If it may be read on its way, send it again without requiring TLS. Else reach the recipient another way."
 _MEANINGS: dict[str, tuple[str, str]] = {
     "1.0": ("The address was refused.", "Check the spelling of the address."),
     "1.1": (
@@ -242,7 +243,8 @@ _MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "7.4": ("No secure connection to the other server was possible, and one is required.", _POSTMASTER),
     "7.5": ("No secure connection to the other server was possible, and one is required.", _POSTMASTER),
-    "7.30": ("The message asked for TLS all the way, and the next server does not promise it.", _POSTMASTER),
+    "7.10": ("The message asked for TLS all the way, and there is no safe TLS to the recipient's server.", _OPEN),
+    "7.30": ("The message asked for TLS all the way, and the way to the recipient does not promise it.", _OPEN),
     "7.23": ("The other server found that we may not send for this domain (SPF).", _POSTMASTER),
     "7.25": ("The other server wants a name for our address (reverse DNS).", _POSTMASTER),
     "7.26": ("The other server found the message not authentic (SPF, DKIM, DMARC).", _POSTMASTER),

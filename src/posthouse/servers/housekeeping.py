@@ -1,4 +1,4 @@
-"""What is tidied beside the mail: blobs nobody needs, files a crash left, traces that are old.
+"""What is tidied beside the mail: blobs nobody needs, files a crash left, traces that are old, pauses that are over.
 
 In small steps, so that mail never waits for it. A step that fails is logged and tried again next time.
 """
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
-from posthouse.store import events
+from posthouse.store import events, pauses
 from posthouse.store.blobs import sweep
 from posthouse.store.database import Database
 
@@ -64,6 +64,7 @@ class Housekeeping:
             await database.work(sweep.unlink, database.files, names)
             for tidy in self._also:
                 await tidy()
+        await database.write(pauses.expire, self._clock.now())
         before = (self._clock.now() - self._traces_kept) // 1000 << 20
         while await database.write(events.prune, before):
             pass

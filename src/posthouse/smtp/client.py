@@ -79,7 +79,7 @@ MAX_TRANSCRIPT = 256 * 1024  # characters; then it says so and stops
 LOST = Reply(451, "4.4.2", "The connection was lost")
 OUT_OF_STEP = Reply(451, "4.5.0", "The server sent something that is not SMTP")
 BAD_ADDRESS = Reply(553, "5.1.3", "This is not an address that SMTP can carry")
-UTF8_NOT_OFFERED = Reply(553, "5.6.7", "The address is not ASCII and the server does not offer SMTPUTF8")
+UTF8_NOT_OFFERED = Reply(553, "5.6.7", "An address or the header is not ASCII: SMTPUTF8 is not offered")
 NO_MECHANISM = Reply(504, "5.7.4", "The server offers no authentication mechanism that we know")
 NOT_PROVED = Reply(535, "5.7.8", "The server did not prove that it knows the password")
 AUTH_NEEDS_TLS = Reply(538, "5.7.11", "Not sending the password without TLS")
@@ -245,6 +245,7 @@ class SmtpClient:
         without TLS.
         """
         self._idle()
+        self._reader.hide(password or token)
         offered = self.extensions.get("AUTH", "").upper().split()
         known = [one for one in offered if nonce or not one.startswith("SCRAM-")]
         choose = partial(
@@ -288,9 +289,9 @@ class SmtpClient:
         """Send a message to `recipients`. `smtputf8`: its header needs it; addresses speak for themselves. `mail`
         and `rcpt` (one for each recipient) are what else is asked; `chunks`: by BDAT where that is offered.
 
-        Events: NeedContent and Sent, or Sent alone. Content with 8-bit octets goes to a server without
-        8BITMIME as it is, which is what everybody does and what works; binary content and what must not
-        be lost on the way (REQUIRETLS, DELIVERBY) never goes to a server that does not offer it.
+        Events: NeedContent and Sent, or Sent alone. Converting 8-bit content for a server without 8BITMIME is for
+        the caller, here it goes as it is (`queue/conversion.py`); binary content and what must not be lost on
+        the way (REQUIRETLS, DELIVERBY) never goes to a server that does not offer it.
         """
         self._idle()
         self._transaction = transaction = _Transaction(tuple(recipients))
@@ -391,6 +392,7 @@ class SmtpClient:
         self._expected.append(command)
 
     def _secret(self, prefix: str, secret: bytes) -> None:
+        self._reader.hide(secret.decode())
         self._output.append(prefix.encode() + (secret or b"=" * bool(prefix)) + b"\r\n")
         self._note("C:", prefix + "(secret)")
         self._expected.append(_Command("AUTH", ""))

@@ -34,6 +34,8 @@ class DataReader:
             return None, rest
         if self._decoder.bare:
             self.refusal = replies.BARE_CONTENT
+        elif self._decoder.nul:
+            self.refusal = replies.NUL_CONTENT
         elif self._size > self._max_size:
             self.refusal = replies.MESSAGE_TOO_BIG
         elif data or rest is not None:

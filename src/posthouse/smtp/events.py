@@ -75,6 +75,20 @@ class Content(NamedTuple):
     last: bool
 
 
+class Burl(NamedTuple):
+    """BURL: a chunk of content that lies somewhere else, as its client says where (RFC 4468).
+
+    `engine.fetched(size, last)`, then `engine.fetched_data` for its octets, which says what becomes of them, and
+    `engine.fetched_end()` if it is not the last, or reply; or a refusal.
+    """
+
+    url: bytes
+    last: bool
+
+    def __repr__(self) -> str:
+        return f"Burl(..., {self.last})"  # who has the URL may read the message
+
+
 class ContentAborted(NamedTuple):
     """The data is refused and the transaction over: drop what there is. Needs no answer.
 
@@ -104,4 +118,4 @@ class Xclient(NamedTuple):
     attributes: Mapping[str, str | None]
 
 
-Event = Hello | StartTls | Auth | AuthResponse | Mail | Rcpt | Content | ContentAborted | Reset | Vrfy | Xclient
+Event = Hello | StartTls | Auth | AuthResponse | Mail | Rcpt | Content | Burl | ContentAborted | Reset | Vrfy | Xclient

@@ -20,6 +20,8 @@ mail_args = re.compile(rb"(?i:FROM)" + _ARGS).fullmatch
 rcpt_args = re.compile(rb"(?i:TO)" + _ARGS).fullmatch
 # bdat-cmd ::= "BDAT" SP chunk-size [ SP end-marker ] CR LF ; chunk-size ::= 1*DIGIT
 bdat_args = re.compile(rb" *([0-9]{1,20})( +(?i:LAST))? *").fullmatch
+# burl-cmd = "BURL" SP absolute-URI [SP end-marker] CRLF      RFC 4468 section 3.1
+burl_args = re.compile(rb" *([A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,4096})( +(?i:LAST))? *").fullmatch
 xclient_attribute = re.compile(rb"([A-Za-z]{1,16})=([!-~]+)").fullmatch
 word = re.compile(rb"[!-~\x80-\xff]+").fullmatch
 control = re.compile(rb"[\x00-\x1f\x7f]").search

@@ -18,6 +18,7 @@ EXTENSIONS = (
     "DSN",  # RFC 3461
     "CHUNKING",  # RFC 3030
     "BINARYMIME",  # RFC 3030; with CHUNKING only
+    "BURL",  # RFC 4468; with CHUNKING, for who is logged in
     "REQUIRETLS",  # RFC 8689; under TLS only
     "DELIVERBY",  # RFC 2852
     "FUTURERELEASE",  # RFC 4865; needs `hold_interval`
@@ -81,6 +82,7 @@ def offer(options: ServerOptions, secure: bool, authenticated: bool, certified: 
     arguments = {
         "REQUIRETLS": "" if secure else None,
         "BINARYMIME": "" if "CHUNKING" in wanted else None,
+        "BURL": "imap" if "CHUNKING" in wanted and authenticated else None,
         "DELIVERBY": str(options.by_minimum or ""),
         "FUTURERELEASE": f"{options.hold_interval} {_date_time(until)}" if options.hold_interval else None,
         "LIMITS": f"RCPTMAX={options.max_recipients}",

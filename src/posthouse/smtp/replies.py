@@ -92,6 +92,9 @@ CANNOT_EXPAND = Reply(252, "2.5.2", "Lists are not expanded here; send the messa
 # Lines and commands
 
 UNRECOGNIZED = Reply(500, "5.5.2", "Command not recognized")
+# RFC 2033 section 4.1: LMTP has LHLO, SMTP has the others, so that neither is taken for the other.
+SAY_LHLO = Reply(500, "5.5.1", "This is LMTP: say LHLO")
+SAY_EHLO = Reply(500, "5.5.1", "This is SMTP: say EHLO")
 NOT_IMPLEMENTED = Reply(502, "5.5.1", "Command not implemented")
 LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
 AUTH_LINE_TOO_LONG = Reply(500, "5.5.6", "Authentication exchange line too long")
@@ -110,6 +113,10 @@ RECIPIENT_NEEDS_DOMAIN = Reply(553, "5.1.3", "The recipient address needs a doma
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "The address is not ASCII: SMTPUTF8 is needed")
 VRFY_SYNTAX = Reply(501, "5.5.4", "Say which address: VRFY name@example.org")
 BDAT_SYNTAX = Reply(501, "5.5.4", "Syntax: BDAT octets [LAST]; closing the connection, as the data cannot be told")
+BURL_SYNTAX = Reply(501, "5.5.4", "Syntax: BURL url [LAST]")
+# RFC 4468 section 3.3: why is not told apart, so that nobody learns which messages there are.
+BURL_UNRESOLVED = Reply(554, "5.7.0", "The URL names nothing that you may send: is it authorized for your login?")
+BURL_NEEDS_LOGIN = Reply(530, "5.7.0", "Log in first")
 XCLIENT_SYNTAX = Reply(501, "5.5.4", "Syntax: XCLIENT name=value ...; values are xtext")
 XCLIENT_DENIED = Reply(550, "5.7.0", "XCLIENT is not for you")
 ETRN_SYNTAX = Reply(501, "5.5.4", "Say for which domain: ETRN example.org")
@@ -183,6 +190,7 @@ TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send the rest in
 
 MESSAGE_TOO_BIG = Reply(552, "5.3.4", "The message is too big")
 STILL_TOO_BIG = Reply(421, "4.3.4", "The message is far too big; closing the connection")
+NUL_CONTENT = Reply(550, "5.6.0", "A line of the message begins with a NUL; send it encoded (RFC 2045 section 2.8)")
 BARE_CONTENT = Reply(
     550, "5.6.11", "The message has a CR or LF that is not part of a CRLF; it is refused (RFC 5321, 2.3.8)"
 )
@@ -195,6 +203,12 @@ ODD_HEADER = Reply(550, "5.6.0", "The header has lines that are no fields; corre
 ODD_FROM = Reply(
     550, "5.6.0", "From must have few addresses, and names with @ in quotation marks (RFC 5322 section 3.4)"
 )
+
+
+def with_id(reply: Reply, text: str) -> Reply:
+    """A refusal that says under which id the trace of it is kept."""
+    *lines, last = reply.text.split("\n")
+    return reply._replace(text="\n".join([*lines, f"{last[: _MAX_TEXT - 40]} (id {text})"]))
 
 
 def from_not_yours(address: str) -> Reply:

@@ -29,12 +29,18 @@ class BadReply(ProtocolError):
 class ReplyReader:
     """Puts replies together. `lines` are those of the last reply, as they came, for the transcript."""
 
-    __slots__ = ("_count", "_kept", "_texts", "lines")
+    __slots__ = ("_count", "_hidden", "_kept", "_texts", "lines")
 
     def __init__(self) -> None:
         self._texts: list[str] = []
+        self._hidden: list[str] = []
         self._count = self._kept = 0
         self.lines: list[str] = []
+
+    def hide(self, secret: str) -> None:
+        """A secret that the server is told. Some repeat what they do not understand: then it is not in the reply."""
+        if len(secret) >= 4:
+            self._hidden.append(secret)
 
     def next(self, buffer: ReceiveBuffer) -> Reply | None:
         """The next reply, or None if it has not come whole."""
@@ -48,6 +54,8 @@ class ReplyReader:
             if not self._count:
                 self.lines = []
             text = _unprintable.sub("?", line.decode("utf-8", "replace"))
+            for secret in self._hidden:
+                text = text.replace(secret, "(secret)")
             match = _line(line)
             self._count += 1
             self._kept += len(text)

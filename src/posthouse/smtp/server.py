@@ -16,7 +16,9 @@ from posthouse.smtp.content import ChunkReader, DataReader
 from posthouse.smtp.events import (
     Auth,
     AuthResponse,
+    Burl,
     Content,
+    ContentAborted,
     Event,
     Hello,
     Mail,
@@ -170,6 +172,23 @@ class SmtpServer:
             raise RuntimeError("no piece of content waits")
         self._event = None
 
+    def fetched(self, size: int, last: bool) -> bool:
+        """Answer Burl: so many octets were found, and follow by `fetched_data`. False: they are far too many, and the
+        connection is over."""
+        self.begin_chunk(size, last, None)
+        return not self.closed
+
+    def fetched_data(self, data: bytes) -> Content | ContentAborted | None:
+        """Some of the octets that a Burl names: what becomes of them. Refused content is answered by `fetched_end`."""
+        return self._content.read(data) if type(self._content) is ChunkReader else None
+
+    def fetched_end(self) -> None:
+        """The octets that a Burl names are complete, and not the last; or they were refused."""
+        self._event = None
+        if type(self._content) is ChunkReader and not self.closed:
+            self._content.left = 0
+            self._read_chunk(self._content)
+
     def challenge(self, data: bytes) -> None:
         """Answer Auth or AuthResponse: the exchange goes on."""
         self._event = None
@@ -180,6 +199,8 @@ class SmtpServer:
     def authenticated(self, name: str) -> None:
         """The client is `name`. The event still needs its reply, normally AUTH_SUCCEEDED."""
         self.authenticated_as = name
+        if self.esmtp:  # BURL is for those who are logged in; not every client says EHLO once more
+            self.offer = offer(self.options, self.secure, bool(name), self.certified, self.day)
 
     def tls_started(self) -> None:
         """The handshake is done: all that was known is forgotten (RFC 3207 section 4.2).
@@ -264,6 +285,12 @@ class SmtpServer:
             self._end_content(reply)
         elif not reply.accepted and self._content is not None:
             self._content.refuse(reply)
+
+    def _answer_burl(self, _event: Burl, reply: Reply) -> None:
+        """The end of a message; or the URL was refused, and with it the transaction (RFC 4468 section 3.2)."""
+        if self.state == CONTENT and reply.code < 400:
+            self._errors = 0
+        self._end_content(reply)
 
     def _end_content(self, reply: Reply) -> None:
         """The transaction is over. RFC 2033 section 4.2: LMTP answers for each recipient."""
@@ -432,6 +459,7 @@ _ANSWERS: dict[type[Event], Callable[[SmtpServer, Any, Reply], None]] = {
     Mail: SmtpServer._answer_mail,
     Rcpt: SmtpServer._answer_rcpt,
     Content: SmtpServer._answer_content,
+    Burl: SmtpServer._answer_burl,
     Reset: SmtpServer._answer_reset,
     Vrfy: SmtpServer._answer_vrfy,
     Xclient: SmtpServer._answer_xclient,

@@ -8,8 +8,17 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from posthouse.smtp import params, replies
-from posthouse.smtp.events import Auth, AuthResponse, Event, Hello, Mail, Rcpt, Reset, StartTls, Vrfy, Xclient
-from posthouse.smtp.grammar import bdat_args, control, from_base64, mail_args, rcpt_args, word, xclient_attribute
+from posthouse.smtp.events import Auth, AuthResponse, Burl, Event, Hello, Mail, Rcpt, Reset, StartTls, Vrfy, Xclient
+from posthouse.smtp.grammar import (
+    bdat_args,
+    burl_args,
+    control,
+    from_base64,
+    mail_args,
+    rcpt_args,
+    word,
+    xclient_attribute,
+)
 from posthouse.smtp.options import Offer, ServerOptions
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.states import (
@@ -79,16 +88,15 @@ def _http(_engine: Engine, _args: bytes) -> Reply:
 
 
 def _ehlo(engine: Engine, args: bytes) -> Hello | Reply:
-    return replies.UNRECOGNIZED if engine.options.lmtp else _hello(engine, "EHLO", args)
+    return replies.SAY_LHLO if engine.options.lmtp else _hello(engine, "EHLO", args)
 
 
 def _helo(engine: Engine, args: bytes) -> Hello | Reply:
-    return replies.UNRECOGNIZED if engine.options.lmtp else _hello(engine, "HELO", args)
+    return replies.SAY_LHLO if engine.options.lmtp else _hello(engine, "HELO", args)
 
 
 def _lhlo(engine: Engine, args: bytes) -> Hello | Reply:
-    # RFC 2033 section 4.1: LMTP has LHLO, SMTP has the others, so that neither is taken for the other.
-    return _hello(engine, "LHLO", args) if engine.options.lmtp else replies.UNRECOGNIZED
+    return _hello(engine, "LHLO", args) if engine.options.lmtp else replies.SAY_EHLO
 
 
 def _hello(engine: Engine, verb: str, args: bytes) -> Hello | Reply:
@@ -250,6 +258,20 @@ def _bdat(engine: Engine, args: bytes) -> Reply | None:
     return None
 
 
+def _burl(engine: Engine, args: bytes) -> Burl | Reply:
+    if "BURL" not in engine.offer.names:
+        wanted = "BURL" in engine.options.extensions and not engine.options.lmtp
+        return replies.BURL_NEEDS_LOGIN if wanted and not engine.authenticated_as else replies.NOT_IMPLEMENTED
+    match = burl_args(args)
+    if match is None:
+        return replies.BURL_SYNTAX
+    if engine.state == READY:
+        return replies.NEED_MAIL
+    if engine.state == MAIL:
+        return replies.NO_VALID_RECIPIENTS if engine.recipients else replies.NEED_RCPT
+    return Burl(match[1], match[2] is not None)
+
+
 def _rset(_engine: Engine, args: bytes) -> Reset | Reply:
     return replies.NO_ARGUMENTS if args.strip(b" ") else Reset()
 
@@ -308,6 +330,7 @@ VERBS: dict[bytes, Verb] = {
     b"RCPT": Verb(_rcpt, MAIL | RCPT, replies.NEED_MAIL, limit=EXTENDED_LINE - 2),
     b"DATA": Verb(_data, MAIL | RCPT | CHUNKS, replies.NEED_MAIL, last=True),
     b"BDAT": Verb(_bdat, READY | MAIL | RCPT | CHUNKS, last=True, extension="CHUNKING"),
+    b"BURL": Verb(_burl, READY | MAIL | RCPT | CHUNKS, limit=AUTH_LINE - 2),
     b"RSET": Verb(_rset),
     b"NOOP": Verb(_noop),
     b"QUIT": Verb(_quit, ANY | REFUSED),

@@ -170,7 +170,7 @@ def find_account(tx: Tx, name: str) -> Account:
         f"{local_part}@{domain}",
     )
     if row is None:
-        raise NotFound(f"there is no account {name}")
+        raise NotFound(f"there is no account {name}: `posthouse account list` shows them")
     return Account(row[0], row[1], row[2], row[3], bool(row[4]))
 
 
@@ -247,11 +247,13 @@ def add_address(tx: Tx, address: str, target: str) -> None:
             f"{address} would lead to more than {MAX_EXPANSION} addresses, or over more than {MAX_DEPTH} aliases"
         ) from error
     if not found.accounts and not found.remote:
-        raise Permanent(f"{target} is nobody's address here, or leads back to {address}")
+        raise Permanent(
+            f"{target} is nobody's address here, or leads back to {address}: add that account or alias first"
+        )
     if elsewhere is not None and tx.one("SELECT id FROM domain WHERE name = ?", _domain_of(target)):
         alone = resolve(tx, *split_address(target))
         if not alone.accounts and not alone.remote:
-            raise Permanent(f"{target} is nobody's address here")
+            raise Permanent(f"{target} is nobody's address here: add that account or alias first")
     tx.publish(DirectoryChanged())
 
 

@@ -82,6 +82,11 @@ def of_account(tx: Tx, account_id: int) -> Candidate:
     return _candidate(tx, *row)
 
 
+def with_second_factor(tx: Tx) -> set[int]:
+    """The ids of the accounts that have a second factor."""
+    return {account_id for (account_id,) in tx.all("SELECT account_id FROM credential WHERE kind = 'totp'")}
+
+
 def all_ids(tx: Tx) -> set[int]:
     """The ids of all credentials of all accounts."""
     return {credential_id for (credential_id,) in tx.all("SELECT id FROM credential")}
@@ -118,12 +123,21 @@ def add(
     expires: int = 0,
     scram: str = "",
 ) -> int:
-    """Give an account one more credential; returns its id. Labels of app passwords and tokens are unique."""
+    """Give an account one more credential; returns its id. Labels of app passwords and tokens are unique, and so are
+    certificates: who shows one says no name beside it."""
     known = _candidate(tx, account_id, "", 0).credentials
     if len(known) >= MOST:
         raise Permanent(f"an account may have {MOST} credentials: remove one that is not used any more")
     if label and any(one.kind == kind and one.label == label for one in known):
         raise Permanent(f"there is one with the name {label!r} already: remove it first or take another name")
+    taken = tx.one(
+        "SELECT account.name, credential.label FROM credential JOIN account ON account.id = credential.account_id "
+        "WHERE kind = 'certificate' AND kind = ? AND secret = ?",
+        kind,
+        secret,
+    )
+    if taken is not None:
+        raise Permanent(f"this certificate logs in as {taken[0]} already (name {taken[1]!r}): remove it there first")
     if kind in ("totp", "cram"):
         tx.run("DELETE FROM credential WHERE account_id = ? AND kind = ?", account_id, kind)
     tx.publish(DirectoryChanged())

@@ -5,6 +5,7 @@ one in `queue list`. `data` is JSON; secrets never get here.
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from posthouse.store.database import Tx
@@ -31,6 +32,12 @@ def add(tx: Tx, trace: int, seq: int, kind: str, data: dict[str, Any], message_i
         message_id_hash,
         _encode(data),
     )
+
+
+def add_all(tx: Tx, found: Iterable[Event], hashes: Mapping[int, int]) -> None:
+    """Record events; `hashes` are those of Message-IDs, by trace."""
+    for event in found:
+        add(tx, event.trace, event.seq, event.kind, event.data, hashes.get(event.trace, 0))
 
 
 def of_trace(tx: Tx, trace: int) -> list[Event]:

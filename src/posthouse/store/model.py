@@ -65,6 +65,8 @@ class Digest(NamedTuple):
     references: tuple[int, ...]  # hashes of the ids it answers, nearest first
     line_ends: int = 0  # octets that are missing for every line to end with CRLF
     heading: Heading = NO_HEADING  # what it is sorted and threaded by
+    listed: bytes | None = None  # mime/listed.py
+    author: bytes = b""  # the value of From as it stands in the header
 
 
 class Appended(NamedTuple):
@@ -111,9 +113,10 @@ class MailboxesChanged(NamedTuple):
 
 
 class QueueChanged(NamedTuple):
-    """There are new recipients to deliver to."""
+    """There are new recipients to deliver to, or what was kept from them has ended."""
 
-    queue_id: int
+    queue_id: int  # 0: not of one message
+    lane: int | None = None  # whose turn it concerns, if that is known (store/outbox.py)
 
 
 class HookCallsAdded(NamedTuple):

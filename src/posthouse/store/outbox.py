@@ -4,18 +4,33 @@ A recipient is `due` from `next_attempt` on, `claimed` while a node tries it, or
 lets it go; when it is delivered or given up its row goes, and with the last one the message and its claim
 on the blob. What happened is in the trace (store/events.py).
 
-Two nodes never try one recipient: `claim` marks rows in one transaction, with a lease that the node renews
+Senders take turns: each has a lane, and `take` goes from lane to lane, so that the backlog of one never stands before
+the message of another; within a lane, what has waited longest is first. A due row stands in one of three places: in
+its lane; `later`, by its time; or aside, by its destination, if that takes none for now (it is paused, or the node has
+enough for it). `take` moves rows between them as it meets them, a bounded number each time, so what it costs does not
+grow with the queue. Places are a matter of speed only: `next_attempt`, pauses and room are looked at wherever a row
+stands, and whoever changes a row need not care for its place.
+
+Two nodes never try one recipient: rows are claimed in one transaction, with a lease that the node renews
 while it works. A crash leaves claims behind: `recover` makes a node's own due again when it starts, and
 those of others once their lease has run out. When to try again, and what is a failure, is for `queue`.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from posthouse.store import pauses
 from posthouse.store.database import Tx
 
 HERE = ""  # the destination of a recipient of ours whose message is held for later
-_SLICE = 500  # parameters in one IN (…)
+LOOK = 1000  # lanes, destinations and rows that one `take` looks at beside those it claims
+_IN_LANE, _LATER, _ASIDE = 0, 1, 2  # recipient.place
+_FIRST_LANE, LAST_LANE = -(1 << 63), (1 << 63) - 1
+_SLICE = 512  # parameters in one IN (…)
 
 
 class NewMessage(NamedTuple):
@@ -60,6 +75,7 @@ class Message(NamedTuple):
     expires: int
     priority: int
     options: str
+    account: str = ""  # login name of the account; "" if there is none
 
 
 class Claim(NamedTuple):
@@ -71,22 +87,32 @@ class Claim(NamedTuple):
     attempts: int  # before this one
     options: str
     message: Message
+    route: str = ""  # an operator's choice: "route:NAME", "host:NAME:PORT"; "": the settings decide
+    lane: int = 0
 
 
-class Recipient(NamedTuple):
-    """One recipient as operators see it. The order is that of `_RECIPIENT`."""
+class Room(NamedTuple):
+    """What a node has room for."""
 
-    id: int
-    queue_id: int
-    address: str
-    destination: str
-    state: str
-    attempts: int
-    next_attempt: int
-    last_code: int
-    last_status: str
-    last_text: str
-    last_host: str
+    most: int  # recipients
+    busy: Collection[str] = ()  # destinations that get no more
+    each: int = 0  # for one destination of one batch; 0: no limit
+    held: Mapping[int, int] = MappingProxyType({})  # what lanes hold of the node's room, by lane
+    lane: int = LAST_LANE  # who had the last turn
+    aside: str = ""  # where the last look at those aside ended; "": at the end
+    spare: int = 1  # shares as large as those of the lanes that stay free
+
+
+class Taken(NamedTuple):
+    """What `take` found."""
+
+    claims: list[Claim]  # those that have waited longest first
+    left: frozenset[int]  # lanes that have more than they got, for want of room
+    full: bool  # no room is left at all
+    more: bool  # it looked at as much as one look may: another one finds more
+    lane: int  # for the next `Room`
+    aside: str
+    paused: pauses.Paused = pauses.NOTHING
 
 
 class Outcome(NamedTuple):
@@ -100,101 +126,286 @@ class Outcome(NamedTuple):
     host: str = ""
 
 
-class Counts(NamedTuple):
-    """The queue in numbers."""
-
-    messages: int
-    due: int  # time has come
-    waiting: int  # for a later attempt
-    claimed: int
-    held: int
-
-
 _MESSAGE = "id, sender, account_id, blob_id, prefix, size, created, expires, priority, options"
-_RECIPIENT = (
-    "id, queue_id, address, destination, state, attempts, next_attempt, last_code, last_status, last_text, last_host"
-)
 
 
-def add(tx: Tx, message: NewMessage, recipients: Iterable[NewRecipient]) -> None:
-    """Queue a message; its recipients are due at once, or when it may be let go."""
+def lane_of(account_id: int | None, sender: str) -> int:
+    """Who takes turns with others: the account that submitted a message; without one the domain of its sender, as a
+    number below 0; 0 for bounces."""
+    if account_id is not None:
+        return account_id
+    return _lane_of_domain(sender.rpartition("@")[2].lower()) if sender else 0
+
+
+@lru_cache(2048)
+def _lane_of_domain(domain: str) -> int:
+    digest = hashlib.blake2b(domain.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return -1 - int.from_bytes(digest, "big") % LAST_LANE
+
+
+def add(tx: Tx, message: NewMessage, recipients: Iterable[NewRecipient]) -> int:
+    """Queue a message; its recipients are due at once, or when it may be let go. Returns its lane."""
     tx.run(
         f"INSERT INTO queue ({_MESSAGE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         *message[:10],
     )
     due = message.due or message.created - _ahead(message.priority)
+    place = _LATER if message.due else _IN_LANE
+    lane = lane_of(message.account_id, message.sender)
     tx.many(
-        "INSERT INTO recipient (queue_id, address, destination, state, next_attempt, options) "
-        "VALUES (?, ?, ?, 'due', ?, ?)",
-        [(message.id, r.address, r.destination, due, r.options) for r in recipients],
+        "INSERT INTO recipient (queue_id, address, destination, state, next_attempt, options, lane, place) "
+        "VALUES (?, ?, ?, 'due', ?, ?, ?, ?)",
+        [(message.id, r.address, r.destination, due, r.options, lane, place) for r in recipients],
     )
+    return lane
 
 
 def _ahead(priority: int) -> int:
-    """How much earlier than it came a message counts as due, in microseconds. The queue takes what has waited
+    """How much earlier than it came a message counts as due, in microseconds. A lane takes what has waited
     longest: urgent messages overtake those of the last minutes, patient ones let a few seconds of others pass."""
     return priority * (600_000_000 if priority > 0 else 1_000_000)
 
 
-def claim(tx: Tx, node: str, now: int, until: int, most: int, busy: Collection[str] = (), each: int = 0) -> list[Claim]:
-    """Take up to `most` due recipients for `node`, those that have waited longest first.
+# Claiming
 
-    Destinations in `busy` are passed over; with `each`, no destination gets more than so many of the batch
-    (and its share is not given to others: the next batch is).
+
+def claim(tx: Tx, node: str, now: int, until: int, most: int, busy: Collection[str] = (), each: int = 0) -> list[Claim]:
+    """`take` for who wants nothing but the claims."""
+    return take(tx, node, now, until, Room(most, busy, each, spare=0)).claims
+
+
+def take(tx: Tx, node: str, now: int, until: int, room: Room) -> Taken:
+    """Claim due recipients for `node`, with a lease until `until`, so that lanes share its room.
+
+    No lane gets more than would leave as much room free as it holds then: whoever comes later finds some. A single
+    lane so gets half of it, two get a third each. Destinations in `busy` and paused ones are passed over.
     """
+    paused = pauses.standing(tx, now)
+    if paused.everything:
+        return Taken([], frozenset(), False, False, room.lane, "", paused)
+    more = _fall_due(tx, now)
+    aside, more_aside = _bring_back(tx, room, paused)
+    lanes = _lanes(tx, room.lane)
+    batch = _Batch(tx, now, room, paused, max(1, LOOK // max(len(lanes), 1)))
+    left = batch.turn(lanes)
+    if left and len(lanes) > 1:  # what others have not used is shared once more
+        left = batch.turn(left, again=True)
+    full = len(batch.ids) >= room.most
+    more = more or more_aside or batch.more or (len(lanes) >= LOOK and not full)
+    claims = _claimed(tx, node, until, batch.ids)
+    return Taken(claims, frozenset(left), full, more, batch.lane, aside, paused)
+
+
+class _Batch:
+    """The rows that one `take` chooses."""
+
+    def __init__(self, tx: Tx, now: int, room: Room, paused: pauses.Paused, passing: int) -> None:
+        self._tx = tx
+        self._now = now
+        self._room = room
+        self._paused = paused
+        self._busy = frozenset(room.busy)
+        self._passing = passing  # rows of a lane that may be passed over
+        self._got: Counter[str] = Counter()  # by destination
+        self._held = Counter(room.held)  # by lane
+        self._chosen: Counter[int] = Counter()  # by lane
+        self.ids: dict[int, None] = {}
+        self.lane = room.lane  # the last that had its turn
+        self.more = False
+
+    def turn(self, lanes: Sequence[int], *, again: bool = False) -> list[int]:
+        """Give each lane what it may have; returns those that have more."""
+        free = self._room.most - len(self.ids)
+        level = _level(free, [self._held[lane] for lane in lanes], self._room.spare)
+        left: list[int] = []
+        for at, lane in enumerate(lanes):
+            free = self._room.most - len(self.ids)
+            if free <= 0:
+                return left + list(lanes[at:])
+            if not again:
+                self.lane = lane
+            # Where there are more lanes than room, each gets one in its turn.
+            share = min(max(level - self._held[lane], 0 if self._held[lane] else 1), free)
+            if self._fill(lane, share):
+                left.append(lane)
+        return left
+
+    def _fill(self, lane: int, share: int) -> bool:
+        """Choose up to `share` rows of a lane; is there more? What cannot go for now is moved out of the way."""
+        taken = 0
+        aside: list[int] = []
+        later: list[int] = []
+        window = self._chosen[lane] + share + self._passing
+        rows = self._tx.all(
+            "SELECT id, destination, next_attempt FROM recipient WHERE state = 'due' AND place = 0 AND lane = ? "
+            "ORDER BY next_attempt, destination, id LIMIT ?",
+            lane,
+            window,
+        )
+        full = False
+        for id_, destination, next_attempt in rows:
+            if id_ in self.ids:
+                continue
+            if next_attempt > self._now:
+                later.append(id_)
+            elif self._is_full(destination):
+                aside.append(id_)
+            elif taken == share:
+                full = True
+                break
+            else:
+                self.ids[id_] = None
+                self._got[destination] += 1
+                taken += 1
+        self._held[lane] += taken
+        self._chosen[lane] += taken
+        self.more |= not full and len(rows) == window
+        _place(self._tx, aside, _ASIDE)
+        _place(self._tx, later, _LATER)
+        return full
+
+    def _is_full(self, destination: str) -> bool:
+        if destination in self._busy or self._paused.covers(destination):
+            return True
+        return 0 < self._room.each <= self._got[destination]
+
+
+def _level(free: int, held: Iterable[int], spare: int) -> int:
+    """Up to how much lanes that hold `held` may be filled, so that `spare` times as much stays free."""
+    used = 0
+    level = free
+    for number, holds in enumerate(sorted(held), 1):
+        if level <= holds:
+            break
+        used += holds
+        level = (free + used) // (number + spare)
+    return level
+
+
+def _lanes(tx: Tx, after: int) -> list[int]:
+    """Lanes with rows, in turn, beginning behind the one that had the last turn."""
+    found = _skip(tx, "lane", "place = 0", after, LOOK)
+    if len(found) < LOOK:
+        found += _skip(tx, "lane", "place = 0", _FIRST_LANE, LOOK - len(found), last=after)
+    return found
+
+
+def _skip(
+    tx: Tx, column: str, where: str, after: object, most: int, *args: object, last: object = None, first: str = ">"
+) -> list[Any]:
+    """The different values of the first free column of an index, in order: a seek for each, whatever lies between."""
+    step = f"SELECT {column} FROM recipient WHERE state = 'due' AND {where}"  # noqa: S608
+    end = f"{f'AND {column} <= ? ' if last is not None else ''}ORDER BY {column} LIMIT 1"
+    lasts = () if last is None else (last,)
     rows = tx.all(
-        "UPDATE recipient SET state = 'claimed', claimed_until = ?, claimed_by = ? WHERE id IN "  # noqa: S608
-        "(SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY destination ORDER BY next_attempt, id) "
-        f"AS place FROM ({_due(busy)})) WHERE place <= ?) "
-        "RETURNING id, queue_id, address, destination, attempts, next_attempt, options",
-        until,
-        node,
-        now,
-        *busy,
+        f"WITH RECURSIVE step (value, number) AS (SELECT ({step} AND {column} {first} ? {end}), 1 UNION ALL "  # noqa: S608
+        f"SELECT ({step} AND {column} > step.value {end}), number + 1 FROM step "
+        "WHERE value IS NOT NULL AND number < ?) SELECT value FROM step WHERE value IS NOT NULL",
+        *args,
+        after,
+        *lasts,
+        *args,
+        *lasts,
         most,
-        each or most,
     )
+    return [value for (value,) in rows]
+
+
+def _fall_due(tx: Tx, now: int) -> bool:
+    """Put rows whose time has come into their lanes; may there be more?"""
+    return (
+        tx.run(
+            "UPDATE recipient SET place = 0 WHERE id IN (SELECT id FROM recipient WHERE state = 'due' AND place = 1 "
+            "AND next_attempt <= ? ORDER BY next_attempt LIMIT ?)",
+            now,
+            LOOK,
+        )
+        == LOOK
+    )
+
+
+def _bring_back(tx: Tx, room: Room, paused: pauses.Paused) -> tuple[str, bool]:
+    """Put rows back into their lanes whose destination takes some again, lanes in turn; how far it came, and whether
+    there may be more."""
+    found = _skip(tx, "destination", "place = 2", room.aside, LOOK, first=">" if room.aside else ">=")
+    left = LOOK
+    busy, there = frozenset(room.busy), "place = 2 AND destination = ?"
+    for destination in found:
+        if destination in busy or paused.covers(destination):
+            continue
+        lanes = _skip(tx, "lane", there, room.lane, LOOK, destination)
+        lanes += _skip(tx, "lane", there, _FIRST_LANE, LOOK, destination, last=room.lane)
+        each = max(1, min(room.each or room.most, left) // max(len(lanes), 1))
+        for lane in lanes[: max(left, 1)]:
+            left -= tx.run(
+                "UPDATE recipient SET place = 0 WHERE id IN (SELECT id FROM recipient WHERE state = 'due' "
+                "AND place = 2 AND destination = ? AND lane = ? ORDER BY next_attempt, id LIMIT ?)",
+                destination,
+                lane,
+                each,
+            )
+        if left <= 0:
+            return destination, True
+    return (found[-1], True) if len(found) >= LOOK else ("", False)
+
+
+def _place(tx: Tx, ids: Sequence[int], place: int) -> None:
+    for part in _slices(ids):
+        tx.run(f"UPDATE recipient SET place = ? WHERE id IN ({_marks(part)})", place, *part)  # noqa: S608
+
+
+def _claimed(tx: Tx, node: str, until: int, ids: Iterable[int]) -> list[Claim]:
+    """Claim these rows."""
+    rows: list[Any] = []
+    for part in _slices(list(ids)):
+        rows += tx.all(
+            "UPDATE recipient SET state = 'claimed', place = 0, claimed_until = ?, claimed_by = ? "  # noqa: S608
+            f"WHERE id IN ({_marks(part)}) AND state = 'due' "
+            "RETURNING id, queue_id, address, destination, attempts, next_attempt, options, route, lane",
+            until,
+            node,
+            *part,
+        )
     messages = _messages(tx, {row[1] for row in rows})
     rows.sort(key=lambda row: (row[5], row[0]))
     return [
-        Claim(id_, address, destination, attempts, options, messages[queue_id])
-        for id_, queue_id, address, destination, attempts, _, options in rows
+        Claim(id_, address, destination, attempts, options, messages[queue_id], route, lane)
+        for id_, queue_id, address, destination, attempts, _, options, route, lane in rows
     ]
-
-
-def _due(busy: Collection[str]) -> str:
-    # In the order of the index recipient_due, so that the limit ends the search: no sort, whatever is queued.
-    return (
-        "SELECT id, next_attempt, destination FROM recipient WHERE state = 'due' AND next_attempt <= ?"  # noqa: S608
-        f"{_passing_over(busy)} ORDER BY next_attempt, destination, id LIMIT ?"
-    )
-
-
-def _passing_over(busy: Collection[str]) -> str:
-    return f" AND destination NOT IN ({','.join('?' * len(busy))})" if busy else ""
 
 
 def _messages(tx: Tx, ids: set[int]) -> dict[int, Message]:
     found: dict[int, Message] = {}
+    columns = ", ".join(f"queue.{column}" for column in _MESSAGE.split(", "))
     for part in _slices(sorted(ids)):
-        marks = ",".join("?" * len(part))
-        rows = tx.all(f"SELECT {_MESSAGE} FROM queue WHERE id IN ({marks})", *part)  # noqa: S608
+        rows = tx.all(
+            f"SELECT {columns}, coalesce(account.name, '') FROM queue "  # noqa: S608
+            f"LEFT JOIN account ON account.id = queue.account_id WHERE queue.id IN ({_marks(part)})",
+            *part,
+        )
         found.update((row[0], Message(*row)) for row in rows)
     return found
 
 
-def _slices(items: Sequence[int]) -> list[Sequence[int]]:
-    return [items[at : at + _SLICE] for at in range(0, len(items), _SLICE)]
+def _slices(ids: Sequence[int]) -> list[Sequence[int]]:
+    """Ids in parts of few different lengths, so that the same statements come again: filled up with one of them."""
+    parts: list[Sequence[int]] = []
+    for at in range(0, len(ids), _SLICE):
+        part = ids[at : at + _SLICE]
+        length = next(size for size in (1, 8, 64, _SLICE) if size >= len(part))
+        parts.append([*part, *[part[0]] * (length - len(part))])
+    return parts
 
 
-def next_due(tx: Tx, busy: Collection[str] = ()) -> int | None:
-    """When the first recipient is due (it may be past), or None if none is waiting."""
-    row = tx.one(
-        "SELECT next_attempt FROM recipient WHERE state = 'due'"  # noqa: S608
-        f"{_passing_over(busy)} ORDER BY next_attempt LIMIT 1",
-        *busy,
-    )
-    return row[0] if row else None
+def _marks(part: Sequence[int]) -> str:
+    return ",".join("?" * len(part))
+
+
+def next_due(tx: Tx, now: int) -> int | None:
+    """When `take` is next worth it for what it did not find now: a time comes, or a pause ends. None if never."""
+    row = tx.one("SELECT next_attempt FROM recipient WHERE state = 'due' AND place = 1 ORDER BY next_attempt LIMIT 1")
+    times = [time for time in (row[0] if row else None, pauses.next_end(tx, now)) if time is not None]
+    return min(times) if times else None
 
 
 def renew(tx: Tx, node: str, ids: Sequence[int], until: int) -> None:
@@ -238,8 +449,8 @@ def record(tx: Tx, node: str, outcomes: Iterable[Outcome]) -> None:
             later.append((o.retry, o.code, o.status, o.text, o.host, o.id, node))
     if later:
         tx.many(
-            "UPDATE recipient SET state = 'due', claimed_until = 0, claimed_by = '', attempts = attempts + 1, "
-            "next_attempt = ?, last_code = ?, last_status = ?, last_text = ?, last_host = ? "
+            "UPDATE recipient SET state = 'due', place = 1, claimed_until = 0, claimed_by = '', "
+            "attempts = attempts + 1, next_attempt = ?, last_code = ?, last_status = ?, last_text = ?, last_host = ? "
             "WHERE id = ? AND state = 'claimed' AND claimed_by = ?",
             later,
         )
@@ -267,70 +478,3 @@ def _remove(tx: Tx, ids: Sequence[tuple[int]]) -> None:
         )
         if row is not None:
             tx.run("UPDATE blob SET refs = refs - 1 WHERE id = ?", row[0])
-
-
-# For operators
-
-
-def listing(tx: Tx, after: int = 0, most: int = 100) -> list[tuple[Message, list[Recipient]]]:
-    """Queued messages with their recipients, oldest first, from the id `after` on."""
-    messages = tx.all(f"SELECT {_MESSAGE} FROM queue WHERE id > ? ORDER BY id LIMIT ?", after, most)  # noqa: S608
-    return [(Message(*row), _recipients(tx, row[0])) for row in messages]
-
-
-def show(tx: Tx, queue_id: int) -> tuple[Message, list[Recipient]] | None:
-    """One queued message with its recipients."""
-    row = tx.one(f"SELECT {_MESSAGE} FROM queue WHERE id = ?", queue_id)  # noqa: S608
-    return (Message(*row), _recipients(tx, queue_id)) if row else None
-
-
-def _recipients(tx: Tx, queue_id: int) -> list[Recipient]:
-    rows = tx.all(f"SELECT {_RECIPIENT} FROM recipient WHERE queue_id = ? ORDER BY id", queue_id)  # noqa: S608
-    return [Recipient(*row) for row in rows]
-
-
-def counts(tx: Tx, now: int) -> Counts:
-    """How much waits, and for what."""
-    by_state: dict[str, int] = dict(tx.all("SELECT state, count(*) FROM recipient GROUP BY state"))
-    queued = tx.one("SELECT count(*) FROM queue")
-    due = tx.one("SELECT count(*) FROM recipient WHERE state = 'due' AND next_attempt <= ?", now)
-    assert queued is not None
-    assert due is not None
-    return Counts(
-        queued[0],
-        due[0],
-        by_state.get("due", 0) - due[0],
-        by_state.get("claimed", 0),
-        by_state.get("held", 0),
-    )
-
-
-def retry(tx: Tx, queue_id: int, now: int) -> int:
-    """Make a message's waiting recipients due at once; returns how many."""
-    return tx.run(
-        "UPDATE recipient SET next_attempt = ? WHERE queue_id = ? AND state = 'due' AND next_attempt > ?",
-        now,
-        queue_id,
-        now,
-    )
-
-
-def hold(tx: Tx, queue_id: int) -> int:
-    """Try a message no more until `unhold`; what is claimed at the moment is finished. Returns how many."""
-    return tx.run("UPDATE recipient SET state = 'held' WHERE queue_id = ? AND state = 'due'", queue_id)
-
-
-def unhold(tx: Tx, queue_id: int, now: int) -> int:
-    """Let a held message go, at once; returns how many recipients."""
-    return tx.run(
-        "UPDATE recipient SET state = 'due', next_attempt = ? WHERE queue_id = ? AND state = 'held'",
-        now,
-        queue_id,
-    )
-
-
-def drop(tx: Tx, queue_id: int) -> int:
-    """Forget a message's recipients, without telling anyone; returns how many. Claimed ones stay."""
-    ids = tx.all("SELECT id FROM recipient WHERE queue_id = ? AND state <> 'claimed'", queue_id)
-    _remove(tx, [(id_,) for (id_,) in ids])
-    return len(ids)

@@ -23,16 +23,17 @@ def has_bare(data: bytes) -> bool:
 class DotDecoder:
     """Undo dot transparency, and find the end of the data.
 
-    `bare` is set once a bare CR or LF was seen in the data, its end included.
+    `bare` is set once a bare CR or LF was seen in the data, its end included; `nul` once a line began with a NUL, or
+    with a dot and a NUL: what drops NULs on its way further may see the end there.
     """
 
-    __slots__ = ("_held", "_skip", "bare")
+    __slots__ = ("_held", "_skip", "bare", "nul")
 
     def __init__(self) -> None:
         # Data begins at the start of a line, so we pretend to have seen CRLF and skip it on the way out.
         self._held = b"\r\n"
         self._skip = 2
-        self.bare = False
+        self.bare = self.nul = False
 
     def feed(self, chunk: bytes) -> tuple[bytes, bytes | None]:
         """Return (data, what follows its end); the second is None until the end."""
@@ -60,6 +61,8 @@ class DotDecoder:
         # Chunks are cut where no CRLF can be torn apart, so each can be judged alone.
         if not self.bare:
             self.bare = has_bare(data)
+        if b"\0" in data and (b"\n\0" in data or b"\n.\0" in data):
+            self.nul = True
 
 
 class DotEncoder:

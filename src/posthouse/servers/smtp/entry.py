@@ -8,6 +8,7 @@ from posthouse.auth.login import Login, Refused, Visitor
 from posthouse.servers.smtp.session import SmtpSession
 from posthouse.smtp import replies
 from posthouse.smtp.events import Auth, AuthResponse, Xclient
+from posthouse.smtp.replies import Reply
 from posthouse.wire import sasl
 
 _REFUSALS = {
@@ -43,24 +44,34 @@ async def _step(session: SmtpSession, data: bytes | None) -> None:
     if isinstance(result, sasl.Challenge):
         engine.challenge(result.data)
         return
-    session.exchange = None
+    mechanism, session.exchange = session.exchange.mechanism, None
     if not isinstance(result, Login):
         engine.reply(_REFUSALS[result])
         return
-    _enter(session, result)
-    refusal = await session.ask("auth")
+    refusal = await _admit(session, result, mechanism)
     if refusal is not None:
-        session.log_out()
-        engine.authenticated("")
         session.rejected(refusal, "")
         # RFC 4954 section 6: what AUTH may be answered
         refusal = refusal._replace(code=535 if refusal.code >= 500 else 454)
     engine.reply(refusal or replies.AUTH_SUCCEEDED)
 
 
-def _enter(session: SmtpSession, login: Login) -> None:
+async def _admit(session: SmtpSession, login: Login, mechanism: str) -> Reply | None:
+    """Log somebody in, unless the filters refuse it or cannot be asked: then nobody is."""
+    _enter(session, login, mechanism)
+    refusal: Reply | None = replies.AUTH_TEMPORARY
+    try:
+        refusal = await session.ask("auth")
+    finally:
+        if refusal is not None:
+            session.log_out()
+            session.engine.authenticated("")
+    return refusal
+
+
+def _enter(session: SmtpSession, login: Login, mechanism: str) -> None:
     session.log_out()
-    session.login = login
+    session.login, session.mechanism = login, mechanism
     if session.connection.is_closing:
         return  # it went while we looked: nobody would log it out
     session.log_off = session.service.logins.enter(login, session.connection.drain_and_close)
@@ -81,34 +92,38 @@ async def on_xclient(session: SmtpSession, event: Xclient) -> None:
     if "ADDR" in said and not address:
         address = UNKNOWN  # the proxy does not know, and its own rights are not the client's
     port = said.get("PORT") or ""
+    peer = session.connection.peer
     if address:
-        address = address[5:] if address.upper().startswith("IPV6:") else address
         try:
-            address = str(ip_address(address))
+            ip = ip_address(address[5:] if address.upper().startswith("IPV6:") else address)
         except ValueError:
             engine.reply(replies.XCLIENT_SYNTAX)
             return
-        session.connection.speaks_for(address, int(port) if port.isdecimal() and len(port) < 6 else 0)
-        session.forget_place()
+        # One client has one address, however it is written: limits and rules know the plain one.
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        peer = str(ip).partition("%")[0], int(port) if port.isdecimal() and len(port) < 6 else 0
+    session.connection.speaks_for(*peer)
+    engine.certified = False  # the certificate was the proxy's
+    session.forget_place()
     session.end_transaction()
     session.log_out()
     engine.authenticated("")
-    if name := said.get("LOGIN"):
-        login = await session.service.logins.by_name(name, Visitor(session.ip, "smtp", session.id, "XCLIENT"))
-        if not isinstance(login, Login):
-            engine.reply(replies.XCLIENT_DENIED)
-            return
-        _enter(session, login)
     session.hello = said.get("HELO") or ""
     if session.visitor is not None and address:
         session.visitor = session.service.new_visitor(session.id, session.connection)
-        if session.login is not None and session.visitor is not None:
-            session.visitor.login, session.visitor.account_id = session.login.name, session.login.account_id
+    refusal = None
+    if name := said.get("LOGIN"):
+        login = await session.service.logins.by_name(name, Visitor(session.ip, "smtp", session.id, "XCLIENT"))
+        refusal = await _admit(session, login, "XCLIENT") if isinstance(login, Login) else replies.XCLIENT_DENIED
+    if address and refusal is None:
         refusal = await session.ask("connect")
-        if refusal is not None:
-            session.rejected(refusal, "")
-            engine.reply(refusal)
-            engine.shut_out()
-            return
+    if refusal is not None:
+        # Whom the proxy speaks for is not wanted; as somebody else it would go on with what this one may not have.
+        session.log_out()
+        engine.authenticated("")
+        session.rejected(refusal, "")
+        engine.reply(refusal)
+        engine.shut_out()
+        return
     session.verb = _VERBS.get((said.get("PROTO") or "ESMTP").upper(), "EHLO")
     engine.reply(replies.greeting(session.service.settings.hostname))

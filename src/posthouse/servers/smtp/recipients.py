@@ -66,5 +66,5 @@ def suppressed(entry: suppression.Entry) -> Reply:
         550,
         "5.1.1",
         f"{entry.address[:120]} is on the suppression list since {since} ({why}). To try again, have your postmaster "
-        "remove it: posthouse suppression remove",
+        f"remove it: posthouse suppression remove {entry.address[:120]}",
     )

@@ -18,10 +18,12 @@ from posthouse.wire.dots import has_bare
 _field_line = re.compile(rb"[ \t]|[!-9;-~]+[ \t]*:").match
 
 
-# Unquoted, some programs take it for the address: From: boss@example.org <me@example.org>
-_at_in_name = re.compile(rb"@[^<>,;]*+<").search
-_quoted = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.S)
+# Unquoted, some programs take it for the address: From: boss@example.org <me@example.org>, and the other way round.
+# Each stretch between two marks is read once, from its beginning: from every "@" it would cost the square of that.
+_at_in_name = re.compile(rb"(?:\A|[<>,;])[^<>,;@]*+@[^<>,;]*+<|>[^<>,;@]*+@").search
+_quoted = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.S)
 MOST = 50  # addresses of a user's From
+MOST_OCTETS = 16 * 1024  # of all its From and Sender fields: that many addresses as long as they may be
 
 
 def check_envelope(owned: set[str], sender: Address) -> Reply | None:
@@ -35,11 +37,15 @@ def check_header(owned: set[str], head: bytes, size: int) -> Reply | None:
     """The refusal of a message of `size` octets for what its header says, or None."""
     if _odd(head, size):
         return replies.ODD_HEADER
-    for value in (*header.find_all(head, b"From"), *header.find_all(head, b"Sender")):
+    values = [*header.find_all(head, b"From"), *header.find_all(head, b"Sender")]
+    # Before anything is parsed: the event loop waits while it is, and everybody else with it.
+    if len(values) > MOST or sum(map(len, values)) > MOST_OCTETS:
+        return replies.ODD_FROM
+    for value in values:
         if _at_in_name(_quoted.sub(b'""', value)):
             return replies.ODD_FROM
         found = addresses.addresses(value)
-        if len(found) > MOST:
+        if len(found) > MOST or (not found and b"@" in value):
             return replies.ODD_FROM
         for address in found:
             local = address.local.decode("utf-8", "replace")
@@ -51,7 +57,9 @@ def check_header(owned: set[str], head: bytes, size: int) -> Reply | None:
 
 def _odd(head: bytes, size: int) -> bool:
     """Whether a header has lines that are no field, or ends at one: programs differ in what they make of them, and may
-    show as sender who is not."""
+    show as sender who is not. A first line that begins with a blank would go on where our own fields end."""
+    if head[:1] in (b" ", b"\t"):
+        return True
     if head.strip() and len(head) < size and not head.endswith((b"\n\r\n", b"\n\n")):
         return True
     return b"\0" in head or has_bare(head) or any(line.strip() and not _field_line(line) for line in head.split(b"\n"))

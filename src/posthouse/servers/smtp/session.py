@@ -20,7 +20,7 @@ from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.net.tls import common_name
-from posthouse.servers.smtp import recipients, senders
+from posthouse.servers.smtp import copies, onward, recipients, senders
 from posthouse.servers.smtp.shared import Shared
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp import replies
@@ -35,15 +35,18 @@ from posthouse.smtp.events import (
 )
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.server import SmtpServer
-from posthouse.store import mailboxes
-from posthouse.store.accounts import Resolution, addresses_of, names
+from posthouse.store.accounts import Resolution, addresses_of
+from posthouse.store.blobs.writer import Content as Stored
 from posthouse.store.intake import Intake
+from posthouse.store.model import Digest
 from posthouse.wire.address import Address
 from posthouse.wire.dots import has_bare
 
 CONTENT_LIMIT = 1800.0  # seconds for a whole message, before the size is added
 SLOWEST = 2048  # bytes a second below which a sender is too slow
 DAY = 86_400 * SECOND
+# Larger messages are taken apart by a thread: a header of odd addresses costs a hundred times what a usual one does.
+LOOKED_AT_HERE = 16 * 1024
 HEAD = 1024 * 1024  # octets of a message that filters see
 
 
@@ -64,6 +67,7 @@ class SmtpSession:
         "id",
         "log_off",
         "login",
+        "mechanism",
         "owned",
         "service",
         "transaction",
@@ -80,6 +84,7 @@ class SmtpSession:
         self.hello = ""
         self.verb = "HELO"
         self.login: Login | None = None
+        self.mechanism = ""  # by which it logged in
         self.log_off: Callable[[], None] | None = None
         self.exchange: Exchange | None = None
         self.owned: set[str] | None = None  # what the account may send as, once it was asked
@@ -156,11 +161,16 @@ class SmtpSession:
         else:
             reply = Reply(451, "4.3.0", f"Something went wrong here, try again later (session {self.id})")
         self.service.log.error("smtp.failed", session=self.id, ip=self.ip, error=repr(error))
+        if self.transaction is not None:
+            self.transaction.number = 0  # it is not kept under the one it had
+            self.transaction.reject("", reply)
         if self._intake is not None:
             self._drop_content()
         self.connection.set_limit(0)
         self.connection.set_timeout(self.service.command_timeout)
         self.engine.fail(reply)
+        # Before the greeting no event waits: without a word the client would wait for one until its time is over.
+        self.engine.greet(reply._replace(code=421, status=""))
 
     def timed_out(self) -> None:
         self.engine.goodbye(replies.TIMEOUT)
@@ -170,7 +180,7 @@ class SmtpSession:
 
     def closed(self) -> None:
         self._gone = True
-        self._drop_content()
+        self.end_transaction()
         self.log_out()
         self.service.log.debug("smtp.closed", session=self.id, ip=self.ip, hello=self.hello, messages=self._messages)
 
@@ -184,7 +194,9 @@ class SmtpSession:
             self.log_off = None
 
     def end_transaction(self) -> None:
-        """Forget what was begun."""
+        """Forget what was begun; what was refused of it is in the trace."""
+        if self.transaction is not None:
+            self._keep_refusal(self.transaction)
         self.transaction = None
         self._drop_content()
         if self.visitor is not None:
@@ -261,7 +273,7 @@ class SmtpSession:
             self.engine.reply(replies.HOLD_TOO_LONG)  # RFC 2852: it would come back before it went
             return None
         self.end_transaction()
-        self.transaction = Transaction(event.sender, event.params, due)
+        self.transaction = Transaction(event.sender, event.params, due, service.clock.now())
         if self.visitor is not None:
             self.visitor.send(str(event.sender), event.params.size)
         if self.login is not None and not service.settings.smtp.any_sender:
@@ -269,9 +281,9 @@ class SmtpSession:
         ruling = self.at_once("mail")
         if ruling is None or ruling.delay:
             return self._check_sender(event.sender, ruling)
+        self._answer(ruling.reply, replies.SENDER_OK, str(event.sender))
         if ruling.reply is not None:
             self.end_transaction()
-        self._answer(ruling.reply, replies.SENDER_OK, str(event.sender))
         return None
 
     async def _check_sender(self, sender: Address, ruling: Ruling | None) -> None:
@@ -279,9 +291,9 @@ class SmtpSession:
         if self.login is not None and not self.service.settings.smtp.any_sender:
             refusal = senders.check_envelope(await self._owned(), sender)
         refusal = refusal or await self.ask("mail", ruling=ruling)
+        self._answer(refusal, replies.SENDER_OK, str(sender))
         if refusal is not None:
             self.end_transaction()
-        self._answer(refusal, replies.SENDER_OK, str(sender))
 
     def _on_rcpt(self, event: Rcpt) -> Awaitable[None] | None:
         resolution = self.service.directory.known(event.recipient)
@@ -331,7 +343,9 @@ class SmtpSession:
         return self.owned
 
     def rejected(self, reply: Reply, sender: str, recipient: str = "") -> None:
-        """A line in the log: who asks why a mail did not come finds it here."""
+        """A line in the log, and in the trace: who asks why a mail did not come finds it here."""
+        if self.transaction is not None:
+            self.transaction.reject(recipient, reply)
         self.service.log.info(
             "smtp.rejected",
             session=self.id,
@@ -363,7 +377,8 @@ class SmtpSession:
 
     # Content
 
-    def _on_content(self, event: Content) -> Awaitable[None] | None:
+    def take(self, event: Content) -> Intake:
+        """Where the content goes."""
         intake = self._intake
         if intake is None:
             binary = self.transaction is not None and self.transaction.params.body == "BINARYMIME"
@@ -374,28 +389,32 @@ class SmtpSession:
                 self.connection.set_limit(CONTENT_LIMIT + declared)
         if self.visitor is not None and self.service.sees_content and len(self._head) < HEAD:
             self._head += event.data[: HEAD - len(self._head)]
+        return intake
+
+    def _on_content(self, event: Content) -> Awaitable[None] | None:
+        intake = self.take(event)
         if intake.spills(len(event.data)):
             return self._spill(intake, event)
         intake.write(event.data)
         if event.last:
-            return self._finish(intake)
+            return self.finish(intake)
         self.engine.proceed()
         return None
 
     async def _spill(self, intake: Intake, event: Content) -> None:
         await self.service.database.work(intake.write, event.data)
         if event.last:
-            await self._finish(intake)
+            await self.finish(intake)
         else:
             self.engine.proceed()
 
-    async def _finish(self, intake: Intake) -> None:
+    async def finish(self, intake: Intake) -> None:
         """The whole message is here: decide, commit, and only then 250."""
         service, transaction = self.service, self.transaction
         assert transaction is not None
         # The client may go while this waits, and then nothing is left of who it was: such a message is not kept.
         login, where = self.login, self._where()
-        if intake.spills(0):
+        if intake.spills(0) or intake.size > LOOKED_AT_HERE:
             content, digest, scanned = await service.database.work(intake.finish)
         else:
             content, digest, scanned = intake.finish()
@@ -405,25 +424,25 @@ class SmtpSession:
             facts = ContentFacts(header, content.size, digest.message_id, self._head, content.size > len(self._head))
             refusal = await self._judge(facts) if not self._gone else None
             if refusal is not None:
-                self._discard(content.file)
-                self.rejected(refusal, str(transaction.sender))
-                self._end(refusal)
+                self._refuse(transaction, refusal, content, digest)
                 return
             now = service.clock.now()
             number = service.ids.next(now)
             text = ids.to_text(number)
             may_hurry = login is not None or self._relay_allowed()
             if self.visitor is not None:
+                refusal = await copies.sort(service, self.visitor, transaction, facts)
                 transaction.tags = list(self.visitor.tags)
-                refusal = await self._sort(transaction, facts)
                 if refusal is not None:
-                    self._discard(content.file)
-                    self.rejected(refusal, str(transaction.sender))
-                    self._end(refusal)
+                    self._refuse(transaction, refusal, content, digest)
                     return
-            forwarded = await self._forwarded(transaction, number, now) if transaction.forwarded else None
+                transaction.notes = list(self.visitor.notes)
+            forwarded = await onward.forwarded(service, transaction, number, now) if transaction.forwarded else None
             delivery = transaction.delivery(where, number, now, service.expiry, content, digest, may_hurry, forwarded)
-            receipts = await self._receipts(transaction, header, now, text) if transaction.success else []
+            shown = b"" if transaction.params.requiretls and login is None else header
+            receipts = await onward.receipts(service, transaction, shown, now, text) if transaction.success else []
+            if receipts:
+                delivery.event["led_to"] = [{"id": ids.to_text(one.trace), "why": "receipt"} for one in receipts]
 
             if self._gone:
                 self._discard(content.file)
@@ -434,6 +453,7 @@ class SmtpSession:
                 for keep in receipts:
                     keep(tx)
 
+            transaction.number = number
             await service.database.submit(commit)
         except Exception:
             self._discard(content.file)
@@ -453,19 +473,7 @@ class SmtpSession:
             size=content.size,
             message_id=digest.message_id,
         )
-        self._end(Reply(250, "2.0.0", f"Accepted, id {text}"))
-
-    async def _forwarded(self, transaction: Transaction, number: int, now: int) -> accept.Forwarded | None:
-        """What aliases of ours pass on, if it goes with another sender than the message came with."""
-        service = self.service
-        if service.forwarding is None:
-            return None
-        sender = await service.forwarding.sender(transaction.sender)
-        if sender == transaction.sender:
-            return None
-        onward = tuple(one for address, one in transaction.forwarded.items() if address not in transaction.remote)
-        own = service.ids.next(now) if transaction.remote else number
-        return accept.Forwarded(own, str(sender), onward) if onward else None
+        self.end(Reply(250, "2.0.0", f"Accepted, id {text}"))
 
     async def _judge(self, facts: ContentFacts) -> Reply | None:
         """Why a complete message is not wanted."""
@@ -484,41 +492,6 @@ class SmtpSession:
         self.visitor.go_on()
         return await self.ask("headers", facts) or await self.ask("message", facts)
 
-    async def _sort(self, transaction: Transaction, facts: ContentFacts) -> Reply | None:
-        """Ask for each account what becomes of its copy."""
-        visitor, gate = self.visitor, self.service.gate
-        if visitor is None or gate is None or not gate.needs("deliver", visitor):
-            return None
-        accounts = list(transaction.local)
-        for account_id in accounts:
-            (name,) = await self.service.database.read(names, [account_id]) or [""]
-            destiny = await gate.deliver(visitor, facts, name)
-            if destiny.ruling.reply is not None:
-                return destiny.ruling.reply
-            if not destiny.keep:
-                del transaction.local[account_id]
-                transaction.discarded.append(name)
-            elif destiny.mailbox:
-                transaction.into[account_id] = destiny.mailbox
-                if await self.service.database.read(mailboxes.by_name, account_id, destiny.mailbox) is None:
-                    self.service.log.warning(
-                        "filter.into", session=self.id, account=name, mailbox=destiny.mailbox[:255], used="INBOX"
-                    )
-        return None
-
-    async def _receipts(
-        self, transaction: Transaction, header: bytes, now: int, text: str
-    ) -> list[Callable[[Any], None]]:
-        keeps = []
-        hostname = self.service.settings.hostname
-        if transaction.params.requiretls and self.login is None:
-            header = b""  # RFC 8689 section 5: the way back to a stranger is not certain, so it is redacted
-        for report in transaction.receipts(header, hostname, now, text.lower()):
-            keep = await self.service.prepare("", [str(transaction.sender)], report, {"receipt_of": text})
-            if keep is not None:
-                keeps.append(keep)
-        return keeps
-
     def _where(self) -> Where:
         tls = self.connection.tls
         return Where(
@@ -531,23 +504,53 @@ class SmtpSession:
             tls=f"{tls.version} {tls.cipher}" if tls else "",
             peer_name=_client_name(self.connection) if self.engine.certified else "",
             login=self.login,
+            name=self.visitor.name if self.visitor is not None else None,
+            mechanism=self.mechanism,
         )
 
-    def _end(self, reply: Reply) -> None:
+    def _refuse(self, transaction: Transaction, reply: Reply, content: Stored, digest: Digest) -> None:
+        """A complete message is not wanted. Where the trace of that is kept, the client hears its id."""
+        self._discard(content.file)
+        self.rejected(reply, str(transaction.sender))
+        number = self._keep_refusal(transaction, content, digest)
+        self.end(replies.with_id(reply, ids.to_text(number)) if number else reply)
+
+    def _keep_refusal(
+        self, transaction: Transaction, content: Stored | None = None, digest: Digest | None = None
+    ) -> int:
+        """Put what was refused of a transaction into the trace, once; returns its id, 0 if it is not kept."""
+        if not transaction.rejections or transaction.number:
+            return 0
+        if self.visitor is not None:
+            transaction.notes = list(self.visitor.notes)
+        client = self.login.name if self.login is not None else self.ip
+        transaction.number = self.service.refusals.keep(client, transaction, self._where(), content, digest)
+        return transaction.number
+
+    def end(self, reply: Reply) -> None:
+        """The transaction is over: answer its last piece."""
         self.connection.set_limit(0)
         self.connection.set_timeout(self.service.command_timeout)
+        transaction = self.transaction
+        answers = transaction.answers(reply) if transaction is not None and transaction.refused else []
         self.end_transaction()
-        self.engine.reply(reply)
+        if answers:
+            self.engine.reply_each(answers)
+        else:
+            self.engine.reply(reply)
 
     def _discard(self, file: str | None) -> None:
         """A content that no row will name: its file goes now, not at the next sweep."""
         if file is not None:
             self.service.database.files.path(file).unlink(missing_ok=True)
 
-    def _on_aborted(self, event: ContentAborted) -> None:
+    def aborted(self, event: ContentAborted) -> None:
+        """The content was refused on its way."""
         self.service.log.info(
             "smtp.refused", session=self.id, ip=self.ip, reply=event.reply.text, code=event.reply.code
         )
+        if self.transaction is not None:
+            self.transaction.reject("", event.reply)
         self.connection.set_limit(0)
         self.connection.set_timeout(self.service.command_timeout)
         self.end_transaction()
@@ -571,6 +574,6 @@ HANDLERS: Handlers = {
     Mail: SmtpSession._on_mail,
     Rcpt: SmtpSession._on_rcpt,
     Content: SmtpSession._on_content,
-    ContentAborted: SmtpSession._on_aborted,
+    ContentAborted: SmtpSession.aborted,
     Reset: SmtpSession._on_reset,
 }

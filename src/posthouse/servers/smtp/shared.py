@@ -12,15 +12,16 @@ from posthouse.base.networks import trusted
 from posthouse.base.settings import Listen, Settings
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.forwarding import Forwarding
+from posthouse.delivery.inject import Kept
 from posthouse.filter.gate import Gate
 from posthouse.filter.visitor import Visitor
 from posthouse.net.connection import Connection
+from posthouse.servers.smtp.refusals import Refusals
 from posthouse.smtp.options import ServerOptions
 from posthouse.smtp.replies import Reply
-from posthouse.store.database import Database, Tx
+from posthouse.store.database import Database
 
-Keep = Callable[[Tx], None]
-Prepare = Callable[[str, list[str], bytes, dict[str, Any]], Awaitable[Keep | None]]
+Prepare = Callable[[str, list[str], bytes, dict[str, Any]], Awaitable[Kept | None]]
 
 
 class Shared:
@@ -40,7 +41,10 @@ class Shared:
         listen: Listen,
         gate: Gate | None = None,
         forwarding: Forwarding | None = None,
+        *,
+        refusals: Refusals,
     ) -> None:
+        self.refusals = refusals
         self.forwarding = forwarding
         self.gate = gate
         self.sees_content = gate is not None and gate.sees_content
@@ -95,6 +99,8 @@ def _options(settings: Settings, listen: Listen, mechanisms: tuple[str, ...]) ->
     wanted = {"SMTPUTF8", "DSN", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "LIMITS", "EXPN"}
     if settings.smtp.chunking:
         wanted |= {"CHUNKING", "BINARYMIME"}
+        if submission:
+            wanted.add("BURL")  # RFC 4468 section 1: for submission
     if submission and settings.smtp.hold:
         wanted.add("FUTURERELEASE")  # RFC 4865 section 4: for submission only
     return ServerOptions(

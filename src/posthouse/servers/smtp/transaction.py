@@ -1,16 +1,22 @@
 """One mail transaction: its sender, who gets the message, and the `Delivery` that comes of it.
 
-The decisions are made before; here they are gathered and put into the form that `delivery.accept` commits.
+The decisions are made before; here they are gathered and put into the form that `delivery.accept` commits. What stands
+in the trace is listed in docs/explain.md; it is made of what is known anyway, as every message pays for it.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from posthouse.auth.login import Login
 from posthouse.base import ids
 from posthouse.delivery import accept
+from posthouse.filter.visitor import Note
 from posthouse.mime import trace
+from posthouse.mime.addresses import Address as Author
+from posthouse.mime.addresses import address_list
 from posthouse.reports.dsn import FailedRecipient, Original, report
-from posthouse.smtp.params import MailParams, RcptParams
+from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, DeliverBy, Hold, MailParams, RcptParams
+from posthouse.smtp.replies import Reply
 from posthouse.store.accounts import Resolution
 from posthouse.store.blobs.writer import Content
 from posthouse.store.envelope import pack_mail, pack_rcpt
@@ -19,6 +25,10 @@ from posthouse.store.outbox import HERE
 from posthouse.wire.address import Address
 
 SECOND = 1_000_000
+MOST_REFUSED = 20  # recipients that the trace names with their refusal
+MOST_NAMED = 20  # accounts and addresses that the trace names where one recipient leads to many
+MOST_ASKED = 100  # recipients whose parameters are in the trace
+MOST_FROM = 1000  # octets of a From field that is looked at
 # The text of RFC 3461 section 6.2.7.3 wants one report where a list takes over; its members are not reported.
 _EXPANDED = RcptParams(notify=("FAILURE", "DELAY"))
 
@@ -35,31 +45,51 @@ class Where(NamedTuple):
     tls: str  # "TLSv1.3 TLS_AES_256_GCM_SHA384", or ""
     peer_name: str  # of a client certificate, or ""
     login: Login | None
+    name: str | None = None  # of the client in the DNS, confirmed; "": it has none; None: nobody asked
+    mechanism: str = ""  # of the login
 
 
 class Transaction:
     """From MAIL to the end of the content."""
 
     __slots__ = (
+        "asked",
+        "became",
+        "began",
         "discarded",
         "due",
         "forwarded",
+        "homes",
         "into",
         "local",
+        "notes",
+        "number",
         "params",
         "recipients",
+        "refused",
+        "rejections",
+        "rejections_more",
         "remote",
         "sender",
         "success",
         "tags",
     )
 
-    def __init__(self, sender: Address, params: MailParams, due: int) -> None:
+    def __init__(self, sender: Address, params: MailParams, due: int, began: int = 0) -> None:
         self.sender = sender
         self.params = params
         self.due = due  # held until then, in microseconds; 0: not held
+        self.began = began  # when MAIL came, in microseconds
+        self.number = 0  # of its trace, once it has one
         self.recipients: list[Address] = []
+        self.homes: list[tuple[int, ...]] = []  # the accounts of each of them
+        self.became: list[dict[str, Any]] = []  # what each recipient leads to
+        self.asked: dict[str, dict[str, Any]] = {}  # by recipient: parameters of RCPT
+        self.rejections: list[tuple[str, Reply]] = []  # recipients ("": the sender, or the message) and why
+        self.rejections_more = 0
+        self.notes: Sequence[Note] = ()  # what filters did
         self.local: dict[int, None] = {}  # accounts
+        self.refused: dict[int, Reply] = {}  # accounts that get no copy, and why
         self.remote: dict[str, accept.Remote] = {}
         self.forwarded: dict[str, accept.Remote] = {}  # those to whom aliases of ours lead
         # Who is to be reported, with which action, and whose mailboxes that means.
@@ -71,7 +101,12 @@ class Transaction:
     def add(self, recipient: Address, params: RcptParams, resolution: Resolution) -> None:
         """One more recipient, who was accepted."""
         self.recipients.append(recipient)
-        wants_success = "SUCCESS" in params.notify
+        self.homes.append(tuple(resolution.accounts))
+        self.became.append(self._leads(recipient, resolution))
+        if params is not NO_RCPT_PARAMS and len(self.asked) < MOST_ASKED and (said := _said(params, NO_RCPT_PARAMS)):
+            self.asked[str(recipient)] = said
+        # Named twice, it is delivered once and reported once.
+        wants_success = "SUCCESS" in params.notify and all(told[0] != recipient for told in self.success)
         options = pack_rcpt(params)
         if not resolution.local:
             address = str(recipient)
@@ -93,6 +128,47 @@ class Transaction:
             self.success.append((recipient, params, "expanded", ()))
         elif wants_success and resolution.accounts:
             self.success.append((recipient, params, "delivered", tuple(resolution.accounts)))
+
+    @property
+    def has_someone(self) -> bool:
+        """Whether there is anything to keep; a copy that a hook discarded leaves its trace."""
+        return bool(self.local or self.remote or self.forwarded or self.discarded)
+
+    def refuse(self, account_id: int, why: Reply) -> None:
+        """This account gets no copy."""
+        del self.local[account_id]
+        self.refused[account_id] = why
+
+    def answers(self, otherwise: Reply) -> list[Reply]:
+        """The answer for each recipient. Of several accounts behind one, the refusal of any counts: that the others get
+        it twice is better than that one does without."""
+        return [next((self.refused[id_] for id_ in home if id_ in self.refused), otherwise) for home in self.homes]
+
+    def _leads(self, recipient: Address, resolution: Resolution) -> dict[str, Any]:
+        """What becomes of a recipient, for the trace."""
+        if not resolution.local:
+            return {"queued": recipient.domain}
+        if self.due:
+            return {"held": self.due}
+        found: dict[str, Any] = {}
+        accounts, remote = resolution.accounts, resolution.remote
+        if accounts:
+            found["accounts"] = accounts[:MOST_NAMED]
+        if remote:
+            found["elsewhere"] = remote[:MOST_NAMED]
+        if (more := max(0, len(accounts) - MOST_NAMED) + max(0, len(remote) - MOST_NAMED)) > 0:
+            found["more"] = more
+        return found
+
+    def reject(self, recipient: str, reply: Reply) -> None:
+        """A recipient was refused, or ("") the sender or the whole message."""
+        if len(self.rejections) >= MOST_REFUSED and not recipient:
+            del self.rejections[-1]  # what was said of the message is worth more
+            self.rejections_more += 1
+        if len(self.rejections) < MOST_REFUSED:
+            self.rejections.append((recipient, reply))
+        else:
+            self.rejections_more += 1
 
     def delivery(
         self,
@@ -134,7 +210,7 @@ class Transaction:
             received=received,
             at=now,
             expires=self._expires(now, lifetime),
-            event=self._event(where, recipients, content, digest),
+            event=self._event(where, now, recipients, content, digest),
             options=pack_mail(self.params if may_hurry or priority <= 0 else self.params._replace(priority=None)),
             priority=priority if may_hurry else min(priority, 0),
             due=self.due,
@@ -145,31 +221,79 @@ class Transaction:
     def _expires(self, now: int, lifetime: int) -> int:
         by = self.params.by
         if by is not None and by.mode == "R":
-            return now + min(by.seconds * SECOND, lifetime)  # RFC 2852 section 4.1.4
+            # RFC 2852 section 4.1.4. A held message lives from when it is let go.
+            return min(now + by.seconds * SECOND, max(now, self.due) + lifetime)
         return max(now, self.due) + lifetime
 
-    def _event(self, where: Where, recipients: list[str], content: Content, digest: Digest) -> dict[str, Any]:
-        event: dict[str, Any] = {
-            "session": where.session,
-            "service": where.service,
-            "ip": where.ip,
-            "hello": where.hello,
-            "sender": str(self.sender),
-            "recipients": recipients,
-            "local": len(self.local),
-            "remote": len(self.forwarded | self.remote),
-            "size": content.size,
-            "message_id": digest.message_id,
-        }
-        if where.tls:
-            event["tls"] = where.tls
-        if where.login:
-            event["login"] = where.login.name
+    def _event(self, where: Where, now: int, recipients: list[str], content: Content, digest: Digest) -> dict[str, Any]:
+        event = self._came(where, now)
+        event["recipients"] = recipients
+        event["became"] = self.became
+        event["local"] = len(self.local)
+        event["remote"] = len(self.forwarded | self.remote) if self.forwarded or self.remote else 0
+        self._describe(event, content, digest)
         if self.tags:
             event["tags"] = self.tags
         if self.discarded:
             event["discarded"] = self.discarded
+        if self.refused:
+            event["refused_accounts"] = {str(account): str(reply)[:500] for account, reply in self.refused.items()}
+        if self.into:
+            event["into"] = {str(account): mailbox for account, mailbox in self.into.items()}
         return event
+
+    def _came(self, where: Where, now: int) -> dict[str, Any]:
+        """How the message came, and what was said of it."""
+        event: dict[str, Any] = {
+            "session": where.session,
+            "service": where.service,
+            "ip": where.ip,
+            "hello": where.hello[:255],
+            "sender": str(self.sender),
+        }
+        if self.began:
+            event["ms"] = (now - self.began) // 1000
+        if where.verb != "EHLO":
+            event["verb"] = where.verb
+        if where.name is not None:
+            event["name"] = where.name
+        if where.tls:
+            event["tls"] = where.tls
+        if where.peer_name:
+            event["peer"] = where.peer_name
+        if where.login:
+            event["login"] = where.login.name
+            event["mechanism"] = where.mechanism
+        if self.params is not NO_MAIL_PARAMS and (said := _said(self.params, NO_MAIL_PARAMS)):
+            event["mail"] = said
+        if self.asked:
+            event["rcpt"] = self.asked
+        if self.notes:
+            event["filter"] = [_note(one) for one in self.notes]
+        if self.rejections:
+            event["refused"] = [{"recipient": who, "reply": str(reply)[:500]} for who, reply in self.rejections]
+        if self.rejections_more:
+            event["refused_more"] = self.rejections_more
+        return event
+
+    def refusal(self, where: Where, now: int, content: Content | None, digest: Digest | None) -> dict[str, Any]:
+        """What stands in the trace of a transaction that was refused; with its content, if that came."""
+        event = self._came(where, now)
+        event["recipients"] = [str(recipient) for recipient in self.recipients[:MOST_REFUSED]]
+        if len(self.recipients) > MOST_REFUSED:
+            event["recipients_more"] = len(self.recipients) - MOST_REFUSED
+        if content is not None and digest is not None:
+            self._describe(event, content, digest)
+        return event
+
+    def _describe(self, event: dict[str, Any], content: Content, digest: Digest) -> None:
+        """What is known of the content."""
+        event["size"] = content.size
+        event["hash"] = content.hash[:16].hex()  # half of it is enough to tell contents apart
+        event["message_id"] = digest.message_id[:1000]
+        value, sender = digest.author.strip(b" \t\r\n"), event["sender"].encode()
+        if value and value != sender and not (value.endswith(b"<%b>" % sender) and value.count(b"@") == 1):
+            event["from"] = _author(value)
 
     def receipts(self, header: bytes, hostname: str, now: int, unique: str) -> list[bytes]:
         """The reports of success that were asked for and are due with the delivery (RFC 3461 section 5.2.3)."""
@@ -195,6 +319,28 @@ class Transaction:
                     )
                 )
         return reports
+
+
+def _said(params: MailParams | RcptParams, nothing: MailParams | RcptParams) -> dict[str, Any]:
+    """The parameters that were given."""
+    return {
+        name: value._asdict() if isinstance(value, Hold | DeliverBy) else value
+        for name, value, default in zip(params._fields, params, nothing, strict=True)
+        if value != default
+    }
+
+
+def _note(note: Note) -> dict[str, str]:
+    said = {"at": note.stage, "by": note.by, "did": note.did[:500]}
+    return said | {"for": note.about} if note.about else said
+
+
+def _author(value: bytes) -> str:
+    """The addresses of a From field, without the names: "a@example.org, b@example.org"."""
+    if len(value) > MOST_FROM:
+        return ""
+    found = [one for one in address_list(value, 3) if isinstance(one, Author)]
+    return b", ".join([one.local + b"@" + one.domain for one in found]).decode("utf-8", "replace")
 
 
 def _protocol(where: Where, utf8: bool) -> str:

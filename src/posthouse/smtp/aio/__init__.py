@@ -9,13 +9,12 @@
 
 `Server` is the same with a beginning and an end, for tests; `Client` and `send` are the other side. Nothing here needs
 a configuration, a database or the rest of Posthouse. `collecting` is a server that keeps what it takes in a list;
-`client_context` makes a TLS context that trusts a CA of yours. A handler that raises is answered 451 and logged with
-its traceback as `posthouse.smtp` by the standard `logging` (standard error, if that is not set up), or given to
-`on_error`.
+`client_context` makes a TLS context that trusts a CA of yours. What the client side cannot do raises `SendError`. A
+handler that raises is answered 451 and logged with its traceback as `posthouse.smtp` by the standard `logging` (on
+standard error, if that is not set up), or given to `on_error`.
 """
 
-from posthouse.net.tls import client_context
-from posthouse.smtp.aio.client import Client, SendError, send
+from posthouse.smtp.aio.client import Client, SendError, client_context, send
 from posthouse.smtp.aio.server import Message, Refused, Server, collecting, serve
 
 __all__ = ["Client", "Message", "Refused", "SendError", "Server", "client_context", "collecting", "send", "serve"]

@@ -10,12 +10,13 @@ import secrets
 import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, Self
 
-from posthouse.base.errors import PosthouseError, Temporary
+from posthouse.base.errors import Permanent, PosthouseError, Temporary
+from posthouse.net import tls as net_tls
 from posthouse.net.dial import ClientTls, dial
 from posthouse.net.stream import ConnectionLost, Stream
-from posthouse.net.tls import client_context
 from posthouse.smtp import client as engine
 from posthouse.smtp.aio.driver import next_event
 from posthouse.smtp.client import Result, SmtpClient
@@ -34,6 +35,15 @@ class SendError(PosthouseError):
         super().__init__(text)
         self.reply = reply
         self.transcript = tuple(transcript)
+
+
+def client_context(*, verify: bool = True, ca: Path | None = None) -> ssl.SSLContext:
+    """A TLS context for connections; `ca` is a PEM file of a CA to trust instead of the system's. Raises `SendError` if
+    that cannot be used."""
+    try:
+        return net_tls.client_context(verify=verify, ca=ca)
+    except Permanent as error:
+        raise SendError(str(error)) from error
 
 
 class Client:

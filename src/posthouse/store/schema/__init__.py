@@ -24,12 +24,14 @@ def upgrade(tx: Tx, dialect: Dialect, now: int) -> int:
     row = tx.one("SELECT max(number) FROM step")
     at = row[0] if row and row[0] else 0
     known = steps()
+    done = {number for (number,) in tx.all("SELECT number FROM step")}
     if at > known[-1][0]:
         raise Permanent(
             f"the database is at schema step {at}, this program knows {known[-1][0]}: "
             "it was written by a newer Posthouse; run that one, or restore a backup"
         )
-    taken = [(number, text) for number, text in known if number > at]
+    # Steps may come to a program in another order than that of their numbers: none is passed over.
+    taken = [(number, text) for number, text in known if number not in done]
     for number, text in taken:
         for statement in statements(text, dialect):
             tx.run(statement)

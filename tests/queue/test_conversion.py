@@ -1,0 +1,121 @@
+"""Messages for servers that take less than they hold: converted, or given back with the right status."""
+
+import asyncio
+import email
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from posthouse.queue import conversion
+from posthouse.queue.conversion import fitted
+from posthouse.queue.remote import Outgoing
+from posthouse.smtp.client import SmtpClient
+from posthouse.smtp.params import MailParams
+from posthouse.smtp.replies import Reply
+from tests.queue.site import PREFIX, site
+from tests.queue.test_asked import ask
+from tests.support.loop import on_loop
+
+BOB = "bob@there.test"
+TEXT = b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\xc3\xbc\r\n"
+UTF8_PART = (
+    b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Description: \xc3\xbc\r\n\r\nx\r\n--b--\r\n"
+)
+SIGNED = (
+    b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n"
+    b"--b\r\n\r\n\xc3\xbc\r\n--b\r\nContent-Type: application/pgp-signature\r\n\r\nx\r\n--b--\r\n"
+)
+
+
+@on_loop
+async def test_8bit_for_a_server_without() -> None:
+    async with site() as here:
+        remote = await here.remote("there.test", extensions=("PIPELINING",))
+        trace = await here.run(BOB, content=TEXT)
+        (taken,) = remote.taken
+        assert taken.content.isascii()
+        assert email.message_from_bytes(taken.content).get_payload(decode=True) == b"\xc3\xbc\r\n"
+        assert "8BITMIME" not in "".join(remote.commands)
+        (event,) = await here.attempts(trace)
+        assert any("converted" in line for line in event.data["transcript"])
+
+
+@on_loop
+async def test_a_large_one_that_is_ascii_goes_as_it_is() -> None:
+    content = b"Subject: x\r\n\r\n" + (b"y" * 70 + b"\r\n") * 5000  # too large to be looked at before
+    async with site() as here:
+        remote = await here.remote("there.test", extensions=("PIPELINING",))
+        await here.run(BOB, content=content)
+        assert remote.taken[0].content == PREFIX + content
+
+
+@on_loop
+async def test_what_is_signed_comes_back_and_the_connection_goes_on() -> None:
+    async with site() as here:
+        remote = await here.remote("there.test", extensions=("PIPELINING",))
+        await here.run(BOB, content=SIGNED)
+        assert remote.taken == []
+        (report,) = await here.bounces()
+        assert b"Status: 5.6.3" in report
+        assert b"signature" in report
+        await here.run(BOB)
+        assert (len(remote.taken), remote.connections) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("extensions", "content", "delivered"),
+    [
+        (("SMTPUTF8", "8BITMIME"), b"Subject: \xc3\xbc\r\n\r\nx\r\n", True),
+        (("8BITMIME",), b"Subject: \xc3\xbc\r\n\r\nx\r\n", False),
+        (("8BITMIME",), UTF8_PART, False),
+        (("8BITMIME",), TEXT, True),  # only ASCII is in its header
+        (("8BITMIME",), b"Subject: x\r\n\r\n" + b"\xc3\xbc\r\n" * 100_000, True),  # a large one is looked at, too
+        (("8BITMIME",), b"Subject: \xc3\xbc\r\n\r\n" + b"\xc3\xbc\r\n" * 100_000, False),
+        ((), TEXT, True),
+    ],
+)
+@on_loop
+async def test_utf8_in_headers(extensions: Any, content: bytes, delivered: bool) -> None:
+    async with site() as here:
+        remote = await here.remote("there.test", extensions=("PIPELINING", *extensions))
+        await ask(here, MailParams(smtputf8=True), content=content)
+        assert len(remote.taken) == delivered
+        assert [b"Status: 5.6.7" in report for report in await here.bounces()] == [True] * (not delivered)
+
+
+@on_loop
+async def test_what_is_too_large_is_not_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "LARGEST", 50)
+    async with site() as here:
+        remote = await here.remote("there.test", extensions=("PIPELINING",))
+        await here.run(BOB, content=TEXT)
+        assert remote.taken == []
+        (report,) = await here.bounces()
+        assert b"Status: 5.6.3" in report
+        assert b"too large" in report
+
+
+@on_loop
+async def test_few_are_converted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, go = 0, 0, asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await go.wait()
+        yield TEXT
+        inside -= 1
+
+    outgoing = Outgoing("a@b.test", (BOB,), len(TEXT), True, pieces)
+    places = asyncio.Semaphore(conversion.AT_ONCE)
+    tasks = [asyncio.create_task(fitted(outgoing, SmtpClient("x"), places)) for _ in range(6)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert most == conversion.AT_ONCE
+    go.set()
+    results = await asyncio.gather(*tasks)
+    assert most == conversion.AT_ONCE
+    assert not any(isinstance(result, Reply) for result in results)
