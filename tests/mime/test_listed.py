@@ -13,7 +13,9 @@ _line = st.builds(
     st.sampled_from([b"", b" x", b" a\r\n b", b"\tword\r\n\t\r\n more", b" \xff\x00", b" a:b", b"\r"]),
     st.sampled_from([b"\r\n", b"\n", b"\r\n", b""]),
 )
-_header = st.lists(_line | st.sampled_from([b"From x\r\n", b" odd\r\n", b"\r\n", b"none\r\n"]), max_size=12).map(b"".join)
+_header = st.lists(_line | st.sampled_from([b"From x\r\n", b" odd\r\n", b"\r\n", b"none\r\n"]), max_size=12).map(
+    b"".join
+)
 
 
 @given(_header, st.lists(st.sampled_from(FIELDS), min_size=1, max_size=6, unique=True))
