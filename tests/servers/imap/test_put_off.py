@@ -23,7 +23,7 @@ class Counting:
         self.writes = 0
         self.fails = False
         self._submit = database.submit
-        database.submit = self.submit  # type: ignore[method-assign, assignment]
+        database.submit = self.submit  # type: ignore[method-assign]
 
     def submit(self, work):  # type: ignore[no-untyped-def]
         self.writes += 1
