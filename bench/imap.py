@@ -7,16 +7,47 @@ server, and again. Idle connections are plain ones that have logged in, selected
 """
 
 import argparse
+import base64
 import contextlib
+import random
 import resource
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
 from rich.table import Table
 
 from bench.server import PASSWORD, Demo
+
+WORDS = (b"budget", b"holiday", b"invoice", b"meeting", b"travel", b"zebra", b"garden")
+FIELDS = b"DATE FROM TO SUBJECT MESSAGE-ID REFERENCES"
+# What is timed in the INBOX: a name, and the command or the commands one after the other.
+ROWS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
+    ("SELECT", (b"SELECT INBOX",)),
+    ("FETCH 1:* (FLAGS UID RFC822.SIZE INTERNALDATE)", (b"FETCH 1:* (FLAGS UID RFC822.SIZE INTERNALDATE)",)),
+    ("FETCH 1:* (ENVELOPE BODYSTRUCTURE)", (b"FETCH 1:* (ENVELOPE BODYSTRUCTURE)",)),
+    (
+        "FETCH 1:* (UID FLAGS BODY.PEEK[HEADER.FIELDS (...)])",
+        (b"FETCH 1:* (UID FLAGS BODY.PEEK[HEADER.FIELDS (%b)])" % FIELDS,),
+    ),
+    ("FETCH 1:2000 BODY.PEEK[]", (b"FETCH 1:2000 BODY.PEEK[]",)),
+    ("1,000 x UID FETCH n BODY.PEEK[]", tuple(b"UID FETCH %d BODY.PEEK[]" % n for n in range(1, 1001))),
+    ("STORE 1:* +FLAGS (keyword)", (b"STORE 1:* +FLAGS.SILENT (bench)",)),
+    ("STORE 1:* -FLAGS (keyword)", (b"STORE 1:* -FLAGS.SILENT (bench)",)),
+    *(
+        (f"UID SORT ({key.decode()})", (b"UID SORT (%b) UTF-8 ALL" % key,))
+        for key in (b"ARRIVAL", b"SIZE", b"DATE", b"FROM", b"SUBJECT")
+    ),
+    *(
+        (f"UID THREAD {way.decode()}", (b"UID THREAD %b UTF-8 ALL" % way,))
+        for way in (b"ORDEREDSUBJECT", b"REFERENCES", b"REFS")
+    ),
+    ("SEARCH SUBJECT word", (b"SEARCH SUBJECT zebra",)),
+    ("SEARCH BODY word", (b"SEARCH BODY word777",)),
+    ("SEARCH TEXT word", (b"SEARCH TEXT word777",)),
+)
 
 
 class Client:
@@ -61,23 +92,33 @@ class Client:
         self._socket.close()
 
 
+ATTACHMENT = base64.encodebytes(random.Random(1).randbytes(54_000)).replace(b"\n", b"\r\n")
+
+
 def message(number: int) -> bytes:
-    """A small multipart message; two of three answer one before."""
+    """A multipart message; two of three answer one before, and every fourth has an attachment, so that 2,000 of them
+    are about 40 MB."""
     asked = number - number % 3
     answers = b"" if asked == number else b"In-Reply-To: <%d@example.com>\r\nReferences: <%d@example.com>\r\n" % (
         number - 1, asked
     )  # fmt: skip
     text = b"The quick brown fox jumps over the lazy dog.\r\n" * (number % 20 + 5)
-    return (
+    header = (
         b"Received: from mx.example.com by mail.example.org; Mon, 1 Jan 2025 00:00:00 +0000\r\n"
         b"From: Anna Example <anna%d@example.com>\r\nTo: Bob <user0@posthouse.test>, <c@example.org>\r\n"
-        b"Subject: Message number %d about things\r\nDate: Mon, 1 Jan 2025 00:00:00 +0000\r\n"
+        b"Subject: Message number %d about %b\r\nDate: Mon, 1 Jan 2025 00:00:00 +0000\r\n"
         b"Message-ID: <%d@example.com>\r\n%bMIME-Version: 1.0\r\n"
-        b'Content-Type: multipart/alternative; boundary="b%d"\r\n\r\n'
-        b"--b%d\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n%b\r\n"
-        b"--b%d\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>%b</p>\r\n--b%d--\r\n"
-        % (number % 500, number, number, answers, number, number, text, number, text, number)
+        b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n'
+        % (number % 500, number, WORDS[number % len(WORDS)], number, answers, number)
     )
+    parts = [
+        b"Content-Type: text/plain; charset=utf-8\r\n\r\n%b word%d\r\n" % (text, number % 1000),
+        b"Content-Type: text/html; charset=utf-8\r\n\r\n<p>%b</p>\r\n" % text,
+    ]
+    if number % 4 == 0:
+        name = b'Content-Type: application/pdf; name="report%d.pdf"\r\n' % number
+        parts.append(name + b"Content-Transfer-Encoding: base64\r\n\r\n" + ATTACHMENT)
+    return header + b"".join(b"--b%d\r\n%b" % (number, part) for part in parts) + b"--b%d--\r\n" % number
 
 
 def fill(client: Client, mailbox: bytes, count: int, small: bool) -> float:
@@ -96,6 +137,21 @@ def timed(rows: list[tuple[str, float, float]], name: str, demo: Demo) -> Iterat
     cpu, began = demo.cpu(), time.perf_counter()
     yield
     rows.append((name, (time.perf_counter() - began) * 1000, (demo.cpu() - cpu) * 1000))
+
+
+def parallel_logins(demo: Demo, count: int = 2000, together: int = 20) -> float:
+    """Connections that log in, select and log out, in threads that mostly wait; returns how many a second."""
+
+    def one(_: int) -> None:
+        client = Client(demo).login()
+        client.command(b"SELECT INBOX")
+        client.command(b"LOGOUT")
+        client.close()
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(together) as pool:
+        list(pool.map(one, range(count)))
+    return count / (time.perf_counter() - began)
 
 
 def main() -> None:
@@ -117,21 +173,17 @@ def main() -> None:
         client.close()
         for when in ("first", "again"):
             client = Client(demo).login()
-            with timed(rows, f"SELECT, {options.messages} messages, {when}", demo):
-                client.command(b"SELECT INBOX")
-            for items in (b"FLAGS UID RFC822.SIZE ENVELOPE BODYSTRUCTURE", b"FLAGS UID RFC822.SIZE INTERNALDATE"):
-                with timed(rows, f"FETCH 1:* ({items.decode()}), {when}", demo):
-                    client.command(b"FETCH 1:* (%b)" % items)
-            for command in (
-                *(b"UID SORT (%b) UTF-8 ALL" % key for key in (b"ARRIVAL", b"SIZE", b"DATE", b"FROM", b"SUBJECT")),
-                b"UID SORT RETURN (PARTIAL 1:50 COUNT) (REVERSE DATE) UTF-8 ALL",
-                *(b"UID THREAD %b UTF-8 ALL" % way for way in (b"ORDEREDSUBJECT", b"REFERENCES", b"REFS")),
-            ):
-                with timed(rows, f"{command.decode()}, {when}", demo):
-                    client.command(command)
+            for name, commands in ROWS:
+                with timed(rows, f"{name}, {when}", demo):
+                    for command in commands:
+                        client.command(command)
+            with timed(rows, f"1,000 x STORE n +FLAGS, pipelined, {when}", demo):
+                client.send(b"".join(b"S%d STORE %d +FLAGS (x%d)\r\n" % (n, n, len(rows)) for n in range(1, 1001)))
+                client.wait(b"S1000")
             with timed(rows, f"SELECT, {options.large} messages, {when}", demo):
                 client.command(b"SELECT Large")
             client.close()
+        logins = parallel_logins(demo)
         before = demo.memory()
         idle = []
         for _ in range(options.idle):
@@ -141,6 +193,13 @@ def main() -> None:
             one._socket.recv(4096)
             idle.append(one)
         each = (demo.memory() - before) * 1024 / max(1, options.idle)
+        with timed(rows, f"one new message told to {options.idle} in IDLE", demo):
+            client = Client(demo).login()
+            data = message(1)
+            client.send(b"A APPEND INBOX {%d+}\r\n%b\r\n" % (len(data), data))
+            for one in idle:
+                while b"EXISTS" not in one._socket.recv(4096):
+                    pass
         for one in idle:
             one.close()
     table = Table(title="IMAP on two cores")
@@ -151,6 +210,7 @@ def main() -> None:
         table.add_row(name, f"{wall:.1f}", f"{cpu:.0f}")
     console = Console()
     console.print(table)
+    console.print(f"LOGIN + SELECT + LOGOUT, 20 at a time: {logins:,.0f}/s")
     console.print(f"APPEND, pipelined by 20: {rate:,.0f}/s")
     console.print(f"bare demo {bare:.0f} MiB; {options.idle} IDLE connections cost {each:.1f} KiB each")
 

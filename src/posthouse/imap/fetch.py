@@ -18,6 +18,7 @@ from posthouse.imap.structure import string
 from posthouse.imap.view import Manner
 from posthouse.mime.bodies import decode, decoder, is_known
 from posthouse.mime.header import selector
+from posthouse.mime.listed import covers
 from posthouse.mime.scan import Scan
 from posthouse.mime.sections import find_part, find_section
 
@@ -63,6 +64,7 @@ class Plan(NamedTuple):
     sections: tuple[Section, ...]
     sets_seen: bool
     manner: Manner
+    listed: int = -1  # where the kept fields stand in the row; the email's id stands behind them
 
     def flag_items(self, row: Row, recent: bool) -> bytes:
         """The flags of a row, as they are told of a message that was changed."""
@@ -85,15 +87,20 @@ def compile_fetch(request: FetchRequest, manner: Manner) -> Plan:
 def _compile(request: FetchRequest, manner: Manner) -> Plan:
     items = tuple(item for item in request.items if item != b"UID") if manner.uid_only else request.items
     wanted = ["uid"]
-    if request.sections:
+    sections = request.sections
+    kept: tuple[Section, ...] = ()
+    if sections and all(map(_is_kept, sections)):
+        sections, kept = (), sections
+        wanted += ["listed", "email_id"]
+    if sections:
         wanted += ["flags", "keywords", "modseq", "size"]
     for item in items:
         wanted += _ITEMS[item][1]
     columns = tuple(dict.fromkeys(wanted))
     at = {name: number for number, name in enumerate(columns)}
-    items_text = b" ".join(_ITEMS[item][0] for item in items)
+    items_text = b" ".join([*(_ITEMS[item][0] for item in items), *[b"%b"] * len(kept)])
     template = (b"* %d UIDFETCH (" if manner.uid_only else b"* %d FETCH (") + items_text
-    values = [_value(item, at) for item in items]
+    values = [_value(item, at) for item in items] + [_kept(section, at["listed"]) for section in kept]
 
     def line(number: int, row: Row, recent: bool) -> bytes:
         return template % (number, *[value(row, recent) for value in values])
@@ -104,13 +111,35 @@ def _compile(request: FetchRequest, manner: Manner) -> Plan:
     return Plan(
         columns,
         line_by_uid if manner.uid_only else line,
-        bool(items),
+        bool(items or kept),
         (at.get("flags", -1), at.get("keywords", -1)),
         b"FLAGS" in items,
-        request.sections,
+        sections,
         request.sets_seen,
         manner,
+        at["listed"] if kept else -1,
     )
+
+
+def _is_kept(section: Section) -> bool:
+    """Can it be answered by what is kept with each message (mime/listed.py)?"""
+    return (
+        section.part == b"HEADER.FIELDS"
+        and not section.path
+        and section.partial is None
+        and section.peek
+        and covers(section.fields)
+    )
+
+
+def _kept(section: Section, column: int) -> Callable[[Row, bool], bytes]:
+    select, label = selector(section.fields), section.label
+
+    def value(row: Row, _: bool) -> bytes:
+        lines = select(row[column])
+        return b"%b {%d}\r\n%b" % (label, len(lines), lines)
+
+    return value
 
 
 def _value(item: bytes, at: dict[str, int]) -> Callable[[Row, bool], object]:

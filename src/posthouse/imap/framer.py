@@ -49,6 +49,9 @@ class Discarded(NamedTuple):
     overlong: bool  # because of a line beyond the limit; else because the engine said `skip`
 
 
+Found = Command | Announced | Piece | Discarded
+
+
 class Framer:
     """Bytes in, pieces of commands out. At most `max_line` bytes of text belong to one command."""
 
@@ -85,7 +88,7 @@ class Framer:
         self._searched = 0
         self._finish()
 
-    def next(self) -> Command | Announced | Piece | Discarded | None:
+    def next(self) -> Found | None:
         """The next thing, or None: more bytes, or a decision about the literal announced, come first."""
         while True:
             if self._mode == Framer.LINE:

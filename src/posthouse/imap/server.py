@@ -10,16 +10,15 @@ Nothing a peer sends raises. Limits: `imap/options.py`. Too many errors end the 
 """
 
 import binascii
-import re
 import zlib
 from typing import Any
 
 from posthouse.imap import capabilities, replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append, auth, mailboxes, search
-from posthouse.imap.commands.table import VERBS, State
+from posthouse.imap.commands.table import BY_NUMBER, VERBS, State, misplaced
 from posthouse.imap.deflate import Deflate
-from posthouse.imap.framer import Announced, Command, Discarded, Framer, Piece
+from posthouse.imap.framer import Announced, Command, Discarded, Found, Framer, Piece
 from posthouse.imap.options import Options
 from posthouse.imap.replies import Status
 from posthouse.imap.tokens import BadSyntax, Cursor
@@ -29,11 +28,6 @@ from posthouse.wire import sasl
 
 MAX_TAG = 200
 MAX_LITERALS = 500  # in one command
-_upload = re.compile(rb"(?i) (APPEND|REPLACE|UID REPLACE) ").match
-# Commands that name messages by sequence numbers, which UIDONLY does without (RFC 9586 section 3.3).
-_BY_NUMBER = frozenset((b"FETCH", b"STORE", b"SEARCH", b"COPY", b"MOVE", b"SORT", b"THREAD", b"REPLACE"))
-
-
 _READY, _ANSWER, _APPEND, _IDLE, _SASL = range(5)
 
 
@@ -43,12 +37,15 @@ class ImapServer:
     __slots__ = (
         "_append",
         "_auth_failures",
+        "_deferred",
         "_deflate",
         "_errors",
         "_framer",
+        "_held",
         "_output",
         "_ready",
         "_refusal",
+        "_resume",
         "_streaming",
         "_tag",
         "_upload",
@@ -88,6 +85,9 @@ class ImapServer:
         self._refusal: Status | None = None  # what to say once a refused literal has gone by
         self._errors = 0
         self._auth_failures = 0
+        self._deferred = False  # commands wait for their answers: see `later`
+        self._held: Found | None = None  # what comes after them
+        self._resume = _READY  # what is waited for once they are answered
 
     # Bytes
 
@@ -144,7 +144,11 @@ class ImapServer:
                 if line is None or event is not None:
                     return event
                 continue
-            found = self._framer.next()
+            found, self._held = self._held or self._framer.next(), None
+            if self._deferred and not self._is_append(found):
+                self._held, self._deferred = found, False
+                self._resume, self._waiting = self._waiting, _ANSWER
+                return common.Flush()
             if found is None:
                 return None
             if isinstance(found, Command):
@@ -159,6 +163,12 @@ class ImapServer:
             if event is not None:
                 return event
         return None
+
+    def _is_append(self, found: Found | None) -> bool:
+        """Does this belong to an APPEND whose client does not wait for anything?"""
+        if isinstance(found, Announced):
+            return not found.waits and (self._upload is not None or append.begun(found.text) is not None)
+        return isinstance(found, Piece) or (isinstance(found, Command) and self._waiting == _APPEND)
 
     def _command(self, command: Command) -> Any | None:
         text = command.text
@@ -181,7 +191,7 @@ class ImapServer:
             self._fail(replies.bad("No such command"))
             return None
         if self.state not in verb.allowed:
-            self._fail(self._wrong_state(verb.allowed))
+            self._fail(misplaced(self.state, verb.allowed))
             return None
         cursor = Cursor(text, command.literals, self.utf8)
         cursor.at = end if end >= 0 else len(text)
@@ -198,20 +208,13 @@ class ImapServer:
 
     def _problem(self, name: bytes, event: Any) -> Status | None:
         """What cannot be asked for as long as something else is, or is not, enabled."""
-        if self.uid_only and (name in _BY_NUMBER or getattr(event, "by_number", False)):
+        if self.uid_only and (name in BY_NUMBER or getattr(event, "by_number", False)):
             return replies.UID_REQUIRED
         if getattr(event, "needs_selected", False) and self.state is not State.SELECTED:
             return replies.NOT_SELECTED
         if getattr(event, "qresync", False) and not self.qresync:
             return replies.bad("ENABLE QRESYNC comes first")
         return None
-
-    def _wrong_state(self, allowed: State) -> Status:
-        if State.SELECTED in allowed and State.AUTHENTICATED not in allowed and self.state is State.AUTHENTICATED:
-            return replies.NOT_SELECTED
-        if self.state is State.NOT_AUTHENTICATED:
-            return replies.bad("Log in first")
-        return replies.bad("You are logged in already")
 
     def _event(self, event: Any) -> Any | None:
         """Answer what needs no session; hand on the rest."""
@@ -311,18 +314,15 @@ class ImapServer:
     def _message(self, literal: Announced) -> append.Append | Status | None:
         """The piece of a message that this literal is, what is wrong with it, or None: it is some other literal."""
         if self._upload is None:
-            found = match_tag(literal.text)
-            begin = _upload(literal.text, found.end()) if found is not None else None
-            if found is None or begin is None:
+            begun = append.begun(literal.text)
+            if begun is None:
                 return None
-            self._tag = found[0][:MAX_TAG]
-            allowed = VERBS[begin[1].upper()].allowed
-            if self.state not in allowed:
-                return self._wrong_state(allowed)
-            if self.uid_only and begin[1].upper() in _BY_NUMBER:
+            self._tag = begun.tag[:MAX_TAG]
+            if self.state not in VERBS[begun.verb].allowed:
+                return misplaced(self.state, VERBS[begun.verb].allowed)
+            if self.uid_only and begun.verb in BY_NUMBER:
                 return replies.UID_REQUIRED
-            replace = begin[1][-7:].upper() == b"REPLACE"
-            self._upload = append.Upload(begin.end() - 1, replace=replace, uid=replace and len(begin[1]) > 7)
+            self._upload = begun.upload
         upload = self._upload
         try:
             steps = upload.advance(literal.text, literal.literals, self.utf8)
@@ -434,6 +434,23 @@ class ImapServer:
     def raw(self, data: bytes) -> None:
         """Bytes that are responses already."""
         self._output.append(data)
+
+    def later(self) -> bytes:
+        """Answer to AppendEnd: it will be answered by `complete`, and the next APPEND may come. Returns its tag.
+
+        As soon as something else comes, or nothing more, there is a Flush event: then all have to be completed.
+        """
+        tag, self._tag, self._waiting, self._upload = self._tag, b"", _READY, None
+        self._deferred = True
+        return tag
+
+    def complete(self, tag: bytes, status: Status) -> None:
+        """The answer to a command that was put off."""
+        self.raw(b"%b %b\r\n" % (tag, status.encode()))
+
+    def flushed(self) -> None:
+        """Answer to Flush: all of them are completed."""
+        self._waiting = self._resume
 
     def ok(self, text: str, code: bytes = b"") -> None:
         """The command under way is done."""

@@ -10,6 +10,7 @@ import threading
 from posthouse.imap import headings
 from posthouse.imap.structure import body_structure, envelope_fields, render_envelope
 from posthouse.mime import fields, sections, text
+from posthouse.mime.listed import listed
 from posthouse.mime.scan import Scan, Scanner, scan
 from posthouse.mime.threads import message_id_hash
 from posthouse.store.blobs.files import BlobFiles
@@ -22,7 +23,8 @@ MAX_REFERENCES = 20  # of these the nearest decide the thread
 
 def digest(scanned: Scan) -> Digest:
     """What is stored of a message beside its bytes."""
-    found = envelope_fields(scanned.root.header_bytes)
+    head = scanned.root.header_bytes
+    found = envelope_fields(head)
     message_id = ""
     own = 0
     references: tuple[int, ...] = ()
@@ -45,6 +47,7 @@ def digest(scanned: Scan) -> Digest:
         references,
         author=found.get(b"from", b"").removesuffix(b"\r"),
         heading=headings.heading(found, own, answered),
+        listed=listed(head),
     )
 
 

@@ -78,8 +78,8 @@ def add(
     mailbox_id, uid = row
     email_id = tx.insert(
         "INSERT INTO email (account_id, blob_id, trace, prefix, size, received, thread_id, message_id_hash, "
-        "entries, envelope, bodystructure, parts, preview, line_ends) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?) RETURNING id",
+        "entries, envelope, bodystructure, parts, preview, line_ends, listed) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?) RETURNING id",
         account_id,
         blob_id,
         new.trace,
@@ -93,6 +93,7 @@ def add(
         digest.parts,
         digest.preview,
         digest.line_ends,
+        digest.listed,
     )
     headings.add(tx, email_id, digest.heading, new.received)
     tx.run(

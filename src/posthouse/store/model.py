@@ -64,8 +64,9 @@ class Digest(NamedTuple):
     message_id_hash: int  # 0 if it has none
     references: tuple[int, ...]  # hashes of the ids it answers, nearest first
     line_ends: int = 0  # octets that are missing for every line to end with CRLF
-    author: bytes = b""  # the value of From as it stands in the header
     heading: Heading = NO_HEADING  # what it is sorted and threaded by
+    listed: bytes | None = None  # mime/listed.py
+    author: bytes = b""  # the value of From as it stands in the header
 
 
 class Appended(NamedTuple):

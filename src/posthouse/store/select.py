@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
+from posthouse.mime import sections
 from posthouse.store import mailboxes
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Row, Tx
@@ -23,6 +24,7 @@ _COLUMNS = {
     "savedate": "e.savedate",
     "size": "m.size",
     "thread_id": "m.thread_id",
+    "listed": "m.listed",
     "received": "m.received",
     "envelope": "m.envelope",
     "bodystructure": "m.bodystructure",
@@ -30,6 +32,7 @@ _COLUMNS = {
     "prefix": "m.prefix",
     "preview": "m.preview",
 }
+MAX_HEADER = 1024 * 1024  # octets of a header that are looked at
 MAX_KEYWORDS = 1000  # different ones that a mailbox is said to have
 
 
@@ -178,6 +181,15 @@ def flags_since(tx: Tx, mailbox_id: int, modseq: int) -> list[tuple[int, int, in
         mailbox_id,
         modseq,
     )
+
+
+def listed_of(tx: Tx, email_id: int) -> bytes:
+    """The fields of a message that programs list by, where none are kept with it: its whole header will do."""
+    row = tx.one("SELECT blob_id, parts FROM email WHERE id = ?", email_id)
+    if row is None:
+        return b"\r\n"
+    head = blobs.read(tx, row[0], 0, min(sections.unpack(row[1]).root.body, MAX_HEADER))
+    return head.replace(b"\0", b"\x80")
 
 
 def vanished(tx: Tx, mailbox_id: int, first: int, last: int, modseq: int, most: int) -> list[int]:

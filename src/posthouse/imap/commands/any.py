@@ -55,6 +55,11 @@ class Unauthenticate:
     """UNAUTHENTICATE (RFC 8437): forget who is logged in, and what was enabled"""
 
 
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Commands that were put off (`ImapServer.later`) are to be answered now. No answer of its own but `flushed`."""
+
+
 def compress(cursor: Cursor) -> Compress:
     """compress = "COMPRESS" SP algorithm"""
     cursor.space()

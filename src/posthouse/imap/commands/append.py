@@ -7,12 +7,14 @@ command but handed on as they come in.
 here.
 """
 
+import re
 from dataclasses import dataclass
 from operator import length_hint
 from typing import NamedTuple
 
 from posthouse.imap.flags import Flags
 from posthouse.imap.tokens import BadSyntax, Cursor
+from posthouse.imap.tokens import tag as match_tag
 
 MAX_MESSAGES = 500  # of one command
 MAX_PARTS = 500  # of one CATENATE
@@ -178,6 +180,26 @@ class Upload:
         if _at_literal(cursor):
             return None  # the literal announced is the mailbox name
         return Target(cursor.mailbox(), number, self._uid)
+
+
+class Begun(NamedTuple):
+    """A command that brings messages, by how it begins."""
+
+    tag: bytes
+    verb: bytes  # in capitals
+    upload: Upload
+
+
+_begun = re.compile(rb"(?i)([!-~]+) (APPEND|REPLACE|UID REPLACE) ").match
+
+
+def begun(text: bytes) -> Begun | None:
+    """Does this text begin such a command? What it says is for `Upload` to read."""
+    found = _begun(text)
+    if found is None or match_tag(text) is None:
+        return None
+    verb = found[2].upper()
+    return Begun(found[1], verb, Upload(found.end() - 1, replace=verb != b"APPEND", uid=verb.startswith(b"UID")))
 
 
 def _message(cursor: Cursor) -> tuple[Start, int]:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from enum import Flag
 from typing import Any, NamedTuple
 
+from posthouse.imap import replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, multisearch, search, sort, store, urlauth
 from posthouse.imap.commands import list as listing
+from posthouse.imap.replies import Status
 from posthouse.imap.tokens import Cursor
 
 
@@ -23,6 +25,19 @@ ANY = State.NOT_AUTHENTICATED | State.AUTHENTICATED | State.SELECTED
 BEFORE = State.NOT_AUTHENTICATED
 INSIDE = State.AUTHENTICATED | State.SELECTED
 SELECTED = State.SELECTED
+
+
+# Commands that name messages by sequence numbers, which UIDONLY does without (RFC 9586 section 3.3).
+BY_NUMBER = frozenset((b"FETCH", b"STORE", b"SEARCH", b"COPY", b"MOVE", b"SORT", b"THREAD", b"REPLACE"))
+
+
+def misplaced(state: State, allowed: State) -> Status:
+    """What a command is answered that is not allowed in this state."""
+    if State.SELECTED in allowed and State.AUTHENTICATED not in allowed and state is State.AUTHENTICATED:
+        return replies.NOT_SELECTED
+    if state is State.NOT_AUTHENTICATED:
+        return replies.bad("Log in first")
+    return replies.bad("You are logged in already")
 
 
 class Verb(NamedTuple):

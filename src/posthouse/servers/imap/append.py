@@ -1,5 +1,8 @@
 """APPEND and REPLACE: messages come in piece by piece, into the same intake as mail from outside, and are committed
 together: all of them or none.
+
+A client that sends one APPEND behind the other does not wait for each to be on disk: as long as the next one is here
+already, finished ones are put off and stored together (`flush`). None is answered before it is committed.
 """
 
 from collections.abc import Awaitable
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from posthouse.imap import numbers, replies
+from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append
 from posthouse.imap.commands.append import Start, Step, Target, Url
 from posthouse.servers.imap import urls
@@ -23,7 +27,11 @@ if TYPE_CHECKING:
 # Up to this size the mailbox is only looked up in the transaction that stores the message: it is less work to take a
 # small message in vain than to look twice.
 SMALL = 64 * 1024
+TOGETHER = 64  # commands that are put off and stored in one transaction
 MAX_TOTAL = 256 * 1024 * 1024  # octets of all messages of one command
+
+
+_FINISH: tuple[Step, ...] = (append.Finish(),)
 
 
 class Ready(NamedTuple):
@@ -188,7 +196,68 @@ class _Gone(Exception):
     """The message to be replaced went: what was stored is undone."""
 
 
-async def end(session: "ImapSession", event: append.AppendEnd) -> None:
+class PutOff(NamedTuple):
+    """A command that is complete and answered with others (`flush`)."""
+
+    tag: bytes
+    gathering: Gathering
+
+
+def end(session: "ImapSession", event: append.AppendEnd) -> Awaitable[None] | None:
+    """The command is complete. If more has come already, its messages are stored together with those of the next."""
+    gathering = session.gathering
+    plain = gathering is not None and event.steps == _FINISH and not event.target.replaces
+    if gathering is None or not plain or not session.engine.buffered or len(session.put_off) >= TOGETHER:
+        return _end(session, event)
+    intake, start = gathering.intake, gathering.start
+    if intake is None or start is None or intake.spills(0):
+        return _end(session, event)
+    content, digest, _scan = intake.finish()
+    gathering.intake = None
+    gathering.ready.append(Ready(start, content, digest))
+    session.put_off.append(PutOff(session.engine.later(), gathering))
+    session.gathering = None
+    return None
+
+
+async def flush(session: "ImapSession", _: common.Flush) -> None:
+    """Store what was put off in one transaction, and answer all of it."""
+    await _store_put_off(session)
+    session.engine.flushed()
+
+
+async def _store_put_off(session: "ImapSession") -> None:
+    put_off, session.put_off = session.put_off, []
+    if not put_off:
+        return
+    results: list[Stored | replies.Status]
+    try:
+        results = await _store(session, [one.gathering for one in put_off])
+    except Exception as error:
+        results = [session.status_of(error)] * len(put_off)
+    session.tell()
+    for one, stored in zip(put_off, results, strict=True):
+        if isinstance(stored, Stored):
+            session.engine.complete(one.tag, replies.ok("APPEND completed", _code(stored)))
+        else:
+            forget(session, one.gathering)
+            session.engine.complete(one.tag, stored)
+
+
+def forget(session: "ImapSession", gathering: Gathering) -> None:
+    """Drop messages that were coming in."""
+    if gathering.intake is not None:
+        gathering.intake.abandon()
+    if files := gathering.files():
+        database = session.service.database
+        session.service.in_background(database.work(remove_files, [database.files.path(name) for name in files]))
+
+
+def _code(stored: Stored) -> bytes:
+    return b"APPENDUID %d %b" % (stored.uidvalidity, numbers.format_set(stored.uids))
+
+
+async def _end(session: "ImapSession", event: append.AppendEnd) -> None:
     gathering = session.gathering
     if gathering is None:
         gathering = session.gathering = Gathering(event.target)
@@ -200,21 +269,22 @@ async def end(session: "ImapSession", event: append.AppendEnd) -> None:
             session.done_with(problem, expunges=False)
             return
         assert not isinstance(replaced, replies.Status)
-        stored = await _store(session, gathering, replaced)
+        if session.put_off:
+            await _store_put_off(session)
+        (stored,) = await _store(session, [gathering], replaced)
     except BaseException:
         session.forget_append()
         raise
+    session.gathering = None
     if isinstance(stored, replies.Status):
-        session.forget_append()
+        forget(session, gathering)
         session.done_with(stored)
         return
-    session.gathering = None
-    code = b"APPENDUID %d %b" % (stored.uidvalidity, numbers.format_set(stored.uids))
     if replaced is None:
-        session.done("APPEND completed", code)
+        session.done("APPEND completed", _code(stored))
         return
     # RFC 8508 section 3.5: the client must know the new one before the old one goes.
-    session.engine.untagged(b"OK [%b] The message is replaced" % code)
+    session.engine.untagged(b"OK [%b] The message is replaced" % _code(stored))
     session.selected[0].expunged([replaced[1]])
     session.done("REPLACE completed")
 
@@ -234,27 +304,41 @@ def _replaced(session: "ImapSession", target: Target) -> tuple[int, int] | repli
 
 
 async def _store(
-    session: "ImapSession", gathering: Gathering, replaced: tuple[int, int] | None
-) -> Stored | replies.Status:
+    session: "ImapSession", gatherings: list[Gathering], replaced: tuple[int, int] | None = None
+) -> list[Stored | replies.Status]:
+    """Store the messages of several commands in one transaction; with `replaced` the last one's stands for another."""
     service = session.service
     now = service.clock.now()
-    coming = []
-    for start, content, digest in gathering.ready:
-        received = now if start.received is None else start.received
-        event: dict[str, Any] = {
-            "session": session.id,
-            "login": session.name,
-            "ip": session.connection.peer[0],
-            "mailbox": gathering.target.name,
-            "size": content.size,
-            "message_id": digest.message_id,
-        }
-        new = NewEmail(content, b"", digest, service.ids.next(now), received)
-        coming.append(Coming(new, start.flags.bits, " ".join(sorted(start.flags.keywords)), event))
+    commands = []
+    for gathering in gatherings:
+        coming = []
+        for start, content, digest in gathering.ready:
+            received = now if start.received is None else start.received
+            event: dict[str, Any] = {
+                "session": session.id,
+                "login": session.name,
+                "ip": session.connection.peer[0],
+                "mailbox": gathering.target.name,
+                "size": content.size,
+                "message_id": digest.message_id,
+            }
+            new = NewEmail(content, b"", digest, service.ids.next(now), received)
+            coming.append(Coming(new, start.flags.bits, " ".join(sorted(start.flags.keywords)), event))
+        commands.append((gathering.target.name, coming))
     try:
-        return await service.database.write(_append, session.account_id, gathering.target.name, coming, now, replaced)
+        return await service.database.write(_append_all, session.account_id, commands, now, replaced)
     except _Gone:
-        return replies.NO_SUCH_MESSAGE
+        return [replies.NO_SUCH_MESSAGE] * len(commands)
+
+
+def _append_all(
+    tx: Tx, account_id: int, commands: list[tuple[str, list[Coming]]], now: int, replaced: tuple[int, int] | None
+) -> list[Stored | replies.Status]:
+    last = len(commands) - 1
+    return [
+        _append(tx, account_id, name, coming, now, replaced if number == last else None)
+        for number, (name, coming) in enumerate(commands)
+    ]
 
 
 def remove_files(paths: list[Path]) -> None:

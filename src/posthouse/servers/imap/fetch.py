@@ -70,6 +70,8 @@ def render(
     if plan.sections:
         return _render_sections(tx, mailbox_id, plan, uids, number, recent, told, section, since)
     rows = stored.rows(tx, mailbox_id, uids[0], uids[-1], plan.columns, since)
+    if plan.listed >= 0:
+        rows = _with_listed(tx, plan.listed, rows)
     line = plan.line
     if len(rows) == len(uids):  # nothing was expunged: what is there in this range is what the view holds
         if recent:
@@ -83,6 +85,14 @@ def render(
         lines.reverse()
     data = b")\r\n".join(lines) + b")\r\n" if lines else b""
     return Rendered([data], len(uids), len(uids) - len(lines), False, _keywords(plan, rows))
+
+
+def _with_listed(tx: Tx, column: int, rows: list[Row]) -> list[Row]:
+    """The rows, with the fields that are listed put in where they are not kept."""
+    for number, row in enumerate(rows):
+        if row[column] is None:
+            rows[number] = (*row[:column], stored.listed_of(tx, row[column + 1]), *row[column + 1 :])
+    return rows
 
 
 def _keywords(plan: Plan, rows: list[Row]) -> frozenset[str]:

@@ -48,6 +48,7 @@ HANDLERS: Handlers = {
     append.AppendData: on_append.data,
     append.AppendEnd: on_append.end,
     append.AppendAborted: on_append.aborted,
+    common.Flush: on_append.flush,
     search.Search: on_search.search,
     sort.Sort: on_sort.sort,
     sort.Thread: on_sort.thread,

@@ -22,7 +22,7 @@ from posthouse.imap.replies import Status
 from posthouse.imap.server import ImapServer
 from posthouse.imap.view import View
 from posthouse.net.connection import Connection
-from posthouse.servers.imap.append import Gathering, remove_files
+from posthouse.servers.imap.append import Gathering, PutOff, forget
 from posthouse.servers.imap.contexts import Contexts, refresh, tell_gone
 from posthouse.servers.imap.shared import Shared
 from posthouse.servers.imap.watches import Watch
@@ -52,6 +52,7 @@ class ImapSession:
         "gathering",
         "id",
         "login",
+        "put_off",
         "read_only",
         "saved",
         "service",
@@ -73,6 +74,7 @@ class ImapSession:
         self.read_only = False
         self.saved = _NOTHING  # UIDs that "$" stands for
         self.gathering: Gathering | None = None  # the messages of an APPEND under way
+        self.put_off: list[PutOff] = []  # those of commands that are complete and not stored yet
         self.contexts: Contexts | None = None  # results that are kept up to date
         self._holding = False  # the end of the command waits for them
         self._held = _NOTHING_HELD  # and this is it: status, and whether expunges may be told
@@ -111,17 +113,22 @@ class ImapSession:
             self._end(status)
 
     def failed(self, error: Exception) -> None:
+        status = self.status_of(error)
+        self.forget_append()
+        if self.torn:
+            self.connection.abort()
+        elif self.engine.answering:
+            self.done_with(status, expunges=False)
+
+    def status_of(self, error: Exception) -> Status:
+        """What the client is told of an error; one that means nothing to it is logged."""
         status = _status(error)
         if status is None:
             status = replies.failure(self.id)
             self.service.log.error(
                 "imap.failed", session=self.id, ip=self.connection.peer[0], login=self.name, error=repr(error)
             )
-        self.forget_append()
-        if self.torn:
-            self.connection.abort()
-        elif self.engine.answering:
-            self.done_with(status, expunges=False)
+        return status
 
     def resumed(self) -> None:
         """The client reads again: in IDLE it hears what came meanwhile (RFC 2177)."""
@@ -137,6 +144,8 @@ class ImapSession:
     def closed(self) -> None:
         self.service.log.debug("imap.closed", session=self.id, ip=self.connection.peer[0], login=self.name)
         self.forget_append()
+        for one in self.put_off:
+            forget(self, one.gathering)
         self.leave()
         self.logged_out()
 
@@ -212,13 +221,8 @@ class ImapSession:
     def forget_append(self) -> None:
         """Drop the messages that were coming in."""
         gathering, self.gathering = self.gathering, None
-        if gathering is None:
-            return
-        if gathering.intake is not None:
-            gathering.intake.abandon()
-        if files := gathering.files():
-            database = self.service.database
-            self.service.in_background(database.work(remove_files, [database.files.path(name) for name in files]))
+        if gathering is not None:
+            forget(self, gathering)
 
     # The selected mailbox
 
