@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.base import signatures
+from posthouse.base import ids, signatures
 from posthouse.base.errors import Permanent
 from posthouse.base.settings import Settings
 from posthouse.queue import transports_webhook
@@ -348,16 +348,23 @@ async def test_discarded_and_nobody_is_told_otherwise() -> None:
         (event,) = await here.attempts(trace)
         assert event.data["results"][BOB]["state"] == "delivered"
         assert event.data["results"][BOB]["text"] == "Discarded by route special"
+        assert event.data["route"] == "special"
 
 
 @on_loop
 async def test_an_error_that_is_for_good() -> None:
     async with site(route=[a_route("error", reply="550 5.7.1 Not from here")]) as here:
-        await here.run(BOB)
+        trace = await here.run(BOB)
         assert await here.waiting() == {}
         (bounce,) = await here.bounces()
         assert b"Not from here" in bounce
         assert b"Status: 5.7.1" in bounce
+        assert b"This server is set up not to send mail this way" in bounce
+        assert b"other server refused" not in bounce, "none was asked"
+        assert f"say this: {ids.to_text(trace)}, ".encode() in bounce, "it is what `posthouse explain` takes"
+        (event,) = await here.attempts(trace)
+        assert event.data["route"] == "special"
+        assert event.data["results"][BOB]["rule"] is True
 
 
 @on_loop
