@@ -170,7 +170,8 @@ def reroute(
 
     if bool(to) + bool(route) + reset != 1:
         raise Permanent("say where it goes: --to HOST[:PORT], --route NAME, or --reset for where the settings say")
-    _act(context.obj, "reroute", selection, yes, as_json, operating.route(to=to, name=route))
+    known = [one.name for one in opening.settings(context.obj).route]
+    _act(context.obj, "reroute", selection, yes, as_json, operating.route(to=to, name=route, known=known))
 
 
 _DONE = {
@@ -291,7 +292,7 @@ def pause(
     )
     opening.tell(opening.settings(context.obj).data, "queue")
     until = (
-        f"until {output.when(paused.until)}"
+        f"until {output.when(paused.until)} UTC"
         if paused.until
         else f"until `posthouse queue resume '{paused.destination}'`"
     )

@@ -437,8 +437,9 @@ def _meant(meaning: Meaning, *, whole: bool) -> list[Line]:
 
 def _operator(_case: Case, event: Event) -> list[Line]:
     data = event.data
-    rest = {key: value for key, value in data.items() if key not in ("action", "recipients", "count")}
-    text = f": {data.get('action', 'did something')}{_fields(rest)}"
+    rest = {key: value for key, value in data.items() if key not in ("action", "recipients", "count", "route")}
+    way = f", by {str(data['route']).replace(':', ' ', 1)}" if data.get("route") else ""
+    text = f": {data.get('action', 'did something')}{way}{_fields(rest)}"
     who = [str(one) for one in data.get("recipients", ())]
     lines = [_line(outcome.time_of(event.seq), ("An operator", "head"), text)]
     lines += [_line(0, one, depth=1) for one in who[:MOST]]
