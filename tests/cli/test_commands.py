@@ -297,6 +297,15 @@ def test_a_broken_pipe_is_no_traceback() -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("arguments", ["domain list", "domain list --json", "config example"])
+def test_output_that_cannot_be_written(server: Server, arguments: str) -> None:
+    server.text("domain", "add", "example.org")
+    line = f"{sys.executable} -m posthouse --config {server.path} {arguments} > /dev/full"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment())
+    assert result.stderr == "error: the output could not be written: No space left on device\n"
+    assert result.returncode == 1
+
+
 @pytest.mark.parametrize("addresses", [("not an address",), (ALICE, "bob@"), ("a b@example.org",)])
 def test_send_looks_at_the_addresses_before_it_asks_for_anything(server: Server, addresses: tuple[str, ...]) -> None:
     with pytest.raises(Permanent, match="is not an address"):
