@@ -242,6 +242,10 @@ def test_changing(queue: Queue) -> None:
     assert queue.json("queue", "reroute", b, "--route", "backup")["recipients"] == 1
     assert queue.json("queue", "reroute", b, "--reset")["recipients"] == 1
     assert queue.json("queue", "list", b)[0]["recipients"][0]["route"] == ""
+    queue.store(lambda tx: tx.run("UPDATE recipient SET attempts = 0 WHERE queue_id = ?", C))
+    assert queue.text("queue", "retry", "--domain", "quiet.test") == (
+        "Nothing was changed. 1 waits for a time that the sender chose: only `retry ID` lets such mail go early.\n"
+    )
     queue.store(lambda tx: tx.run("UPDATE recipient SET state = 'claimed' WHERE queue_id = ?", C))
     assert queue.text("queue", "drop", c, "--yes") == "Nothing was changed. 1 was being tried and was left alone.\n"
     assert "being tried" in queue.text("queue", "list", c)
@@ -429,6 +433,11 @@ def test_spans_for_people() -> None:
 
 def test_with_a_server(queue: Queue) -> None:
     a, b, c = queue.fill()
+
+    def counts() -> str:
+        return queue.text("queue", "counts")
+
+    assert "No server runs: nothing is sent." in counts()
     served = Serve(queue.path)
     try:
 
@@ -439,8 +448,10 @@ def test_with_a_server(queue: Queue) -> None:
         assert queue.json("queue", "top", "--once")["draining"] is True
         assert queue.json("queue", "retry", a)["running"] is True
         assert queue.json("queue", "counts")["due"] == 2
+        assert "The server is draining: it begins nothing new until `posthouse queue undrain`." in counts()
         assert left() == {a, b, c}
         assert queue.json("queue", "undrain") == {"ok": True}
+        assert "The server" not in counts()
         while a in left():  # the server captures it
             pass
         assert queue.json("queue", "top", "--once")["server"] is True

@@ -80,11 +80,12 @@ def counts(context: typer.Context, selection: Selection, as_json: Json = False) 
         condition = outbox_admin.where(selection.filter, now)
         return outbox_admin.count(tx, condition, now), operating.current(tx, now)
 
-    found, paused = opening.read(context.obj, work)
+    chosen = opening.settings(context.obj)
+    found, paused = opening.using(chosen, lambda database: database.read(work))
     if as_json:
         print(json.dumps(found._asdict()))
         return
-    queue_tables.numbers(output.console(context.obj), found, paused)
+    queue_tables.numbers(output.console(context.obj), found, paused, opening.ask(chosen.data, "queue.state"))
 
 
 @app.command()
@@ -239,6 +240,9 @@ def _said(do: str, found: "Counts", changed: "Changed", paused: "list[Pause]", r
     ]
     if do == "retry" and found.due:
         sentences.append(f"{found.due:,} {_were(found.due)} due already.")
+    if do == "retry" and (later := found.waiting - changed.recipients) > 0:
+        wait = "waits" if later == 1 else "wait"
+        sentences.append(f"{later:,} {wait} for a time that the sender chose: only `retry ID` lets such mail go early.")
     if do == "release" and not found.held:
         sentences.append("None of it was held.")
     if found.claimed and do != "release":

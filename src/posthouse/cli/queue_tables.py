@@ -1,7 +1,7 @@
 """How the queue looks to people: the list, one message, the numbers. Wide screens get a table, narrow ones a block of
 lines a message. What strangers wrote (addresses, replies, header fields) is shown without its control characters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from posthouse.cli import output
@@ -166,8 +166,8 @@ def _short(value: Any) -> str:
     return str(value) if value and not isinstance(value, dict) else ""
 
 
-def numbers(screen: "Console", found: "Counts", paused: "list[Pause]") -> None:
-    """The queue in numbers."""
+def numbers(screen: "Console", found: "Counts", paused: "list[Pause]", server: "Mapping[str, Any] | None") -> None:
+    """The queue in numbers, and why nothing of it moves. `server`: what a running one says of itself."""
     rows = [
         ("messages", found.messages, ""),
         ("recipients", found.recipients, ""),
@@ -178,9 +178,17 @@ def numbers(screen: "Console", found: "Counts", paused: "list[Pause]") -> None:
     ]
     for name, number, meaning in rows:
         _line(screen, 0, f"{name:<12}", (f"{number:>9,}", "bold"), f"  {meaning}")
+    notes = []
+    if server is None:
+        notes.append("No server runs: nothing is sent.")
+    elif server.get("draining"):
+        notes.append("The server is draining: it begins nothing new until `posthouse queue undrain`.")
     if paused:
+        notes.append(about_pauses(paused))
+    if notes:
         _line(screen, 0, "")
-        _line(screen, 0, about_pauses(paused))
+    for note in notes:
+        _line(screen, 0, note)
 
 
 def about_pauses(paused: "list[Pause]") -> str:
