@@ -96,6 +96,21 @@ async def test_several_smart_hosts_in_order() -> None:
         assert len(first.taken) == 1
 
 
+@pytest.mark.parametrize("route", ["", "host:gone.test"])
+@on_loop
+async def test_a_server_that_we_named_and_that_is_not_there_bounces_nothing(route: str) -> None:
+    """A typing error in the settings or in `queue reroute` is not the senders' fault."""
+    async with site(route=[a_route("smarthost", host="gone.test", tls="none")]) as here:
+        await here.queue(BOB)
+        if route:
+            await here.database.write(lambda tx: tx.run("UPDATE recipient SET route = ?", route))
+        await here.settled()
+        row = (await here.waiting())[BOB]
+        text = "There is no host gone.test, which the settings or an operator name"
+        assert (row.last_code, row.last_status, row.last_text) == (451, "4.3.5", text)
+        assert await here.bounces() == []
+
+
 @on_loop
 async def test_a_smart_host_with_a_ca_of_its_own() -> None:
     for ca, taken in ((str(root_file()), 1), (None, 0)):
