@@ -240,7 +240,7 @@ class App:
             forwarding.forget()
             logins.forget()
 
-        queue_admin = QueueAdmin(database, clock, queue)
+        queue_admin = QueueAdmin(database, clock, queue, [one.name for one in settings.route])
         self._closers.append(queue_admin.close)
         actions = {
             "refresh": Action(refresh),

@@ -297,6 +297,15 @@ def test_a_broken_pipe_is_no_traceback() -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("arguments", ["domain list", "domain list --json", "config example"])
+def test_output_that_cannot_be_written(server: Server, arguments: str) -> None:
+    server.text("domain", "add", "example.org")
+    line = f"{sys.executable} -m posthouse --config {server.path} {arguments} > /dev/full"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment())
+    assert result.stderr == "error: the output could not be written: No space left on device\n"
+    assert result.returncode == 1
+
+
 @pytest.mark.parametrize("addresses", [("not an address",), (ALICE, "bob@"), ("a b@example.org",)])
 def test_send_looks_at_the_addresses_before_it_asks_for_anything(server: Server, addresses: tuple[str, ...]) -> None:
     with pytest.raises(Permanent, match="is not an address"):
@@ -321,7 +330,7 @@ def test_send_attaches_files(tmp_path: Path) -> None:
         send_command._attachment(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("width", "terminal"), [(80, True), (40, True), (80, False)])
+@pytest.mark.parametrize(("width", "terminal"), [(80, True), (40, True), (30, True), (80, False)])
 def test_what_is_to_be_copied_stays_whole(width: int, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = io.StringIO()
     screen = Console(file=drawn, width=width, force_terminal=terminal, no_color=True, highlight=False)
@@ -330,9 +339,8 @@ def test_what_is_to_be_copied_stays_whole(width: int, terminal: bool, monkeypatc
     row = ("0ABCDEFGHJKMN", "2026-01-02 03:04:05", "somebody.with.a.long.name@example.org", said)
     output.show(output.Options(), False, ("Id", "Since", "Sender", "Last reply"), [row], "", folded=("Last reply",))
     lines = drawn.getvalue().splitlines()
-    assert row[0] in lines[1]
-    assert row[1] in lines[1]
-    assert row[2] in lines[1]
+    for cell in row[:3]:
+        assert any(cell in line for line in lines)
     assert (len(lines) > 2) == terminal, "texts are folded for people only"
     assert "".join(" ".join(lines).split()).count("greylisted") == 8
 

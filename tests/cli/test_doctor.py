@@ -22,8 +22,8 @@ from posthouse.cli import doctor
 from posthouse.cli.doctor import Around, Seen, examine
 from posthouse.cli.main import app
 from posthouse.net.dns import SystemResolver
-from posthouse.servers.admin import AdminSocket
-from posthouse.store import events, outbox
+from posthouse.servers.admin import Action, AdminSocket
+from posthouse.store import events, outbox, pauses
 from posthouse.store.database import Tx
 from posthouse.store.outbox import NewMessage
 from posthouse.store.sqlite import SqliteDatabase
@@ -299,6 +299,13 @@ async def test_the_queue(tmp_path: Path) -> None:
         "3 messages; recipients: 1 due, 1 to be tried again, 0 under way, 1 held",
     )
 
+    await with_store(settings, lambda tx: pauses.pause(tx, "a.test", NOW - HOUR, NOW - 1))
+    await with_store(settings, lambda tx: pauses.pause(tx, "*", NOW))
+    found = await seen("queue", settings)
+    assert (found.state, found.says.partition(". ")[2]) == ("warn", "Paused: everything"), "one is over"
+    assert "pause --list" in found.cure
+    await with_store(settings, lambda tx: pauses.resume(tx, "*"))
+
     def old(tx: Tx) -> None:
         for number in range(4, 10):
             add(tx, number, 5 * HOUR, f"d{number // 2}.test")
@@ -341,6 +348,18 @@ async def test_a_server_that_is_not_there_or_does_not_answer(tmp_path: Path, mon
         hanging = asyncio.ensure_future(hang_up())
         assert (await seen("server", settings)).state == "fail"
         await hanging
+
+
+@pytest.mark.parametrize(("said", "state"), [({"draining": True}, "warn"), ({"draining": False}, "ok")])
+@on_loop
+async def test_a_server_that_is_drained(tmp_path: Path, said: dict[str, Any], state: str) -> None:
+    settings = settings_of(tmp_path)
+    admin = AdminSocket(settings.data / "admin.sock", {"queue.state": Action(lambda: said)})
+    await admin.open()
+    try:
+        assert (await seen("server", settings)).state == state
+    finally:
+        await admin.close()
 
 
 @pytest.mark.parametrize(

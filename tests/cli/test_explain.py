@@ -245,9 +245,15 @@ def test_why_the_mail_of_a_friend_did_not_come(tmp_path: Path) -> None:
 
 def test_what_there_is_nothing_of(tmp_path: Path) -> None:
     ask = Server(tmp_path)
-    for what in ("1M8FFNFAN98JX", "<no@where.test>", "no@where.test", "nonsense", "@", ""):
+    for what in ("1M8FFNFAN98JX", "<no@where.test>", "no@where.test", "nonsense", "@"):
         with pytest.raises(NotFound, match=f"there is no trace of {what}"):
             ask.text("explain", what)
+    with pytest.raises(NotFound, match=r"there is no trace of where\.test\. .* `posthouse explain @where\.test`"):
+        ask.text("explain", "where.test")
+    with pytest.raises(NotFound, match=r"no trace of a@where\.test since 2d\. Traces are kept"):
+        ask.text("explain", "a@where.test", "--since", "2d")
+    with pytest.raises(Permanent, match="say what to explain: an id, a Message-ID, an address"):
+        ask.text("explain", " ")
     result = run("--config", str(ask.path), "explain", "a@b.test", "--since", "soon")
     assert result.returncode == 1
     assert "--since soon: write a span" in result.stderr

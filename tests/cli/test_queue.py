@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import time
@@ -35,7 +36,7 @@ HOUR = 3600 * SECOND
 NOW = time.time_ns() // 1000
 FAR = NOW + 100 * 86_400 * SECOND
 CONTENT = b"Subject: hello\r\nX-Evil: \x1b[2J[bold]\r\n\r\nHello\r\n"
-PREFIX = b"Received: by here\r\n"
+PREFIX = b"Received: by here\r\n\tat once\r\n"
 EVIL = "busy \x1b[31m[/nothing] [bold]\u202etxet"
 
 
@@ -48,6 +49,7 @@ class Queue(Server):
         listen = f"[[listen]]\nservice = 'smtp'\naddress = '127.0.0.1'\nport = {free_port()}\n"
         self.path.write_text(
             f"hostname = 'mail.example.org'\ndata = 'data'\n{listen}[relay]\ncapture = true\n[log]\nformat = 'json'\n"
+            "[[route]]\nname = 'backup'\nto = ['nowhere.test']\nvia = 'error'\nreply = '550 5.7.1 No'\n"
         )
 
     def store(self, work: Callable[[Tx], Any]) -> Any:
@@ -71,7 +73,8 @@ class Queue(Server):
             add(tx, C, "", "eve@quiet.test", created=NOW - 48 * HOUR)
             reply = "last_code = 451, last_status = '4.3.0', last_text = ?, last_host = 'mx.there.test'"
             tx.run(f"UPDATE recipient SET {reply} WHERE destination = 'there.test'", EVIL)
-            events.add(tx, A, A, "accepted", {"ip": "192.0.2.1", "sender": "alice@example.org"})
+            accepted = {"ip": "192.0.2.1", "sender": "alice@example.org", "became": [{"queued": "there.test"}]}
+            events.add(tx, A, A, "accepted", accepted | {"recipients": ["bob@there.test", "carol@other.test"]})
             verdict = {"state": "deferred", "code": 451, "status": "4.3.0", "text": EVIL}
             attempt = {"host": "mx.there.test", "address": "[192.0.2.2]:25", "tls": {"version": "TLSv1.3"}}
             events.add(tx, A, A + 1, "attempt", attempt | {"results": {"bob@there.test": verdict}, "transcript": ["x"]})
@@ -153,7 +156,9 @@ def test_showing_a_message(queue: Queue) -> None:
     for line in ("Sender      alice@example.org", "2 recipients", r"X-Evil: \x1b[2J[bold]", "Received: by here"):
         assert line in text
     assert "attempt   mx.there.test [192.0.2.2]:25 TLSv1.3: bob@there.test deferred 451 4.3.0 busy" in text
-    assert "accepted  ip 192.0.2.1, sender alice@example.org" in text
+    assert "accepted  ip 192.0.2.1, sender alice@example.org, recipients bob@there.test carol@other.test\n" in text
+    assert "  Received: by here\n      at once\n" in text, "tabs are no control characters to show"
+    assert f"The whole story: posthouse explain {a}\n" in text
     assert "Hello" not in text
     assert "nobody hears if it fails" in queue.text("queue", "show", c)
     shown = queue.json("queue", "show", a)
@@ -174,7 +179,7 @@ def test_mistakes_are_told(queue: Queue) -> None:
         ("hold", gone),
         ("drop", a, gone, "--yes"),
     ):
-        with pytest.raises(NotFound, match=rf"not in the queue: {gone}\. Mail that was delivered"):
+        with pytest.raises(NotFound, match=rf"not in the queue: {gone}\. Mail that was .* `posthouse explain {gone}`"):
             queue.text("queue", *arguments)
     for arguments in (("show", "x"), ("retry", "x")):
         with pytest.raises(Permanent, match="'x' is no id: ids are the 13 letters and digits"):
@@ -192,6 +197,8 @@ def test_mistakes_are_told(queue: Queue) -> None:
         queue.text("queue", "reroute", a)
     with pytest.raises(Permanent, match="say where it goes"):
         queue.text("queue", "reroute", a, "--to", "mx", "--reset")
+    with pytest.raises(NotFound, match="there is no route bakcup in the settings; there are: backup"):
+        queue.text("queue", "reroute", a, "--route", "bakcup")
     with pytest.raises(Permanent, match="say what to pause"):
         queue.text("queue", "pause")
     with pytest.raises(Permanent, match="'a b'"):
@@ -231,10 +238,14 @@ def test_changing(queue: Queue) -> None:
     assert queue.json("queue", "reroute", b, "--to", "backup.test:2525")["recipients"] == 1
     (shown,) = queue.json("queue", "list", b)
     assert shown["recipients"][0]["route"] == "host:backup.test:2525"
-    assert "by host:backup.test:2525" in queue.text("queue", "show", b)
+    assert "by host backup.test:2525" in queue.text("queue", "show", b)
     assert queue.json("queue", "reroute", b, "--route", "backup")["recipients"] == 1
     assert queue.json("queue", "reroute", b, "--reset")["recipients"] == 1
     assert queue.json("queue", "list", b)[0]["recipients"][0]["route"] == ""
+    queue.store(lambda tx: tx.run("UPDATE recipient SET attempts = 0 WHERE queue_id = ?", C))
+    assert queue.text("queue", "retry", "--domain", "quiet.test") == (
+        "Nothing was changed. 1 waits for a time that the sender chose: only `retry ID` lets such mail go early.\n"
+    )
     queue.store(lambda tx: tx.run("UPDATE recipient SET state = 'claimed' WHERE queue_id = ?", C))
     assert queue.text("queue", "drop", c, "--yes") == "Nothing was changed. 1 was being tried and was left alone.\n"
     assert "being tried" in queue.text("queue", "list", c)
@@ -247,7 +258,7 @@ def test_pauses(queue: Queue) -> None:
     queue.fill()
     assert queue.text("queue", "pause", "--list") == "Nothing is paused.\n"
     said = queue.text("queue", "pause", "There.test", "--for", "2h", "--reason", "they [b]asked")
-    assert said.startswith("there.test is paused until 20")
+    assert re.fullmatch(r"there.test is paused until 20[-0-9]{8} [0-9:]{8} UTC\.\n", said)
     assert queue.text("queue", "pause", "*") == "Everything is paused until `posthouse queue resume '*'`.\n"
     assert [(p["destination"], p["reason"]) for p in queue.json("queue", "pause", "--list")] == [
         ("*", ""),
@@ -363,7 +374,7 @@ def test_top_once_and_in_a_pipe(queue: Queue) -> None:
     assert "Nothing is queued." in queue.text("queue", "top", "--once")
     queue.fill()
     text = queue.text("queue", "top", "--once")
-    assert "3 messages: 0 due, 4 waiting, 0 being tried, 0 held  (no server runs)" in text
+    assert "3 messages: 0 due, 4 waiting, 0 being tried, 0 held (no server runs)" in text
     said = queue.json("queue", "top", "--once")
     assert [(hop["name"], hop["queued"]) for hop in said["hops"]] == [
         ("there.test", 2),
@@ -422,6 +433,11 @@ def test_spans_for_people() -> None:
 
 def test_with_a_server(queue: Queue) -> None:
     a, b, c = queue.fill()
+
+    def counts() -> str:
+        return queue.text("queue", "counts")
+
+    assert "No server runs: nothing is sent." in counts()
     served = Serve(queue.path)
     try:
 
@@ -432,8 +448,10 @@ def test_with_a_server(queue: Queue) -> None:
         assert queue.json("queue", "top", "--once")["draining"] is True
         assert queue.json("queue", "retry", a)["running"] is True
         assert queue.json("queue", "counts")["due"] == 2
+        assert "The server is draining: it begins nothing new until `posthouse queue undrain`." in counts()
         assert left() == {a, b, c}
         assert queue.json("queue", "undrain") == {"ok": True}
+        assert "The server" not in counts()
         while a in left():  # the server captures it
             pass
         assert queue.json("queue", "top", "--once")["server"] is True

@@ -215,6 +215,28 @@ def test_transcripts_are_folded_but_for_the_last_that_failed() -> None:
     assert sum("Attempt " in line for line in told(alike, transcripts=True)) == 8
 
 
+def test_attempts_are_counted_as_the_queue_does_for_each_destination() -> None:
+    other = {"destination": "far.test", "results": {"eve@far.test": result("delivered", 250, "2.0.0", "taken")}}
+    events = (event(2, "attempt", **LATER), event(3, "attempt", **LATER | other), event(60, "attempt", **LATER))
+    heads = re.findall(r"Attempt \d for \S+", "\n".join(told(case(*events))))
+    assert heads == ["Attempt 1 for there.test", "Attempt 1 for far.test", "Attempt 2 for there.test"]
+    begun = event(1, "accepted", **AWAY)
+    text = "\n".join(told(case(begun, *events, left_out=7)))
+    assert text.count("An attempt for") == 3, "nobody knows of whom those were that are left out"
+    assert "Attempt 8 for there.test" in "\n".join(told(case(begun, events[0], left_out=7)))
+
+
+def test_what_the_settings_say_is_told_as_that() -> None:
+    verdict = result("failed", 550, "5.7.1", "Not from here", host="", remote=False, rule=True)
+    attempt = {"destination": "there.test", "route": "old", "host": "", "address": "", "tls": {}, "security": "",
+               "hosts": [], "results": {"amy@there.test": verdict}, "transcript": ["! Not from here"]}  # fmt: skip
+    text = "\n".join(told(case(event(1, "accepted", **AWAY), event(2, "attempt", **attempt))))
+    assert "Attempt 1 for there.test by route old" in text
+    assert "This server is set up so: no other one was asked." in text
+    assert "other server" not in text
+    assert "dialogue" not in text, "nobody was spoken to"
+
+
 def test_long_lists_are_cut() -> None:
     many = [f"u{n}@there.test" for n in range(5000)]
     one = case(

@@ -156,6 +156,17 @@ def test_a_double_bounce_goes_to_the_postmaster_once() -> None:
     assert "The header of the message is attached." in text
 
 
+def test_a_refusal_of_the_settings_is_not_said_of_another_server() -> None:
+    ours = Verdict(FAILED, 550, "5.7.1", "We do not write there", "", False, rule=True)
+    report = bounce(message(), b"Subject: x\r\n", Notice("failed", (judged(ours),)), "mail.here.test", START, "u")
+    text = plain(report)
+    assert "This server is set up not to send mail this way, and has not asked another one. We do not write" in text
+    assert "The other server" not in text
+    later = judged(ours._replace(state=DEFERRED, code=450, status="4.7.1"), now=START + 6 * DAY)
+    text = plain(bounce(message(), b"", Notice("failed", (later,)), "mail.here.test", START, "u"))
+    assert "We tried for as long as we may" in text
+
+
 # Delays
 
 

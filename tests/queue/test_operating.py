@@ -68,7 +68,7 @@ ROUTES = [
 def test_routes() -> None:
     for text, expected in ROUTES:
         assert operating.route(to=text) == expected
-    assert operating.route(name="backup-1") == "route:backup-1"
+    assert operating.route(name="backup-1", known=["Backup-1"]) == "route:backup-1"
     assert operating.route() == ""
     for wrong in (
         "",
@@ -89,6 +89,10 @@ def test_routes() -> None:
     for wrong in ("a b", "x" * 65, "host:mx", "../x"):
         with pytest.raises(Permanent, match="no name of a route"):
             operating.route(name=wrong)
+    with pytest.raises(NotFound, match=r"there is no route bakcup in the settings; there are: backup, old$"):
+        operating.route(name="bakcup", known=["backup", "old"])
+    with pytest.raises(NotFound, match="there is none at all"):
+        operating.route(name="backup")
     with pytest.raises(Permanent, match="not both"):
         operating.route(to="mx", name="x")
 

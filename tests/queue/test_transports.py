@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.base import signatures
+from posthouse.base import ids, signatures
 from posthouse.base.errors import Permanent
 from posthouse.base.settings import Settings
 from posthouse.queue import transports_webhook
@@ -94,6 +94,21 @@ async def test_several_smart_hosts_in_order() -> None:
         await here.manager._sender.sessions.close()
         await here.run(BOB)
         assert len(first.taken) == 1
+
+
+@pytest.mark.parametrize("route", ["", "host:gone.test"])
+@on_loop
+async def test_a_server_that_we_named_and_that_is_not_there_bounces_nothing(route: str) -> None:
+    """A typing error in the settings or in `queue reroute` is not the senders' fault."""
+    async with site(route=[a_route("smarthost", host="gone.test", tls="none")]) as here:
+        await here.queue(BOB)
+        if route:
+            await here.database.write(lambda tx: tx.run("UPDATE recipient SET route = ?", route))
+        await here.settled()
+        row = (await here.waiting())[BOB]
+        text = "There is no host gone.test, which the settings or an operator name"
+        assert (row.last_code, row.last_status, row.last_text) == (451, "4.3.5", text)
+        assert await here.bounces() == []
 
 
 @on_loop
@@ -348,16 +363,23 @@ async def test_discarded_and_nobody_is_told_otherwise() -> None:
         (event,) = await here.attempts(trace)
         assert event.data["results"][BOB]["state"] == "delivered"
         assert event.data["results"][BOB]["text"] == "Discarded by route special"
+        assert event.data["route"] == "special"
 
 
 @on_loop
 async def test_an_error_that_is_for_good() -> None:
     async with site(route=[a_route("error", reply="550 5.7.1 Not from here")]) as here:
-        await here.run(BOB)
+        trace = await here.run(BOB)
         assert await here.waiting() == {}
         (bounce,) = await here.bounces()
         assert b"Not from here" in bounce
         assert b"Status: 5.7.1" in bounce
+        assert b"This server is set up not to send mail this way" in bounce
+        assert b"other server refused" not in bounce, "none was asked"
+        assert f"say this: {ids.to_text(trace)}, ".encode() in bounce, "it is what `posthouse explain` takes"
+        (event,) = await here.attempts(trace)
+        assert event.data["route"] == "special"
+        assert event.data["results"][BOB]["rule"] is True
 
 
 @on_loop

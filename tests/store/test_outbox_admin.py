@@ -75,6 +75,8 @@ FILTERS: list[tuple[dict[str, Any], set[str]]] = [
     ({"sender": "ALICE@here.test"}, {"bob1", "carol1"}),
     ({"sender": "here.test"}, {"bob1", "carol1"}),
     ({"sender": "@here.test"}, {"bob1", "carol1"}),
+    ({"sender": "*@here.test"}, {"bob1", "carol1"}),
+    ({"recipient": "*@*.there.test"}, {"dan2"}),
     ({"sender": "*.test"}, EVERYBODY - {"eve3"}),
     ({"sender": "*.here.test"}, set()),
     ({"recipient": "bob@there.test"}, {"bob1"}),

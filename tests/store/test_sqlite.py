@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import os
 import random
 from pathlib import Path
 
@@ -119,6 +120,19 @@ def test_a_full_disk_is_said_loses_nothing_and_ends_when_there_is_space() -> Non
             assert await database.write(deliver, alice, body) == kept[-1] + 1
 
     asyncio.run(main())
+
+
+@on_loop
+async def test_nobody_else_may_look_into_the_folder_of_the_data(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        database = await SqliteDatabase.open(tmp_path / "data", 0)
+    finally:
+        os.umask(before)
+    await database.close()
+    for path in (tmp_path / "data", tmp_path / "data" / "blobs"):
+        assert path.stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "data" / "posthouse.db").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_was_acknowledged_is_there_after_opening_again(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import typer
 
@@ -321,23 +321,31 @@ async def disk(around: Around) -> Seen:
 
 
 async def waiting(around: Around) -> Seen:
-    """What waits in the queue, and whether it waits too long."""
+    """What waits in the queue, whether it waits too long, and what is paused."""
+    from posthouse.cli.queue_options import plural
+    from posthouse.queue import operating
     from posthouse.store import health, outbox_admin
 
-    def look(tx: "Tx") -> tuple[outbox_admin.Counts, health.Stuck]:
-        return outbox_admin.counts(tx, around.now), health.stuck(tx, around.now - STUCK * _SECOND, around.now)
+    def look(tx: "Tx") -> tuple[outbox_admin.Counts, health.Stuck, list[str]]:
+        stuck = health.stuck(tx, around.now - STUCK * _SECOND, around.now)
+        return outbox_admin.counts(tx, around.now), stuck, [p.destination for p in operating.current(tx, around.now)]
 
     found = await _from_store(around, look)
     if found is None:
         return Seen("untested", "there is no database yet")
-    counts, stuck = found
-    text = f"{counts.messages} messages; recipients: {counts.due} due, {counts.waiting} to be tried again, "
+    counts, stuck, paused = found
+    text = f"{plural(counts.messages, 'message')}; recipients: {counts.due} due, {counts.waiting} to be tried again, "
     text += f"{counts.claimed} under way, {counts.held} held"
-    if not stuck.recipients:
-        return Seen("ok", text)
-    worst = ", ".join(f"{name or 'here'} ({number})" for name, number in stuck.destinations)
-    text += f". {stuck.recipients} wait for more than {STUCK // 3600} h: {worst}"
-    return Seen("warn", text, "`posthouse queue list` shows what the other servers said.")
+    cures = []
+    if stuck.recipients:
+        worst = ", ".join(f"{name or 'here'} ({number})" for name, number in stuck.destinations)
+        text += f". {stuck.recipients} wait for more than {STUCK // 3600} h: {worst}"
+        cures.append("`posthouse queue list` shows what the other servers said.")
+    if paused:
+        names = ["everything" if name == "*" else name for name in paused[:3]] + ["others"] * (len(paused) > 3)
+        text += f". Paused: {', '.join(names)}"
+        cures.append("`posthouse queue pause --list` says why; `resume` ends it.")
+    return Seen("warn" if cures else "ok", text, " ".join(cures))
 
 
 async def clock(around: Around) -> Seen:
@@ -393,17 +401,19 @@ async def server(around: Around) -> Seen:
     """A running server answers."""
     data = around.settings.data
     try:
-        await asyncio.to_thread(_ask, data)
+        answer = await asyncio.to_thread(_ask, data)
     except (FileNotFoundError, ConnectionRefusedError):
         return Seen("warn", "no server works on this data folder", "Start it: `posthouse serve`.")
     except (OSError, ValueError) as error:
         text = f"the server does not answer at {data / 'admin.sock'}: {error or type(error).__name__}"
         return Seen("fail", text, "Look at its log.")
+    if answer.get("draining"):
+        return Seen("warn", "it answers, but sends nothing: it is drained", "`posthouse queue undrain`, or a restart.")
     return Seen("ok", "it answers")
 
 
-def _ask(data: Path) -> None:
-    """Ask the server for nothing that it knows: whatever it says, it answers."""
+def _ask(data: Path) -> dict[str, Any]:
+    """What the server says of its queue; whatever that is, it answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(5)
         folder = os.open(data, os.O_PATH | os.O_DIRECTORY)
@@ -411,10 +421,12 @@ def _ask(data: Path) -> None:
             client.connect(f"/proc/self/fd/{folder}/admin.sock")  # as in cli/opening.py
         finally:
             os.close(folder)
-        client.sendall(b'{"do": "nothing"}\n')
+        client.sendall(b'{"do": "queue.state"}\n')
         with client.makefile("rb") as answers:
-            if not isinstance(json.loads(answers.readline(65536)), dict):
-                raise ValueError("that is no answer")
+            answer = json.loads(answers.readline())
+    if not isinstance(answer, dict):
+        raise ValueError("that is no answer")
+    return answer
 
 
 async def _from_store(around: Around, work: "Callable[[Tx], T]") -> "T | None":

@@ -40,7 +40,7 @@ def explain(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="ID",
+            metavar="WHAT",
             help="An id as in `250 Accepted, id ...`, a Message-ID, an address, @ and a domain, or a session.",
             show_default=False,
         ),
@@ -52,9 +52,11 @@ def explain(
 ) -> None:
     """Tell the whole story of a message, from the connection to the last attempt."""
     from posthouse.base.clock import SystemClock
-    from posthouse.base.errors import NotFound
+    from posthouse.base.errors import NotFound, Permanent
     from posthouse.cli import outcome
 
+    if not what.strip():
+        raise Permanent("say what to explain: an id, a Message-ID, an address, or @ and a domain")
     now = SystemClock().now()
     oldest = _oldest(since, now)
     chosen = opening.settings(context.obj)
@@ -65,12 +67,7 @@ def explain(
 
     found = opening.using(chosen, work)
     if not found.cases:
-        where = f" in the last {since}" if since else ""
-        searched = f" ({found.searched} messages were looked at)" if found.searched else ""
-        raise NotFound(
-            f"there is no trace of {what}{where}{searched}. Traces are kept for 30 days; ids look like "
-            "1M8FFNFAN98JX and are in replies, in the log and in `posthouse queue list`"
-        )
+        raise NotFound(_nothing(what.strip(), since, found.searched))
     whole = found.cases[0] if len(found.cases) == 1 else None
     if as_json:
         rows = [_row(outcome.summary(case)) for case in found.cases]
@@ -82,6 +79,23 @@ def explain(
         _table(context.obj, [outcome.summary(case) for case in found.cases])
         if not found.all:
             output.done(context.obj, False, f"There may be older ones: --last {last * 5} shows more.")
+
+
+def _nothing(what: str, since: str, searched: int) -> str:
+    """What is said when nothing was found: most of those who ask meant something that is written another way."""
+    from posthouse.base.settings_types import is_hostname
+
+    where = f" since {since}" if since else ""
+    looked = f" ({searched} messages were looked at)" if searched else ""
+    found = f"there is no trace of {what}{where}{looked}"
+    if "." in what and "@" not in what and is_hostname(what):
+        return f"{found}. All mail of a domain is `posthouse explain @{what}`"
+    if "@" in what:
+        return f"{found}. Traces are kept for 30 days"
+    return (
+        f"{found}. Traces are kept for 30 days; ids have 13 letters and digits, like 1M8FFNFAN98JX, and are in "
+        "replies, in the log and in `posthouse queue list`"
+    )
 
 
 def _oldest(since: str, now: int) -> int:

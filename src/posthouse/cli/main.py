@@ -5,6 +5,8 @@ that we foresee is printed as a sentence (what happened, where, what to do) and 
 call ends with 2.
 """
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,10 +105,20 @@ def main() -> None:
 
         typer.rich_utils.COLOR_SYSTEM = None
     try:
-        app(arguments)
+        try:
+            app(arguments)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what cannot be written is an error now, and not of the interpreter at its end
     except PosthouseError as error:
         output.complain(str(error), plain=plain)
         sys.exit(1)
     except BrokenPipeError:  # `posthouse queue list | head`
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
+            raise
+        output.complain(f"the output could not be written: {error.strerror}", plain=plain)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it
         sys.exit(1)

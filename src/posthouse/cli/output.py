@@ -42,8 +42,8 @@ def show(
     empty: str,
     folded: Sequence[str] = (),
 ) -> None:
-    """A table, or a JSON list of objects; `empty` is the sentence for an empty table, `folded` are the columns of texts
-    that may take several lines."""
+    """A table, on a narrow screen blocks of lines, or a JSON list of objects; `empty` is the sentence for an empty
+    table, `folded` are the columns of texts that may take several lines."""
     rows = list(rows)
     if as_json:
         names = [column.lower().replace(" ", "_") for column in columns]
@@ -53,7 +53,11 @@ def show(
     if not rows:
         screen.print(empty, markup=False)
         return
-    put(screen, table(columns, rows, folded))
+    made = table(columns, rows, folded)
+    if screen.is_terminal and widths(screen, made)[0] > screen.width:
+        blocks(screen, columns, rows)
+    else:
+        put(screen, made)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], folded: Sequence[str] = ()) -> "Table":
@@ -62,15 +66,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], folded: Sequenc
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
+    cells = [
+        [cell if isinstance(cell, Text) else Text("" if cell is None else clean(str(cell))) for cell in row]
+        for row in rows
+    ]
+    for number, column in enumerate(columns):
         if column in folded:
             made.add_column(column, overflow="fold", min_width=20)
         else:
-            made.add_column(column, no_wrap=True)
-    for row in rows:
-        made.add_row(
-            *[cell if isinstance(cell, Text) else Text("" if cell is None else clean(str(cell))) for cell in row]
-        )
+            # Rich cuts at blanks what has no least width: a time would lose its minutes.
+            widest = max((row[number].cell_len for row in cells), default=0)
+            made.add_column(column, no_wrap=True, min_width=max(widest, len(column)))
+    for row in cells:
+        made.add_row(*row)
     return made
 
 
@@ -86,6 +94,33 @@ def put(screen: "Console", made: "Table") -> None:
     least, natural = widths(screen, made)
     screen.width = natural if not screen.is_terminal else min(natural, max(screen.width, least))
     screen.print(made, crop=False, soft_wrap=False)
+
+
+def blocks(screen: "Console", columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table for a screen on which it has no room: a block of lines a row, each cell with its name; the first one,
+    which says what the row is about, stands alone."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for first, *others in rows:
+        screen.print(Text(clean(str(first)), "bold"), soft_wrap=True)
+        lines = [Text()]
+        for name, cell in zip(columns[1:], others, strict=True):
+            value = cell if isinstance(cell, Text) else Text("" if cell is None else clean(str(cell)))
+            if not value.plain.strip():
+                continue
+            piece = Text.assemble((f"{name} ", "dim"), value)
+            if not lines[-1]:
+                lines[-1] = piece
+            elif lines[-1].cell_len + piece.cell_len + 4 <= screen.width:
+                lines[-1] = Text.assemble(lines[-1], "  ", piece)
+            else:
+                lines.append(piece)
+        for line in filter(None, lines):
+            if max(map(len, line.plain.split())) > screen.width - 2:
+                screen.print(Text("  ") + line, soft_wrap=True)  # a word has to stay whole: the terminal folds it
+            else:
+                screen.print(Padding(line, (0, 0, 0, 2)))
 
 
 def clean(text: str) -> str:

@@ -80,11 +80,12 @@ def counts(context: typer.Context, selection: Selection, as_json: Json = False) 
         condition = outbox_admin.where(selection.filter, now)
         return outbox_admin.count(tx, condition, now), operating.current(tx, now)
 
-    found, paused = opening.read(context.obj, work)
+    chosen = opening.settings(context.obj)
+    found, paused = opening.using(chosen, lambda database: database.read(work))
     if as_json:
         print(json.dumps(found._asdict()))
         return
-    queue_tables.numbers(output.console(context.obj), found, paused)
+    queue_tables.numbers(output.console(context.obj), found, paused, opening.ask(chosen.data, "queue.state"))
 
 
 @app.command()
@@ -170,7 +171,8 @@ def reroute(
 
     if bool(to) + bool(route) + reset != 1:
         raise Permanent("say where it goes: --to HOST[:PORT], --route NAME, or --reset for where the settings say")
-    _act(context.obj, "reroute", selection, yes, as_json, operating.route(to=to, name=route))
+    known = [one.name for one in opening.settings(context.obj).route]
+    _act(context.obj, "reroute", selection, yes, as_json, operating.route(to=to, name=route, known=known))
 
 
 _DONE = {
@@ -238,6 +240,9 @@ def _said(do: str, found: "Counts", changed: "Changed", paused: "list[Pause]", r
     ]
     if do == "retry" and found.due:
         sentences.append(f"{found.due:,} {_were(found.due)} due already.")
+    if do == "retry" and (later := found.waiting - changed.recipients) > 0:
+        wait = "waits" if later == 1 else "wait"
+        sentences.append(f"{later:,} {wait} for a time that the sender chose: only `retry ID` lets such mail go early.")
     if do == "release" and not found.held:
         sentences.append("None of it was held.")
     if found.claimed and do != "release":
@@ -291,7 +296,7 @@ def pause(
     )
     opening.tell(opening.settings(context.obj).data, "queue")
     until = (
-        f"until {output.when(paused.until)}"
+        f"until {output.when(paused.until)} UTC"
         if paused.until
         else f"until `posthouse queue resume '{paused.destination}'`"
     )

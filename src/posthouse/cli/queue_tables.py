@@ -1,7 +1,7 @@
 """How the queue looks to people: the list, one message, the numbers. Wide screens get a table, narrow ones a block of
 lines a message. What strangers wrote (addresses, replies, header fields) is shown without its control characters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from posthouse.cli import output
@@ -105,8 +105,8 @@ def shown(screen: "Console", what: "Shown", now: int, paused: "list[Pause]") -> 
         ("Id", ids.to_text(message.id)),
         ("Sender", message.sender or "<> (a report: nobody hears if it fails)"),
         ("Account", message.account),
-        ("Came", f"{output.when(message.created)} ({output.age(now - message.created)} ago)"),
-        ("Tried until", f"{output.when(message.expires)} ({_until(message.expires, now)})"),
+        ("Came", f"{output.when(message.created)} UTC ({output.age(now - message.created)} ago)"),
+        ("Tried until", f"{output.when(message.expires)} UTC ({_until(message.expires, now)})"),
         ("Size", units.human_size(message.size)),
         ("Priority", str(message.priority) if message.priority else ""),
         ("Asked for", message.options),
@@ -118,20 +118,22 @@ def shown(screen: "Console", what: "Shown", now: int, paused: "list[Pause]") -> 
     _line(screen, 0, (plural(len(what.recipients), "recipient"), "bold"))
     for one in what.recipients:
         more = f"  to {one.destination}" if one.destination != one.address.rpartition("@")[2].lower() else ""
-        more += f"  by {one.route}" if one.route else ""
+        more += f"  by {one.route.replace(':', ' ', 1)}" if one.route else ""
         more += f"  last at {one.last_host}" if one.last_host else ""
         recipient(screen, one, now, paused, more)
     _line(screen, 0, "")
     _line(screen, 0, ("Header", "bold"))
     for line in what.header.decode("utf-8", "replace").splitlines():
-        _line(screen, 2, line)
+        _line(screen, 2, line.replace("\t", "    "))
     _line(screen, 0, "")
-    _line(screen, 0, ("History", "bold"))
+    _line(screen, 0, ("History (UTC)", "bold"))
     for event in what.history:
         for line in told(event):
             _line(screen, 2, output.when((event.seq >> 20) * 1000), "  ", line)
     if not what.history:
         _line(screen, 2, "Nothing is known any more of what happened.")
+    else:
+        _line(screen, 0, (f"The whole story: posthouse explain {ids.to_text(message.id)}", "dim"))
 
 
 def _until(expires: int, now: int) -> str:
@@ -152,16 +154,20 @@ def told(event: "Event") -> list[str]:
             f"{result.get('status', '')} {result.get('text', '')}"[:MOST_VALUE]
             for address, result in data["results"].items()
         ]
-    said = ", ".join(f"{name} {_short(value)}" for name, value in data.items() if value and name != "transcript")
-    return [f"{event.kind:<9} {said}"[:MOST_VALUE]]
+    told = {name: _short(value) for name, value in data.items() if name not in ("transcript", "session", "hash", "ms")}
+    said = ", ".join(f"{name} {value}" for name, value in told.items() if value)
+    return [f"{event.kind:<9} {said if len(said) < MOST_VALUE else said[:MOST_VALUE] + '…'}"]
 
 
 def _short(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    """A value in few words; "" for one that takes many."""
+    if isinstance(value, list):
+        return " ".join(map(str, value)) if not any(isinstance(one, dict) for one in value) else ""
+    return str(value) if value and not isinstance(value, dict) else ""
 
 
-def numbers(screen: "Console", found: "Counts", paused: "list[Pause]") -> None:
-    """The queue in numbers."""
+def numbers(screen: "Console", found: "Counts", paused: "list[Pause]", server: "Mapping[str, Any] | None") -> None:
+    """The queue in numbers, and why nothing of it moves. `server`: what a running one says of itself."""
     rows = [
         ("messages", found.messages, ""),
         ("recipients", found.recipients, ""),
@@ -172,9 +178,17 @@ def numbers(screen: "Console", found: "Counts", paused: "list[Pause]") -> None:
     ]
     for name, number, meaning in rows:
         _line(screen, 0, f"{name:<12}", (f"{number:>9,}", "bold"), f"  {meaning}")
+    notes = []
+    if server is None:
+        notes.append("No server runs: nothing is sent.")
+    elif server.get("draining"):
+        notes.append("The server is draining: it begins nothing new until `posthouse queue undrain`.")
     if paused:
+        notes.append(about_pauses(paused))
+    if notes:
         _line(screen, 0, "")
-        _line(screen, 0, about_pauses(paused))
+    for note in notes:
+        _line(screen, 0, note)
 
 
 def about_pauses(paused: "list[Pause]") -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from posthouse.cli import opening, output
-from posthouse.cli.queue_options import Json, Selection, selecting
+from posthouse.cli.queue_options import Json, Selection, plural, selecting
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -222,8 +222,8 @@ def view(tick: Tick, width: int, most: int) -> "RenderableType":
 
     c = tick.counts
     server = "draining" if tick.draining else "running" if tick.server else "no server runs"
-    head = f"{output.when(tick.at)}  {c.messages:,} messages: {c.due:,} due, {c.waiting:,} waiting, "
-    head += f"{c.claimed:,} being tried, {c.held:,} held  ({server})"
+    head = f"{output.when(tick.at)[11:]} UTC  {plural(c.messages, 'message')}: {c.due:,} due, {c.waiting:,} waiting, "
+    head += f"{c.claimed:,} being tried, {c.held:,} held ({server})"
     if not tick.rows:
         return Group(Text(head), Text("Nothing is queued."))
     rows = [_cells(row, tick) for row in tick.rows[:most]]

@@ -5,6 +5,7 @@ Each kind of event has a function in `_KINDS`; a kind that is not known is told 
 understood: what an older one does not say is not told. Long lists are cut (the JSON of the command has all).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -66,22 +67,24 @@ def tell(case: Case, now: int, *, transcripts: bool = False) -> Story:
     failed, and no attempt left out."""
     lines: list[Line] = []
     telling = _Telling(_last_failed(case.events), transcripts, set())
-    number = 0
+    # Attempts are counted for each destination, as the queue does; of whom those were that are left out nobody knows.
+    destinations = {event.data.get("destination") for event in case.events if event.kind == "attempt"}
+    counts = Counter(dict.fromkeys(destinations, case.left_out))
+    known = not case.left_out or len(destinations) == 1
     run: list[tuple[int, Event]] = []
     for event in case.events:
         if event.kind == "attempt":
-            number += 1
+            counts[event.data.get("destination")] += 1
             if run and _sign(run[-1][1]) != _sign(event):
                 lines += _attempts(case, run, telling)
                 run = []
-            run.append((number, event))
+            run.append((counts[event.data.get("destination")] if known else 0, event))
             continue
         lines += _attempts(case, run, telling)
         run = []
         lines += _KINDS.get(event.kind, _other)(case, event)
         if event.kind in BEGINNINGS and case.left_out:
             lines.append(_line(0, (f"{case.left_out} events after the first are left out here", "dim")))
-            number += case.left_out
     lines += _attempts(case, run, telling)
     return Story(_head(case), lines, _now(case, now))
 
@@ -320,7 +323,8 @@ def _attempts(case: Case, run: Sequence[tuple[int, Event]], telling: _Telling) -
 def _attempt(case: Case, number: int, event: Event, telling: _Telling) -> list[Line]:
     data, at = event.data, outcome.time_of(event.seq)
     destination = data.get("destination") or "people of ours, as its time has come"
-    lines = [_line(at, (f"Attempt {number}", "head"), f" for {destination}")]
+    by = f" by route {data['route']}" if data.get("route") else ""
+    lines = [_line(at, (f"Attempt {number}" if number else "An attempt", "head"), f" for {destination}{by}")]
     hosts = data.get("hosts", ())
     for host in hosts[:MOST]:
         lines += _host(host)
@@ -338,13 +342,16 @@ def _attempt(case: Case, number: int, event: Event, telling: _Telling) -> list[L
         lines += [_line(0, (text, "dim"), depth=2) for text in ours[:MOST]]
     lines += _results(data, at, telling.explained)
     lines += _led_to(case, data)
-    if telling.transcripts or event.seq == telling.shown:
+    if not telling.transcripts and all(line.startswith("! ") for line in transcript):
+        pass  # nobody was spoken to, and what we thought is told above
+    elif telling.transcripts or event.seq == telling.shown:
         most = len(transcript) if telling.transcripts else MOST_TRANSCRIPT
         lines += [_line(0, (line, "dim"), depth=2) for line in transcript[:most]]
         if len(transcript) > most:
             lines.append(_line(0, (f"{len(transcript) - most} more lines: --transcript", "dim"), depth=2))
-    elif transcript:
-        lines.append(_line(0, (f"dialogue of {len(transcript)} lines: --transcript", "dim"), depth=1))
+    else:
+        count = f"{len(transcript)} line{'s' * (len(transcript) > 1)}"
+        lines.append(_line(0, (f"dialogue of {count}: --transcript", "dim"), depth=1))
     return lines
 
 
@@ -397,6 +404,8 @@ def _results(data: Mapping[str, Any], at: int, explained: set[Meaning]) -> list[
             told.add(meaning)
             lines += _meant(meaning, whole=meaning not in explained)
             explained.add(meaning)
+        elif verdict.get("rule"):
+            lines.append(_line(0, "This server is set up so: no other one was asked.", depth=2))
         elif meaning is None and state == "failed":
             lines.append(_line(0, explain(str(verdict.get("status", "")))[0], depth=2))
         if state == "failed" and verdict.get("state") == "deferred":
@@ -428,8 +437,9 @@ def _meant(meaning: Meaning, *, whole: bool) -> list[Line]:
 
 def _operator(_case: Case, event: Event) -> list[Line]:
     data = event.data
-    rest = {key: value for key, value in data.items() if key not in ("action", "recipients", "count")}
-    text = f": {data.get('action', 'did something')}{_fields(rest)}"
+    rest = {key: value for key, value in data.items() if key not in ("action", "recipients", "count", "route")}
+    way = f", by {str(data['route']).replace(':', ' ', 1)}" if data.get("route") else ""
+    text = f": {data.get('action', 'did something')}{way}{_fields(rest)}"
     who = [str(one) for one in data.get("recipients", ())]
     lines = [_line(outcome.time_of(event.seq), ("An operator", "head"), text)]
     lines += [_line(0, one, depth=1) for one in who[:MOST]]

@@ -99,11 +99,13 @@ def show(context: typer.Context, id_: Annotated[str, Id], as_json: Json = False)
         print(json.dumps(facts))
         return
     screen = output.console(context.obj)
-    labels = {"given_up": "Given up after", "since": "Since (UTC)"}
+    labels = {"given_up": "Given up after", "since": "Since"}
+    times = {"since", "ended", "next", "given_up"}
     for key, value in facts.items():
         if key in ("answer", "body"):
             continue
-        screen.print(f"{labels.get(key, key.capitalize()):15}{value}", markup=False, soft_wrap=True)
+        text = f"{value} UTC" if key in times else value
+        screen.print(f"{labels.get(key, key.capitalize()):15}{text}", markup=False, soft_wrap=True)
     screen.print(f"{'Last answer':15}{_said(call) or 'none yet'}", markup=False, soft_wrap=True)
     screen.print(f"\n{json.dumps(body, indent=2)}", markup=False, soft_wrap=True)
 
@@ -139,8 +141,7 @@ def call_now(
     name: Annotated[str, typer.Argument(help="The name of a webhook.")],
     as_json: Json = False,
 ) -> None:
-    """Call a webhook now with an example ("test": true), and show what is sent and answered. Exit code 1: it did not
-    answer with 2yz."""
+    """Call a webhook now with an example ("test": true), and show what is sent and answered. Exit code 1: not 2yz."""
     import asyncio
 
     from posthouse.base import ids
@@ -163,7 +164,7 @@ def call_now(
         screen = output.console(context.obj)
         lines = [f"POST {hook.settings.url}", *(f"{field}: {value}" for field, value in headers.items()), "", body]
         screen.print("\n".join(lines), markup=False, soft_wrap=True)
-        said = f"HTTP {answered.code}" if answered.code else "No answer:"
+        said = f"HTTP {answered.code}" if answered.code else hook.settings.name
         screen.print(f"\n{said} {answered.text}".rstrip(), markup=False, soft_wrap=True)
     if not good:
         raise typer.Exit(1)

@@ -160,7 +160,9 @@ def _fetch(
             content_type = answer.headers.get_content_type()
             return Response(answer.status or 0, content_type, b"".join(pieces))
     except (OSError, http.client.HTTPException, ValueError) as error:
-        if guard.over:
-            raise HttpFailed(f"{url} takes longer than {patience:g} s") from error
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        if guard.over or isinstance(reason, TimeoutError):
+            raise HttpFailed(f"{url} takes longer than {patience:g} s") from error
+        if isinstance(reason, OSError) and reason.strerror and not isinstance(reason, ssl.SSLError):
+            reason = reason.strerror  # without its number
         raise HttpFailed(f"{url} gives no answer: {reason}") from error

@@ -11,7 +11,7 @@ The words are those of the reply's meaning where it is known (`queue/patterns.py
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from posthouse.queue.patterns import Meaning
+from posthouse.base import ids
 from posthouse.queue.results import DELIVERED, FAILED, Judged, understood
 from posthouse.reports.dsn import FailedRecipient, Original, explain, report
 from posthouse.store.envelope import unpack_mail, unpack_rcpt
@@ -20,6 +20,7 @@ from posthouse.store.outbox import HERE, Message
 
 DOUBLE = "double_bounce_of"  # in the trace of a report to the postmaster: what it is about
 EXPIRED = "5.4.7"
+RULE = "This server is set up not to send mail this way, and has not asked another one."
 MAX_RETURNED = 1024 * 1024  # octets of a message that go back whole; of a larger one the header does
 
 
@@ -86,7 +87,9 @@ def bounce(
         hostname=hostname,
         now=now,
         message_id=f"{unique}@{hostname}",
-        original=Original(original, message.created, params.envid, returns_whole(message, notice)),
+        original=Original(
+            original, message.created, params.envid, returns_whole(message, notice), ids.to_text(message.id)
+        ),
         recipients=[_recipient(one, notice.action, message, now) for one in notice.judged],
         double=not message.sender,
     )
@@ -107,11 +110,14 @@ def _recipient(one: Judged, action: str, message: Message, now: int) -> FailedRe
         last_attempt=now,
         retry_until=message.expires if action == "delayed" else 0,
         original=unpack_rcpt(one.claim.options).orcpt,
-        **_words(one.meaning or understood(verdict), expired=action == "failed" and verdict.status == EXPIRED),
+        **_words(one, expired=action == "failed" and verdict.status == EXPIRED),
     )
 
 
-def _words(meaning: Meaning | None, *, expired: bool) -> dict[str, str]:
+def _words(one: Judged, *, expired: bool) -> dict[str, str]:
+    if one.verdict.rule and not expired:
+        return {"what": RULE, "cure": "If the reason does not tell you enough, ask your postmaster."}
+    meaning = one.meaning or understood(one.verdict)
     if meaning is None:
         return {}
     if expired:

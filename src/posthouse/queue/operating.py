@@ -7,7 +7,7 @@ in the middle leaves the slices before it done; doing it again does the rest.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -83,13 +83,17 @@ async def act(
         await clock.sleep(clock.monotonic() - began)
 
 
-def route(*, to: str = "", name: str = "") -> str:
-    """The text of `recipient.route`: a host, a route of the settings, or "" for what the settings say anyway."""
+def route(*, to: str = "", name: str = "", known: Collection[str] = ()) -> str:
+    """The text of `recipient.route`: a host, one of the routes of the settings, which are called `known`, or "" for
+    what the settings say anyway."""
     if to and name:
         raise Permanent("mail goes to a host or by a route, not both")
     if name:
         if not _route_name(name):
             raise Permanent(f"{name!r} is no name of a route: write that of a [[route]] in the configuration")
+        if name.lower() not in {one.lower() for one in known}:
+            there = f"there are: {', '.join(known)}" if known else "there is none at all (docs/routes.md)"
+            raise NotFound(f"there is no route {name} in the settings; {there}")
         return f"route:{name}"
     return _host(to) if to else ""
 

@@ -23,12 +23,20 @@ class Verdict(NamedTuple):
     host: str
     remote: bool  # the other server said it
     dsn: bool = False  # and was told to report by itself
+    rule: bool = False  # no server was asked: a [[route]] of the settings says so
 
     @classmethod
     def of(cls, reply: Reply, host: str = "", *, remote: bool = False, dsn: bool = False) -> "Verdict":
         """The verdict that a reply means."""
         state = DELIVERED if reply.code < 300 else FAILED if reply.code >= 500 else DEFERRED
         return cls(state, reply.code, reply.status, reply.text, host, remote, dsn)
+
+    def event(self) -> dict[str, Any]:
+        """As it stands in the trace."""
+        values = self._asdict()
+        if not self.rule:
+            del values["rule"]
+        return values
 
 
 class Contact(NamedTuple):
@@ -48,7 +56,9 @@ class Contact(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Address and port; "" if nobody answered."""
+        """Address and port, or the path of a socket; "" if nobody answered."""
+        if self.address.startswith("/"):
+            return self.address
         return f"[{self.address}]:{self.port}" if self.address else ""
 
     @property
@@ -91,6 +101,7 @@ class Report(NamedTuple):
     transcript: Sequence[str] = ()
     contact: Contact | None = None  # the last
     hosts: Sequence[Tried] = ()  # in the order they were tried
+    route: str = ""  # name of the [[route]] that it went by
 
     @property
     def tls(self) -> str:
@@ -109,12 +120,13 @@ class Report(NamedTuple):
         contact = self.contact or Contact("", "", 0)
         return {
             "destination": destination,
+            **({"route": self.route} if self.route else {}),
             "host": contact.host,
             "address": contact.where,
             "tls": contact.tls,
             "security": contact.finding[:_MOST_WORDS],
             "hosts": [one.event() for one in self.hosts],
-            "results": {address: verdict._asdict() for address, verdict in self.verdicts.items()},
+            "results": {address: verdict.event() for address, verdict in self.verdicts.items()},
             "transcript": kept,
         }
 

@@ -245,6 +245,9 @@ class Router:
                 found, alias = [], ""
             except Unavailable as error:
                 return Reply(451, "4.4.3", f"The DNS gave no address of {host.name}: {error}")
+        if not found and host.validated is None:
+            # A mistake of ours: the senders can do nothing about it.
+            return Reply(451, "4.3.5", f"There is no host {host.name}, which the settings or an operator name")
         if not found:
             return Reply(550, "5.4.4", f"The mail server {host.name} has no address")
         if host.validated is not None:

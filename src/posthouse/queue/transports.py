@@ -19,6 +19,9 @@ class Transports:
 
     async def attempt(self, route: Route, outgoing: Outgoing, name: str) -> Report:
         """Try to deliver over a route. `name` is the message's trace id, as people see it."""
+        return (await self._attempt(route, outgoing, name))._replace(route=route.name)
+
+    async def _attempt(self, route: Route, outgoing: Outgoing, name: str) -> Report:
         match route.kind:
             case "smtp":
                 return await self._sender.attempt(route, outgoing)
@@ -31,7 +34,7 @@ class Transports:
                 return _all(outgoing, Verdict(DELIVERED, 250, "2.0.0", text, "", False, dsn=True))
             case "error":
                 assert route.reply is not None
-                return _all(outgoing, Verdict.of(route.reply))
+                return _all(outgoing, Verdict.of(route.reply)._replace(rule=bool(route.name)))
 
 
 def _all(outgoing: Outgoing, verdict: Verdict) -> Report:

@@ -47,6 +47,7 @@ class Original(NamedTuple):
     arrived: int = 0  # microseconds; 0: not said
     envid: str = ""
     full: bool = False  # RET=FULL: the whole message is in `header` and goes back
+    id: str = ""  # by which those who can help find it; "": by the id of the report
 
 
 def report(
@@ -61,8 +62,8 @@ def report(
 ) -> bytes:
     """The whole message, CRLF throughout. All recipients have the same action: write one report for each.
 
-    `message_id` is without its brackets and also tells the report apart for people who ask for help. `double`: the
-    message has no sender that it could go back to, and `to` is the postmaster.
+    `message_id` is without its brackets. `double`: the message has no sender that it could go back to, and `to` is the
+    postmaster.
     """
     head = _header_of(original.header)
     subject = _readable(words.decode(header.find(head, b"Subject") or b"").strip())
@@ -146,7 +147,8 @@ def _text(
     lines = _wrap(paragraphs)
     for recipient in recipients:
         lines += ["", f"<{_readable(recipient.address)}>", *_about(recipient)]
-    lines += ["", *_wrap([f"If you ask your postmaster for help, say this: {message_id}, {trace.date_time(now)}."])]
+    which = original.id or message_id
+    lines += ["", *_wrap([f"If you ask your postmaster for help, say this: {which}, {trace.date_time(now)}."])]
     whose = "the message" if action == "double" else "your message"
     lines += [f"{whose.capitalize()} is attached." if original.full else f"The header of {whose} is attached."]
     return "\r\n".join([*lines, ""]).encode("utf-8", "replace")

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import datetime
 import inspect
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from posthouse.base import ids
@@ -49,10 +49,11 @@ class Node(Protocol):
 class QueueAdmin:
     """The actions upon one store and one node."""
 
-    def __init__(self, database: Database, clock: Clock, node: Node) -> None:
+    def __init__(self, database: Database, clock: Clock, node: Node, routes: Collection[str] = ()) -> None:
         self._database = database
         self._clock = clock
         self._node = node
+        self._routes = routes  # names of those of the settings
         self._draining: asyncio.Task[None] | None = None
 
     def actions(self) -> dict[str, Action]:
@@ -154,7 +155,8 @@ class QueueAdmin:
     ) -> Mapping[str, Any]:
         if bool(to) + bool(route) + reset != 1:
             raise Permanent('queue.reroute needs one of "to", "route" and "reset": true')
-        return await self._act("reroute", chosen, everything=all, route=operating.route(to=to, name=route))
+        way = operating.route(to=to, name=route, known=self._routes)
+        return await self._act("reroute", chosen, everything=all, route=way)
 
     async def _pause(self, destination: str, duration: float = 0.0, reason: str = "") -> Mapping[str, Any]:
         paused = await self._database.write(operating.pause, destination, self._clock.now(), duration, reason)

@@ -159,6 +159,7 @@ def _by_domain(text: str, _: int) -> Where:
 
 
 def _by_address(column: str, text: str) -> Where:
+    text = text.removeprefix("*") if text.startswith("*@") else text  # "*@example.org" is what people try first
     if "@" in text.lstrip("@"):
         address = Address.parse(text)
         if address is None:
@@ -228,8 +229,8 @@ def require(tx: Tx, chosen: Filter) -> None:
         if gone:
             names = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
             raise NotFound(
-                f"not in the queue: {names}. Mail that was delivered, given back or dropped is there no more; "
-                "`posthouse queue list` shows what is"
+                f"not in the queue: {names}. Mail that was delivered, given back or dropped is there no more: "
+                f"`posthouse explain {gone[0]}` tells what became of it, `posthouse queue list` shows what waits"
             )
     if chosen.account:
         accounts.find_account(tx, chosen.account)

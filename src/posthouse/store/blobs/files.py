@@ -93,7 +93,8 @@ class BlobFiles:
         self.folder = folder
         self.keys = keys
         self.inline_max = inline_max
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for one in (folder.parent, folder):  # `parents` alone would let others look into the data folder
+            one.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
         """Where the file `name` lies: spread over folders by its last two characters."""
