@@ -1,5 +1,7 @@
 """Whom policies do not concern, and how kept connections and TLS sessions are shared: only where as much is asked."""
 
+import asyncio
+
 import pytest
 
 from posthouse.queue import manager
@@ -264,3 +266,21 @@ async def test_a_dead_connection_leaves_nothing_in_the_trace_of_the_next() -> No
         tried = await host(here, await here.run(BOB))
         assert (tried["message"], tried["tls"], tried["result"]) == (1, {}, "starttls-not-supported")
         assert [taken.secure for taken in remote.taken] == [True, False]
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+@on_both_loops
+async def test_a_conversation_that_was_cut_in_the_midst_is_not_kept(pipelining: bool) -> None:
+    async with site() as here:
+        remote = await here.remote("there.test", extensions=("PIPELINING",) * pipelining)
+        remote.gate = asyncio.Event()
+        await here.queue(BOB)
+        await remote.arrived.wait()
+        for task in list(here.manager._tasks):  # as its own limit of time does it
+            task.cancel()
+        await asyncio.wait(list(here.manager._tasks))
+        remote.gate = None
+        await here.run("carol@there.test")
+        assert [taken.recipients for taken in remote.taken] == [("carol@there.test",)]
+        assert remote.connections == 2
+        assert "QUIT" not in remote.commands

@@ -237,6 +237,14 @@ class _Attempt:
                 text = f"The message must go by TLS all the way, and {session.host.name} does not promise it"
                 raise Unheard(Verdict(FAILED, 550, "5.7.30", text, session.host.name, False))
             return await self._send(session)
+        except Unheard:
+            raise
+        except BaseException:
+            # Cut in the midst of a transaction, by the clock or a stop: nobody can go on with it, and a QUIT would
+            # become a part of the content.
+            session.client.abort("The attempt was cut short")
+            session.stream.abort()
+            raise
         finally:
             self._transcript += session.client.take_transcript()
             self._shared.sessions.give(session)
