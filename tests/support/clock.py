@@ -41,11 +41,11 @@ class FakeClock:
 
     def move(self, seconds: float) -> None:
         """Let time pass without waking anyone: for code that only looks at the clock."""
-        self._now += int(seconds * 1e6)
+        self._now += round(seconds * 1e6)
 
     async def advance(self, seconds: float) -> None:
         """Let time pass, waking each sleeper at its time."""
-        end = self._now + int(seconds * 1e6)
+        end = self._now + round(seconds * 1e6)
         while (due := self.next_end()) is not None and due <= end:
             _, _, woken = heapq.heappop(self._sleepers)
             self._now = max(self._now, due)
