@@ -108,6 +108,19 @@ async def test_a_pause_lets_what_is_on_its_way_arrive() -> None:
 
 
 @on_loop
+async def test_where_everything_is_paused_mail_that_falls_due_leaves_the_queue_at_rest() -> None:
+    async with site() as here:
+        remote = await here.remote("there.test", {"RCPT": ["451 4.3.0 later", ""]})
+        await here.run(BOB)
+        await here.database.write(pauses.pause, "*", START)
+        await here.pass_time(600)  # ends, as nothing is done again and again
+        assert list(await here.waiting()) == [BOB]
+        await here.database.write(pauses.resume, "*")
+        await here.settled()
+        assert len(remote.taken) == 1
+
+
+@on_loop
 async def test_what_only_waits_here_is_given_back_when_its_destination_is_paused() -> None:
     limits = [{"domains": ["slow.test"], "concurrency": 1}]
     async with site(queue={"limit": limits}) as here:

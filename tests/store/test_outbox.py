@@ -416,6 +416,34 @@ async def test_a_paused_destination_is_not_claimed() -> None:
 
 
 @on_loop
+async def test_where_everything_is_paused_no_time_but_its_end_makes_a_look_worth_it() -> None:
+    async with opened() as db:
+        await db.write(queue, 1, "bob@there.test")
+        (claim,) = await db.write(outbox.claim, "a", START, LEASE, 10)
+        await db.write(outbox.record, "a", [Outcome(claim.id, START + MINUTE)])
+        await db.write(pauses.pause, "*", START)
+        assert await db.read(outbox.next_due, START + 2 * MINUTE) is None
+        await db.write(pauses.pause, "*", START, START + 9 * MINUTE)
+        assert await db.read(outbox.next_due, START + 2 * MINUTE) == START + 9 * MINUTE
+        assert await db.read(outbox.next_due, START + 9 * MINUTE) == START + MINUTE
+
+
+@on_loop
+async def test_looks_end_where_no_sender_of_very_many_may_have_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LOOK", 5)
+    senders = [f"s@{number}.test" for number in range(10)]
+    async with opened() as db:
+        for number, sender in enumerate(senders * 2):
+            await db.write(queue, number + 1, f"bob@there{number}.test", sender=sender)
+        held = dict.fromkeys([outbox.lane_of(None, sender) for sender in senders], 1)
+        found = await db.write(outbox.take, "a", START, LEASE, Room(3, held=held))
+        assert found.claims == []  # as much stays free as each holds
+        assert len(found.left) == 5
+        assert found.full
+        assert not found.more
+
+
+@on_loop
 async def test_everything_can_be_paused() -> None:
     async with opened() as db:
         await db.write(fill, 100, "big.example")

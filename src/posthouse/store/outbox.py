@@ -108,7 +108,7 @@ class Taken(NamedTuple):
 
     claims: list[Claim]  # those that have waited longest first
     left: frozenset[int]  # lanes that have more than they got, for want of room
-    full: bool  # no room is left at all
+    full: bool  # no room is left for anybody
     more: bool  # it looked at as much as one look may: another one finds more
     lane: int  # for the next `Room`
     aside: str
@@ -190,7 +190,8 @@ def take(tx: Tx, node: str, now: int, until: int, room: Room) -> Taken:
     left = batch.turn(lanes)
     if left and len(lanes) > 1:  # what others have not used is shared once more
         left = batch.turn(left, again=True)
-    full = len(batch.ids) >= room.most
+    # Where nobody of so many may have one more, another look finds no more either: not before something has ended.
+    full = len(batch.ids) >= room.most or (len(lanes) >= LOOK and not batch.ids)
     more = more or more_aside or batch.more or (len(lanes) >= LOOK and not full)
     claims = _claimed(tx, node, until, batch.ids)
     return Taken(claims, frozenset(left), full, more, batch.lane, aside, paused)
@@ -403,6 +404,8 @@ def _marks(part: Sequence[int]) -> str:
 
 def next_due(tx: Tx, now: int) -> int | None:
     """When `take` is next worth it for what it did not find now: a time comes, or a pause ends. None if never."""
+    if pauses.standing(tx, now).everything:  # rows fall due, and it does not touch them
+        return pauses.next_end(tx, now)
     row = tx.one("SELECT next_attempt FROM recipient WHERE state = 'due' AND place = 1 ORDER BY next_attempt LIMIT 1")
     times = [time for time in (row[0] if row else None, pauses.next_end(tx, now)) if time is not None]
     return min(times) if times else None
