@@ -245,7 +245,7 @@ def test_why_the_mail_of_a_friend_did_not_come(tmp_path: Path) -> None:
 
 def test_what_there_is_nothing_of(tmp_path: Path) -> None:
     ask = Server(tmp_path)
-    for what in ("1M8FFNFAN98JX", "<no@where.test>", "no@where.test", "nonsense", "@"):
+    for what in ("1M8FFNFAN98JX", "<no@where.test>", "no@where.test", "nonsense", "@", "7ZZZZZZZZZZZZ"):
         with pytest.raises(NotFound, match=f"there is no trace of {what}"):
             ask.text("explain", what)
     with pytest.raises(NotFound, match=r"there is no trace of where\.test\. .* `posthouse explain @where\.test`"):
@@ -254,6 +254,8 @@ def test_what_there_is_nothing_of(tmp_path: Path) -> None:
         ask.text("explain", "a@where.test", "--since", "2d")
     with pytest.raises(Permanent, match="say what to explain: an id, a Message-ID, an address"):
         ask.text("explain", " ")
+    with pytest.raises(NotFound, match=r"no trace of \\x1b\[2J@x\."):
+        ask.text("explain", "\x1b[2J@x")
     result = run("--config", str(ask.path), "explain", "a@b.test", "--since", "soon")
     assert result.returncode == 1
     assert "--since soon: write a span" in result.stderr

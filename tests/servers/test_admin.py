@@ -332,6 +332,8 @@ def test_wrong_arguments(tmp_path: Path) -> None:
             ("queue.reroute", {"all": True, "to": "mx", "reset": True}, "one of"),
             ("queue.reroute", {"all": True, "to": "a b"}, "is no host"),
             ("queue.reroute", {"all": True, "route": "x"}, "there is no route x"),
+            ("queue.list", {"reply": "\ud800"}, "whole characters"),
+            ("queue.pause", {"destination": "a.b", "reason": "\udfff"}, "whole characters"),
             ("queue.pause", {}, "needs 'destination'"),
             ("queue.pause", {"destination": "a b"}, "a b"),
             ("queue.pause", {"destination": "a.b", "reason": "x" * 201}, "at most 200"),

@@ -87,7 +87,7 @@ def _nothing(what: str, since: str, searched: int) -> str:
 
     where = f" since {since}" if since else ""
     looked = f" ({searched} messages were looked at)" if searched else ""
-    found = f"there is no trace of {what}{where}{looked}"
+    found = f"there is no trace of {output.clean(what[:300])}{where}{looked}"
     if "." in what and "@" not in what and is_hostname(what):
         return f"{found}. All mail of a domain is `posthouse explain @{what}`"
     if "@" in what:
@@ -145,7 +145,8 @@ async def find(
             return Found([case])
         # The log and some replies name the session: its messages are at most a day younger.
         session = f'"session":"{ids.to_text(number)}"'
-        found = await _search(database, lambda data: session in data, last, number, number + DAY, tell)
+        end = min(number + DAY, (1 << 63) - 1)
+        found = await _search(database, lambda data: session in data, last, number, end, tell)
         if found.cases:
             return found
     name = what[1:-1] if what.startswith("<") and what.endswith(">") else what

@@ -204,6 +204,8 @@ def text(most: int, *choices: str) -> Callable[[Any], str]:
             raise ValueError(f"write one of {', '.join(choices)}")
         if not isinstance(value, str) or len(value) > most:
             raise ValueError(f"write a text of at most {most} characters")
+        if any("\ud800" <= letter <= "\udfff" for letter in value):  # half of a character: no database takes it
+            raise ValueError("write whole characters")
         return value
 
     return read
