@@ -15,6 +15,7 @@ from posthouse.store.sqlite import SqliteDatabase
 from tests.queue.site import SECOND, site
 from tests.support.clock import START, turns
 from tests.support.loop import on_loop
+from tests.support.remote import SILENCE
 
 BOB = "bob@there.test"
 ONE_AT_A_TIME: dict[str, Any] = {"queue": {"concurrency": 1, "concurrency_per_destination": 1}}
@@ -105,6 +106,21 @@ async def test_a_pause_lets_what_is_on_its_way_arrive() -> None:
         await here.settled()
         assert [message.recipients for message in remote.taken] == [(BOB,)]
         assert list(await here.waiting()) == ["carol@there.test"]
+
+
+@on_loop
+async def test_a_sender_with_mail_for_many_silent_servers_leaves_places_for_others() -> None:
+    async with site(queue={"concurrency": 10}) as here:
+        silent = await here.remote("silent.test", {"connect": SILENCE})
+        good = await here.remote("good.test")
+        for number in range(30):
+            here.domain(f"d{number}.test", "silent.test")
+            await here.queue(f"bob@d{number}.test")
+        await until(lambda: silent.connections == 8)
+        await here.queue(BOB.replace("there", "good"), sender="ann@other.test", submitted=False)
+        await good.wait_for(1)  # five minutes later if there was no place
+        await until(lambda: here.manager.state()["active"] == 8)
+        assert silent.connections == 8
 
 
 @on_loop

@@ -91,8 +91,11 @@ def test_it_is_the_slow_obvious_thing() -> None:
     chance = random.Random(5)
     for _ in range(200):
         turns, waiting, opened, served, number = Turns(), list[Job](), set[str](), Counter[int](), 0
-        for _ in range(chance.randrange(80)):
-            match chance.randrange(3):
+        enough: set[int] = set()
+        for _ in range(chance.randrange(120)):
+            match chance.randrange(4):
+                case 2:
+                    enough = set(chance.sample(range(4), chance.choice((0, 0, 1, 2, 4))))
                 case 0:
                     one = job(chance.choice("abcd"), chance.randrange(4), number)
                     number += 1
@@ -104,8 +107,8 @@ def test_it_is_the_slow_obvious_thing() -> None:
                     if any(one.next_hop == hop for one in waiting):
                         opened.add(hop)
                 case _:
-                    taken = turns.take()
-                    may = [one for one in waiting if one.next_hop in opened]
+                    taken = turns.take(enough.__contains__)
+                    may = [one for one in waiting if one.next_hop in opened and one.lane not in enough]
                     assert (taken is None) == (not may)
                     if taken is None:
                         continue

@@ -61,6 +61,7 @@ LOOK_FOR_8BIT = 256 * 1024  # a larger message is taken to be 8-bit
 CAPTURED = "\0captured"  # of everything, where nothing leaves
 DELIVER_HERE = "\0here"  # of held messages to our own people
 
+PLACES_FOR_FREE = 4  # a lane may have so many jobs on their way for each that could begin beside them
 MOST_PACES = 10_000  # next hops of which something is remembered
 _UNREACHED = ("4.4.1", "4.4.2")  # no connection, or it broke before an answer (RFC 3463 section 3.5)
 
@@ -115,6 +116,7 @@ class QueueManager:
         self._paces: dict[str, Pace] = {}  # by next hop
         self._waiting: dict[str, asyncio.Task[None]] = {}  # next hops whose rate allows nothing now
         self._active: Counter[str] = Counter()  # running jobs by next hop
+        self._running: Counter[int] = Counter()  # jobs by lane
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._records: set[asyncio.Task[None]] = set()
         self._claiming: asyncio.Future[Taken] | None = None
@@ -361,17 +363,26 @@ class QueueManager:
     def _dispatch(self) -> None:
         """Start jobs, senders in turn, while there is a place."""
         loop = asyncio.get_running_loop()
-        while len(self._tasks) < self._most and (job := self._turns.take()) is not None:
+        while len(self._tasks) < self._most and (job := self._turns.take(self._has_enough)) is not None:
             hop = job.next_hop
             self._active[hop] += 1
+            self._running[job.lane] += 1
             self._pace(hop).started(self._clock.now())
             task = loop.create_task(self._deliver(job))
             self._tasks[task] = job
             task.add_done_callback(functools.partial(self._ended, job))
             self._make_ready(hop)
 
+    def _has_enough(self, lane: int) -> bool:
+        """Whether a lane has as many jobs on their way as it may: four for each place that is free then. So one sender
+        fills four fifths, two not even half each, and whoever comes next finds a place, however slow the hosts are."""
+        return self._running[lane] >= PLACES_FOR_FREE * (self._most - len(self._tasks))
+
     def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
+        self._running[job.lane] -= 1
+        if not self._running[job.lane]:
+            del self._running[job.lane]
         self._active[job.next_hop] -= 1
         if not self._active[job.next_hop]:
             del self._active[job.next_hop]

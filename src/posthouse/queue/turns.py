@@ -3,25 +3,30 @@
 Lanes (senders, `store/outbox.py`) take turns: of all jobs whose next hop is open, the one runs next whose lane was
 served longest ago; within a lane and next hop the order is that in which they came. So neither the many messages of
 one sender nor the many next hops of one keep others waiting. A next hop is opened for one job at a time by who knows
-its limits.
+its limits; who takes a job says which lanes have enough on their way for now.
 """
 
 import heapq
 import itertools
 from collections import Counter, deque
+from collections.abc import Callable
 
 from posthouse.queue.jobs import Job
+
+_SHUT = -1  # the place of an open next hop that has none, as all lanes there have enough
 
 
 class _Hop:
     """What waits for one next hop. Each lane with jobs stands once in `order`, with when it was served as known then;
-    that it was served since only moves it back, so the first is put right when it is looked at."""
+    that it was served since only moves it back, so the first is put right when it is looked at. Or it stands in
+    `aside`, since it was met while it had enough."""
 
-    __slots__ = ("lanes", "order")
+    __slots__ = ("aside", "lanes", "order")
 
     def __init__(self) -> None:
         self.lanes: dict[int, deque[Job]] = {}
         self.order: list[tuple[int, int, int]] = []  # served, came, lane
+        self.aside: dict[int, int] = {}  # lane → came
 
 
 class Turns:
@@ -34,6 +39,7 @@ class Turns:
         self._number = itertools.count(1)
         self._open: dict[str, int] = {}  # next hop → its place in `_order` that counts
         self._order: list[tuple[int, int, str]] = []  # served, place, next hop
+        self._aside: dict[int, deque[str]] = {}  # lane → next hops where it stands aside
 
     def __contains__(self, hop: str) -> bool:
         return hop in self._hops
@@ -70,17 +76,23 @@ class Turns:
         """May one of its jobs run?"""
         return name in self._open
 
-    def take(self) -> Job | None:
-        """The job whose turn it is; its next hop is closed with it. None if no hop is open."""
+    def take(self, has_enough: Callable[[int], bool] = lambda _: False) -> Job | None:
+        """The job whose turn it is; its next hop is closed with it. None if no hop is open, or all that waits there is
+        of lanes that have enough."""
+        for lane in [lane for lane in self._aside if not has_enough(lane)]:
+            self._bring_back(lane)
         while self._order:
             known, place, name = self._order[0]
             if self._open.get(name) != place:  # it was opened anew since
                 heapq.heappop(self._order)
                 continue
             hop = self._hops[name]
-            served = self._first(hop)[0]
+            served, _, lane = self._first(hop)
             if served > known:
                 heapq.heapreplace(self._order, (served, place, name))
+                continue
+            if has_enough(lane):
+                self._put_aside(name, hop)
                 continue
             heapq.heappop(self._order)
             del self._open[name]
@@ -91,7 +103,35 @@ class Turns:
         """All that waits."""
         return [job for hop in self._hops.values() for jobs in hop.lanes.values() for job in jobs]
 
+    def _put_aside(self, name: str, hop: _Hop) -> None:
+        """The first lane of the first hop has enough."""
+        _, came, lane = heapq.heappop(hop.order)
+        hop.aside[lane] = came
+        self._aside.setdefault(lane, deque()).append(name)
+        heapq.heappop(self._order)
+        self._enter(name, hop)
+
+    def _bring_back(self, lane: int) -> None:
+        """A lane has room again. One of its jobs that may run is enough, as the next `take` looks again: a lane that is
+        at its limit so costs no more than its turn."""
+        names = self._aside[lane]
+        while names:
+            name = names.popleft()
+            hop = self._hops.get(name)
+            came = hop.aside.pop(lane, None) if hop is not None else None
+            if hop is None or came is None:
+                continue
+            heapq.heappush(hop.order, (self._served.get(lane, 0), came, lane))
+            if name in self._open:
+                self._enter(name, hop)
+                break
+        if not names:
+            del self._aside[lane]
+
     def _enter(self, name: str, hop: _Hop) -> None:
+        if not hop.order:
+            self._open[name] = _SHUT
+            return
         place = self._open[name] = next(self._number)
         heapq.heappush(self._order, (self._first(hop)[0], place, name))
 
