@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from posthouse.base.errors import StorageFull
 from posthouse.queue import manager as manager_module
 from posthouse.queue import sessions
-from posthouse.store import pauses
+from posthouse.store import outbox, pauses
 from posthouse.store.sqlite import SqliteDatabase
 from tests.queue.site import SECOND, site
 from tests.support.clock import START, turns
@@ -153,6 +154,31 @@ async def test_what_only_waits_here_is_given_back_when_its_destination_is_paused
         assert len(slow.taken) == 1
         assert {row.attempts for row in (await here.waiting()).values()} == {0}
         await here.database.write(pauses.resume, "slow.test")
+        await here.settled()
+        assert len(slow.taken) == 9
+
+
+@on_loop
+async def test_what_cannot_be_given_back_as_the_disk_is_full_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [{"domains": ["slow.test"], "concurrency": 1}]
+    async with site(queue={"limit": limits}) as here:
+        slow = await here.remote("slow.test")
+        slow.gate = asyncio.Event()
+        for number in range(9):
+            await here.queue(f"r{number}@slow.test")
+        await slow.arrived.wait()
+        await until(lambda: here.manager._held.total == 9)
+
+        def full(*_: object) -> None:
+            raise StorageFull("on purpose")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(outbox, "release", full)
+            with pytest.raises(StorageFull):
+                await here.manager.drain()
+        assert here.manager.state()["next_hops"][0]["waiting"] == 8
+        here.manager.undrain()
+        slow.gate.set()
         await here.settled()
         assert len(slow.taken) == 9
 

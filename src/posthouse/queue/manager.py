@@ -14,7 +14,7 @@ import contextlib
 import functools
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from posthouse.base import ids
@@ -211,17 +211,24 @@ class QueueManager:
     async def _give_back(self, is_meant: Callable[[Job], bool]) -> None:
         """Let go of jobs that wait here, untried."""
         jobs, self._turns = self._turns.jobs(), Turns()
-        given: list[int] = []
+        given = [job for job in jobs if is_meant(job)]
+        self._put_back([job for job in jobs if not is_meant(job)])
+        if not given:
+            return
+        mine = [claim.id for job in given for claim in job.claims]
+        try:
+            await self._database.write(outbox.release, self._node, mine)
+        except BaseException:  # they are ours still
+            self._put_back(given)
+            raise
+        self._untried.difference_update(mine)
+        for job in given:
+            self._held.let_go(job.claims)
+
+    def _put_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            if is_meant(job):
-                self._held.let_go(job.claims)
-                given += [claim.id for claim in job.claims]
-            else:
-                self._turns.add(job)
-                self._make_ready(job.next_hop)
-        if given:
-            await self._database.write(outbox.release, self._node, given)
-            self._untried.difference_update(given)
+            self._turns.add(job)
+            self._make_ready(job.next_hop)
 
     def state(self) -> dict[str, Any]:
         """What happens here now, for people and programs: only what JSON can say."""
@@ -300,8 +307,8 @@ class QueueManager:
         contents: dict[int, bytes] = {}
         try:
             if taken.paused != self._paused:
-                self._paused = taken.paused
                 await self._give_back(lambda job: any(taken.paused.covers(claim.destination) for claim in job.claims))
+                self._paused = taken.paused
             if claims or not taken.more:
                 # One visit to the store for all small contents, instead of one for each message.
                 contents, due = await self._database.read(_contents_and_due, claims, now)
