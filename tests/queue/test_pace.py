@@ -132,6 +132,7 @@ async def test_a_dead_host_costs_few_connections() -> None:
         assert len(here.dialled) == 3
         texts = [row.last_text for row in rows.values()]
         assert sum(text.startswith("Not tried") for text in texts) == 17
+        assert sorted(row.attempts for row in rows.values()) == [0] * 17 + [1] * 3, "what is not tried is no attempt"
         assert sum(text.startswith("No connection to dead.test") for text in texts) == 3
         remote = await here.remote("alive.test")
         here.zone["dead.test"] = here.zone["alive.test"]

@@ -1,6 +1,8 @@
 """What the queue tells and notes besides a bounce: a warning of delay once, double bounces, bad addresses."""
 
-from posthouse.store import accounts, suppression
+from posthouse.smtp.params import NO_MAIL_PARAMS, MailParams
+from posthouse.store import accounts, outbox, suppression
+from posthouse.store.envelope import is_unauthentic, pack_mail, unpack_mail
 from posthouse.store.suppression import Entry
 from tests.queue.site import ALICE, DAYS, site
 from tests.support.loop import on_loop
@@ -84,3 +86,39 @@ async def test_nothing_is_listed_where_it_is_switched_off() -> None:
         await here.remote("there.test", {"RCPT": "550 5.1.1 User unknown"})
         await here.run(BOB)
         assert await here.database.read(suppression.listing, here.clock.now()) == []
+
+
+@on_loop
+async def test_mail_that_is_known_to_be_forged_comes_back_to_nobody() -> None:
+    async with site() as here:
+        await here.remote("there.test", {"RCPT": "550 5.1.1 User unknown"})
+        forged = pack_mail(NO_MAIL_PARAMS, unauthentic=True)
+        trace = await here.queue(BOB)
+        await here.database.write(outbox.set_options, trace, forged)
+        await here.settled()
+        assert await here.waiting() == {}
+        assert await here.bounces() == []
+        await here.run(BOB)
+        assert len(await here.bounces()) == 1
+
+
+def test_the_mark_is_kept_beside_what_was_asked_for() -> None:
+    asked = MailParams(requiretls=True)
+    assert unpack_mail(pack_mail(asked, unauthentic=True)) == asked
+    assert is_unauthentic(pack_mail(asked, unauthentic=True))
+    assert not is_unauthentic(pack_mail(asked))
+    assert not is_unauthentic("")
+    assert not is_unauthentic(pack_mail(MailParams(envid="unauthentic")))
+
+
+@on_loop
+async def test_the_last_attempt_is_one_even_where_nobody_answers() -> None:
+    async with site(queue={"concurrency_per_destination": 1}) as here:
+        here.zone["dead.test"] = {"A": ["127.0.0.77"]}
+        for number in range(5):
+            await here.queue(f"r{number}@dead.test")
+        await here.pass_time(6 * 86_400)
+        assert await here.waiting() == {}
+        bounced = [text for text in await here.bounces() if b"Action: failed" in text]
+        assert len(bounced) == 5
+        assert all(b"No connection to dead.test" in text for text in bounced)

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from posthouse.auth.login import Login
 from posthouse.net.tls import self_made
 from posthouse.servers.smtp.transaction import Transaction, Where
 from posthouse.smtp.params import MailParams
 from posthouse.store import accounts, outbox_admin
 from posthouse.store.blobs.writer import Content
-from posthouse.store.envelope import unpack_mail
+from posthouse.store.envelope import is_unauthentic, unpack_mail
 from posthouse.wire.address import Address
 from tests.store.test_sqlite import DIGEST
 from tests.support.house import PASSWORD, House, opened
@@ -92,6 +93,16 @@ def test_strangers_make_nothing_urgent_anywhere(may_hurry: bool, passed_on: int 
     made = transaction.delivery(where, 1, 1, 1, content, DIGEST, may_hurry, None)
     assert unpack_mail(made.options).priority == passed_on
     assert made.priority == (passed_on or 0)
+
+
+def test_the_tag_that_says_forged_goes_with_the_queued_message() -> None:
+    where = Where("s", "smtp", "mail.here.test", "x", "EHLO", "192.0.2.1", "", "", None)
+    for login, marked in ((None, True), (Login(1, "alice@posthouse.test"), False)):
+        transaction = Transaction(Address("a", "b.example"), MailParams(), 0)
+        transaction.tags = ["odd", "unauthentic"]
+        content = Content(b"hash", 1, 1, 0, b"x", None)
+        made = transaction.delivery(where._replace(login=login), 1, 1, 1, content, DIGEST, False, None)
+        assert is_unauthentic(made.options) is marked
 
 
 def test_a_list_is_reported_once(tmp_path: Path) -> None:

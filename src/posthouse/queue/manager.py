@@ -51,6 +51,7 @@ SECOND = 1_000_000
 LEASE = 7200 * SECOND  # a claim holds so long, from when it was last renewed
 KEEP = 5.0  # seconds that an idle connection to another server stays open for the next message
 IDLE = 60.0  # seconds between two looks when nothing is due: another process may have added something
+WARN_AFTER = 4 * 3600.0  # seconds: younger mail for a hop that rests is put off without being told of
 RECOVER_EVERY = 900 * SECOND  # between renewals of our claims, and looks for claims that other nodes lost
 MAX_RECIPIENTS = 100  # in one transaction: what every server takes (RFC 5321 section 4.5.3.1.8)
 PIECE = 256 * 1024
@@ -430,8 +431,19 @@ class QueueManager:
             return
         keep = None
         pace = self._pace(job.next_hop)
+        now = self._clock.now()
+        rests = pace.resting(now) and now < job.message.expires  # the last attempt is one in any case
+        if rests and now < job.message.created + int((self._settings.queue.delay_warning or WARN_AFTER) * SECOND):
+            # Nobody need hear of it yet, so it is no attempt.
+            until = pace.rest_until + int(self._chance.random() * (pace.rest_until - now) / 2)
+            until = min(until, job.message.expires)
+            await self._database.write(outbox.postpone, self._node, mine, until, _not_tried(pace))
+            self._untried.difference_update(mine)
+            if until < self._resting_until:
+                self.wake()
+            return
         try:
-            if pace.resting(self._clock.now()):
+            if rests:
                 report = _put_off(job, pace)
             else:
                 report, keep = await self._attempt(job)
@@ -551,9 +563,13 @@ def _contents_and_due(tx: Tx, claims: list[Claim], now: int) -> tuple[dict[int, 
     return blobs.small(tx, {claim.message.blob_id for claim in claims}, SMALL), outbox.next_due(tx, now)
 
 
+def _not_tried(pace: Pace) -> str:
+    return f"Not tried: the last attempts there found nobody ({pace.why})"
+
+
 def _put_off(job: Job, pace: Pace) -> Report:
-    """What becomes of mail for a hop that rests."""
-    text = f"Not tried: the last attempts there found nobody ({pace.why})"
+    """What becomes of mail for a hop that rests, when its sender may have to hear of the delay."""
+    text = _not_tried(pace)
     verdict = Verdict(DEFERRED, 451, "4.4.1", text, "", False)
     return Report({claim.address: verdict for claim in job.claims}, [f"! {text}"])
 

@@ -22,7 +22,7 @@ from posthouse.store import delays as warnings
 from posthouse.store import events, hook_calls, outbox, suppression
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
-from posthouse.store.envelope import pack_mail, unpack_mail
+from posthouse.store.envelope import is_unauthentic, pack_mail, unpack_mail
 from posthouse.store.outbox import Message
 
 SECOND = 1_000_000
@@ -79,7 +79,8 @@ class Settler:
         message = job.message
         judged = judge(message, job.claims, report, now, self._settings.queue.retry, self._chance.random())
         late = self._is_late(message, now)
-        due = notices(message, judged, late)
+        unauthentic = is_unauthentic(message.options)
+        due = notices(message, judged, late, authentic=not unauthentic)
         keeps = [
             _Led(keep, keep.trace, notice.action)
             for notice in due
@@ -96,7 +97,9 @@ class Settler:
         def write(tx: Tx) -> None:
             outbox.record(tx, self._node, [one.outcome for one in judged])
             if late:
-                outbox.set_options(tx, message.id, pack_mail(unpack_mail(message.options)._replace(by=None)))
+                outbox.set_options(
+                    tx, message.id, pack_mail(unpack_mail(message.options)._replace(by=None), unauthentic)
+                )
                 warnings.tell(tx, message.id, now)
             event = report.event(job.claims[0].destination) | _follows(report, judged, (*keeps, *also))
             events.add(tx, message.id, seq, "attempt", event)

@@ -6,17 +6,27 @@ this program does not know is left out.
 """
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, DeliverBy, MailParams, RcptParams
 
+UNAUTHENTIC = "unauthentic"  # in the text of a message; also the tag that says so
 
-def pack_mail(params: MailParams) -> str:
-    """The text for `queue.options`."""
-    if params is NO_MAIL_PARAMS:
+
+def pack_mail(params: MailParams, unauthentic: bool = False) -> str:
+    """The text for `queue.options`. `unauthentic`: nobody is to hear of the message but who gets it."""
+    if params is NO_MAIL_PARAMS and not unauthentic:
         return ""
     body = params.body if params.body == "BINARYMIME" else ""
-    return _pack(params._replace(body=body, size=None, auth=None, hold=None), NO_MAIL_PARAMS)
+    more = {UNAUTHENTIC: True} if unauthentic else {}
+    return _pack(params._replace(body=body, size=None, auth=None, hold=None), NO_MAIL_PARAMS, more)
+
+
+def is_unauthentic(text: str) -> bool:
+    """Whether it is known that somebody else wrote the message in its sender's name."""
+    return UNAUTHENTIC in text and bool(json.loads(text).get(UNAUTHENTIC))
 
 
 def pack_rcpt(params: RcptParams) -> str:
@@ -24,10 +34,13 @@ def pack_rcpt(params: RcptParams) -> str:
     return "" if params is NO_RCPT_PARAMS else _pack(params, NO_RCPT_PARAMS)
 
 
-def _pack(params: MailParams | RcptParams, nothing: MailParams | RcptParams) -> str:
-    said = {
+def _pack(
+    params: MailParams | RcptParams, nothing: MailParams | RcptParams, more: Mapping[str, Any] = MappingProxyType({})
+) -> str:
+    said: dict[str, Any] = {
         name: value for name, value, default in zip(params._fields, params, nothing, strict=True) if value != default
     }
+    said |= more
     return json.dumps(said, ensure_ascii=False, separators=(",", ":")) if said else ""
 
 

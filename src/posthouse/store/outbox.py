@@ -428,6 +428,15 @@ def release(tx: Tx, node: str, ids: Sequence[int]) -> None:
     )
 
 
+def postpone(tx: Tx, node: str, ids: Sequence[int], until: int, text: str) -> None:
+    """Give claims back untried, to be due at `until`; `text` says why. It is no attempt and not counted as one."""
+    tx.many(
+        "UPDATE recipient SET state = 'due', claimed_until = 0, claimed_by = '', next_attempt = ?, last_text = ? "
+        "WHERE id = ? AND state = 'claimed' AND claimed_by = ?",
+        [(until, text[:1000], id_, node) for id_ in ids],
+    )
+
+
 def recover(tx: Tx, node: str, now: int) -> int:
     """Make abandoned claims due: all of `node` (which is just starting; "" for none), and those of others
     whose lease has run out. Returns how many there were."""

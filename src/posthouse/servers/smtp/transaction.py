@@ -19,7 +19,7 @@ from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, DeliverBy, Hol
 from posthouse.smtp.replies import Reply
 from posthouse.store.accounts import Resolution
 from posthouse.store.blobs.writer import Content
-from posthouse.store.envelope import pack_mail, pack_rcpt
+from posthouse.store.envelope import UNAUTHENTIC, pack_mail, pack_rcpt
 from posthouse.store.model import Digest
 from posthouse.store.outbox import HERE
 from posthouse.wire.address import Address
@@ -211,7 +211,10 @@ class Transaction:
             at=now,
             expires=self._expires(now, lifetime),
             event=self._event(where, now, recipients, content, digest),
-            options=pack_mail(self.params if may_hurry or priority <= 0 else self.params._replace(priority=None)),
+            options=pack_mail(
+                self.params if may_hurry or priority <= 0 else self.params._replace(priority=None),
+                where.login is None and UNAUTHENTIC in self.tags,
+            ),
             priority=priority if may_hurry else min(priority, 0),
             due=self.due,
             into=self.into,
