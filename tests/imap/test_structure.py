@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.imap.structure import body, body_structure, envelope, string
+from posthouse.imap.structure import MAX_ADDRESSES, body, body_structure, envelope, string
 from posthouse.mime import header
 from posthouse.mime.addresses import Group, _Parser
 from posthouse.mime.scan import Part, scan
@@ -276,6 +276,17 @@ def test_envelope_in_linear_time(piece: bytes) -> None:
 @pytest.mark.parametrize("head", [b"Content-Type: a/b;", b"Content-Disposition: a;", b"Content-Language: "])
 def test_body_structure_in_linear_time(head: bytes, piece: bytes) -> None:
     assert_linear(lambda raw: body_structure(scan(raw)), lambda n: head + piece * n + b"\r\n\r\n")
+
+
+def test_many_addresses_do_not_become_many_more_octets() -> None:
+    names = (b"To", b"Cc", b"Bcc", b"From", b"Sender", b"Reply-To")
+    head = b"".join([name + b": " + b"a," * 9000 + b"\n" for name in names])
+    assert len(envelope(head)) < 3 * MAX_ADDRESSES * 40  # the author stands in for sender and reply-to
+    message = b"--b\nContent-Type: message/rfc822\n\n" + head + b"\nx\n"
+    raw = b"Content-Type: multipart/mixed; boundary=b\n\n" + message * 60
+    found = body_structure(scan(raw))
+    assert len(found) < 3 * MAX_ADDRESSES * 40 + 60 * 500
+    assert len(read_body(found, True)[0]) == 60
 
 
 def test_very_deep_and_very_many() -> None:

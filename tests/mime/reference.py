@@ -11,6 +11,7 @@ from posthouse.mime.scan import Part
 
 _field = re.compile(rb"[!-9;-~\x80-\xff]+[ \t]*:").match
 _separator = re.compile(rb">?From ").match
+_dated_separator = re.compile(rb">?From \S+ +[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d").match
 
 
 class Tree(NamedTuple):
@@ -38,6 +39,8 @@ def tree_of(part: Part) -> Tree:
 
 
 def reference(raw: bytes) -> Tree:
+    if b"\n" not in raw[: 256 * 1024]:
+        raw = raw.replace(b"\r", b"\n")
     return _Reader(raw).entity(0, (), b"text/plain", top=True)[0]
 
 
@@ -81,7 +84,7 @@ class _Reader:
             if line.rstrip(b"\r\n") == b"" and line.endswith(b"\n") and line.count(b"\r") <= 2:
                 number += 1
                 break
-            if _field(line) or (first and top and _separator(line)):
+            if _field(line) or (first and top and _separator(line)) or (not first and _dated_separator(line)):
                 header.append(line)
             elif not first and line[:1] in b" \t":
                 header[-1] += line
@@ -92,7 +95,7 @@ class _Reader:
         values: dict[bytes, bytes] = {}
         for one in header:
             if _field(one):
-                name, _, value = one.partition(b":")
+                name, _, value = one.removeprefix(b"\xef\xbb\xbf").partition(b":")
                 values.setdefault(name.strip().lower(), value)
         kind, subtype, params = content_type(values.get(b"content-type", default))
         encoding = token(values.get(b"content-transfer-encoding", b""))
@@ -107,9 +110,11 @@ class _Reader:
         ):
             number = self.multipart(number, (*outer, b"--" + boundary), parts, subtype == b"digest")
         elif (
-            kind == b"message" and subtype in (b"rfc822", b"global") and encoding in (b"", b"7bit", b"8bit", b"binary")
+            kind == b"message"
+            and subtype in (b"rfc822", b"global")
+            and encoding not in (b"base64", b"quoted-printable", b"x-uuencode", b"uuencode", b"x-uue", b"uue")
         ):
-            message, number = self.entity(number, outer, b"text/plain")
+            message, number = self.entity(number, outer, b"text/plain", top=True)
         else:
             while number < len(self.lines) and not self.which(number, outer):
                 number += 1

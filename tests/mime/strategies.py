@@ -13,7 +13,9 @@ WORDS = [
     b"Content-Transfer-Encoding: base64\r\n", b"Content-Transfer-Encoding: 8bit\r\n", b"Content-Transfer-Encoding:\r\n",
     b"Content-Disposition: attachment; filename=\"x\\\"y\"\r\n", b"Content-ID: <\xfc@x>\r\n", b"Content-MD5: \x00\r\n",
     b"Content-Language: en, (c) de\r\n", b"Content-Location: x\r\n", b"Content-Description: a\r\n b\r\n",
-    b"Subject: x\r\n", b" folded\r\n", b"\tfolded\n", b"From x y\n", b">From x\n", b"From : a@b\r\n", b"text", b"\x00",
+    b"Subject: x\r\n", b" folded\r\n", b"\tfolded\n", b"From x y\n", b">From x\n",
+    b"From a@b  Mon Jan  1 00:00:00 2024\n", b"\xef\xbb\xbf", b"\xef\xbb\xbfContent-Type: text/html\n",
+    b"Content-Transfer-Encoding: x-uue\n", b"From : a@b\r\n", b"text", b"\x00",
     b"From: A <a@b>, g: x@y, z;, \"q\\\"\" <@r:s@t>\r\n", b"To: \xfc <a>, ,;\r\n", b"Sender:\r\n", b"Date: (x\r\n",
     b"a" * 60, b" " * 30, b": ", b":", b"=", b"\xff\xfe", b"aGVsbG8=", b"=E4=", b"<p>", b"{3}\r\n", b"\"", b"\\", b"(",
 ]  # fmt: skip
@@ -52,4 +54,7 @@ _STARTS = [
 ]
 likely = st.tuples(st.sampled_from(_STARTS), heaps).map(b"".join)
 
-messages = st.one_of(heaps, likely, entities())
+# Some know no line end but CR.
+messages = st.one_of(
+    heaps, likely, entities(), likely.map(lambda raw: raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r"))
+)

@@ -1,7 +1,8 @@
-"""Odd messages, and what is seen of them: tests/messages/*.eml and expected.json beside them.
+"""Messages, and what is seen of them: tests/messages/{rfc,real,broken}/*.eml and expected.json beside them.
 
-Each message is one kind of disrepair, named by its file. After a change that is meant, write the
-expectations anew with `python -m tests.mime.test_corpus` and read the difference.
+rfc: examples of RFCs and what they describe; real: the forms in which programs send, written for these tests;
+broken: each is one kind of disrepair, named by its file. After a change that is meant, write the expectations anew
+with `python -m tests.mime.test_corpus` and read the difference.
 """
 
 import json
@@ -10,17 +11,19 @@ from typing import Any
 
 import pytest
 
+from posthouse.imap.body import body as shortened
 from posthouse.imap.structure import body, body_structure, envelope
 from posthouse.mime import text
 from posthouse.mime.scan import Part, scan
 from posthouse.mime.sections import find_section, pack, unpack
 from tests.imap.grammar import read_body, read_envelope
+from tests.imap.parts import has_message, is_multipart, named
 from tests.mime.reference import reference, tree_of
 from tests.mime.test_scan import everything, in_chunks
 
 MESSAGES = Path(__file__).parent.parent / "messages"
 EXPECTED = MESSAGES / "expected.json"
-PATHS = sorted(MESSAGES.glob("*.eml"))
+PATHS = sorted(MESSAGES.glob("*/*.eml"))
 
 
 def node(part: Part) -> dict[str, Any]:
@@ -57,8 +60,23 @@ def test_message(path: Path) -> None:
     result = scan(raw)
     assert tree_of(result.root) == reference(raw)
     read_envelope(envelope(result.root.header_bytes))
-    read_body(body_structure(result), True)
-    read_body(body(result), False)
+    long, short = read_body(body_structure(result), True), read_body(body(result), False)
+    assert [path_ for path_, _ in named(long)] == [path_ for path_, _ in named(short)]
+    assert shortened(body_structure(result)) == body(result)
+    stored = unpack(pack(result))
+    for path_, structure in named(long):
+        found = find_section(stored, path_)
+        assert found is not None
+        assert found[:2] == find_section(result, path_)[:2]  # type: ignore[index]
+        mime = find_section(stored, path_, b"MIME")
+        assert mime is not None
+        if not is_multipart(structure):
+            assert found.end - found.start == structure[6]
+        if has_message(structure):
+            inner = [find_section(stored, path_, what) for what in (b"HEADER", b"TEXT")]
+            assert inner[0] is not None
+            assert inner[1] is not None
+            assert (inner[0].end, inner[1].end) == (inner[1].start, found.end)
     for size in (1, 2, 3, 7):
         assert everything(in_chunks(raw, size).root) == everything(result.root)
     for path_ in ((), (1,), (2,), (1, 1), (2, 1), (2, 2)):

@@ -75,6 +75,25 @@ def test_sections_of_the_rfc(path: tuple[int, ...], what: bytes, expected: bytes
     assert section(RAW, path, what) == expected
 
 
+@pytest.mark.parametrize("kind", [b"rfc822", b"global"])
+def test_a_message_that_is_encoded_is_fetched_whole_and_seems_empty(kind: bytes) -> None:
+    raw = (
+        b"Content-Type: multipart/mixed; boundary=a\n\n--a\n\nx\n"
+        b"--a\nContent-Type: message/%b\nContent-Transfer-Encoding: base64\n\nU3ViamVjdDogeA==\n--a--\n" % kind
+    )
+    assert section(raw, (2,)) == b"U3ViamVjdDogeA=="
+    assert section(raw, (2,), b"HEADER") == section(raw, (2,), b"TEXT") == b""
+    assert section(raw, (2, 1)) == section(raw, (2, 1), b"MIME") == b""
+    assert section(raw, (2, 2)) is section(raw, (2, 1, 1)) is section(raw, (1, 1)) is None
+
+
+@pytest.mark.parametrize("encoding", [b"8bit", b"8-bit", b"none", b"x-nobody-knows", b"utf-8"])
+def test_an_encoding_that_changes_nothing_hides_no_message(encoding: bytes) -> None:
+    raw = b"Content-Type: message/rfc822\nContent-Transfer-Encoding: %b\n\nSubject: x\n\ny" % encoding
+    assert section(raw, (1,), b"HEADER") == b"Subject: x\n\n"
+    assert section(raw, (1, 1)) == b"y"
+
+
 def test_a_message_of_one_part_has_part_one() -> None:
     raw = b"Subject: x\n\nbody"
     assert section(raw, (1,)) == b"body"

@@ -8,6 +8,7 @@ multipart. Nothing is decoded: clients do that. The message itself is read by `m
 import re
 from functools import lru_cache
 
+from posthouse.mime import header
 from posthouse.mime.addresses import Address, Group, address_list
 from posthouse.mime.fields import Parameters, disposition, without_comments
 from posthouse.mime.scan import Part, Scan
@@ -32,6 +33,9 @@ _one_address = re.compile(
 _NO_LOCAL = b'"MISSING_MAILBOX"'
 _NO_DOMAIN = b'"MISSING_DOMAIN"'
 
+# An address takes at least sixteen times the octets that it took: without a bound, 8 MiB of headers would become 140.
+MAX_ADDRESSES = 10_000  # in one ENVELOPE, and in all of those in one BODYSTRUCTURE
+
 _EMPTY_ENVELOPE = b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
 _EMPTY_TEXT = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
 _NO_EXTENSION = b" NIL NIL NIL NIL)"
@@ -54,11 +58,20 @@ def unfolded(value: bytes) -> bytes:
     return value.strip()
 
 
+class _Room:
+    """How many addresses may come yet."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_ADDRESSES
+
+
 def envelope_fields(header_bytes: bytes) -> dict[bytes, bytes]:
     """The fields that an ENVELOPE is made of, and References: raw values by names in lower case."""
     fields: dict[bytes, bytes] = {}
     repeated: dict[bytes, list[bytes]] = {}
-    for name, value in _wanted_fields(b"\n" + header_bytes):
+    for name, value in _wanted_fields(header.lines(header_bytes)):
         name = name.lower()
         if name not in fields:
             fields[name] = value
@@ -76,19 +89,23 @@ def envelope(header_bytes: bytes) -> bytes:
 
 def render_envelope(fields: dict[bytes, bytes]) -> bytes:
     """The ENVELOPE with these fields."""
+    return _render_envelope(fields, _Room())
+
+
+def _render_envelope(fields: dict[bytes, bytes], room: _Room) -> bytes:
     get = fields.get
-    author = b"NIL" if (value := get(b"from")) is None else _addresses(value)
-    sender = b"NIL" if (value := get(b"sender")) is None else _addresses(value)
-    reply_to = b"NIL" if (value := get(b"reply-to")) is None else _addresses(value)
+    author = b"NIL" if (value := get(b"from")) is None else _addresses(value, room)
+    sender = b"NIL" if (value := get(b"sender")) is None else _addresses(value, room)
+    reply_to = b"NIL" if (value := get(b"reply-to")) is None else _addresses(value, room)
     return b"(%b %b %b %b %b %b %b %b %b %b)" % (
         b"NIL" if (value := get(b"date")) is None else string(unfolded(value)),
         b"NIL" if (value := get(b"subject")) is None else string(unfolded(value)),
         author,
         author if sender == b"NIL" else sender,
         author if reply_to == b"NIL" else reply_to,
-        b"NIL" if (value := get(b"to")) is None else _addresses(value),
-        b"NIL" if (value := get(b"cc")) is None else _addresses(value),
-        b"NIL" if (value := get(b"bcc")) is None else _addresses(value),
+        b"NIL" if (value := get(b"to")) is None else _addresses(value, room),
+        b"NIL" if (value := get(b"cc")) is None else _addresses(value, room),
+        b"NIL" if (value := get(b"bcc")) is None else _addresses(value, room),
         b"NIL" if (value := get(b"in-reply-to")) is None else string(unfolded(value)),
         b"NIL" if (value := get(b"message-id")) is None else string(unfolded(value)),
     )
@@ -107,7 +124,7 @@ def first_address(value: bytes) -> Address | None:
     return None
 
 
-def _addresses(value: bytes) -> bytes:
+def _addresses(value: bytes, room: _Room) -> bytes:
     if (match := _one_address(value)) is not None and b"  " not in value:
         quoted, name, local, domain = match.groups()
         name = quoted or (name and name.rstrip())
@@ -115,13 +132,15 @@ def _addresses(value: bytes) -> bytes:
             return b'(("%b" NIL "%b" "%b"))' % (name, local, domain)
         return b'((NIL NIL "%b" "%b"))' % (local, domain)
     out: list[bytes] = []
-    for item in address_list(value):
+    found = address_list(value, room.left) if room.left > 0 else []
+    for item in found:
         if isinstance(item, Group):
             out.append(b"(NIL NIL %b NIL)" % string(item.name))
             out.extend([_address(member) for member in item.members])
             out.append(b"(NIL NIL NIL NIL)")
         else:
             out.append(_address(item))
+    room.left -= len(out)
     return b"(%b)" % b"".join(out) if out else b"NIL"
 
 
@@ -137,25 +156,25 @@ def _address(address: Address) -> bytes:
 def body_structure(scan: Scan) -> bytes:
     """The BODYSTRUCTURE of a message: with extension data."""
     out: list[bytes] = []
-    _write(scan.root, out, extended=True)
+    _write(scan.root, out, _Room(), extended=True)
     return b"".join(out)
 
 
 def body(scan: Scan) -> bytes:
     """The BODY of a message: the structure without extension data."""
     out: list[bytes] = []
-    _write(scan.root, out, extended=False)
+    _write(scan.root, out, _Room(), extended=False)
     return b"".join(out)
 
 
-def _write(part: Part, out: list[bytes], extended: bool) -> None:
+def _write(part: Part, out: list[bytes], room: _Room, extended: bool) -> None:
     """Add a part. The recursion is limited by the depth the scanner allows."""
     kind = part.type
     content = part.content
     if kind == b"multipart" and part.parts:
         out.append(b"(")
         for child in part.parts:
-            _write(child, out, extended)
+            _write(child, out, room, extended)
         out.append(b" " + string(part.subtype))
         if extended:
             out.append(b" " + _params(part.params))
@@ -186,8 +205,8 @@ def _write(part: Part, out: list[bytes], extended: bool) -> None:
         if part.message is None:  # it could not be entered
             out.append(b" " + _EMPTY_ENVELOPE + b" " + _EMPTY_TEXT + (_NO_EXTENSION if extended else b")"))
         else:
-            out.append(b" " + envelope(part.message.header_bytes) + b" ")
-            _write(part.message, out, extended)
+            out.append(b" " + _render_envelope(envelope_fields(part.message.header_bytes), room) + b" ")
+            _write(part.message, out, room, extended)
         out.append(b" %d" % part.lines)
     if extended:
         _write_extension(content, out, md5=True)

@@ -36,7 +36,7 @@ _common = re.compile(
 
 _tokens = re.compile(
     rb"([ \t\r\n]++)"
-    rb'|"((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)'
+    rb'|"((?:[^"\\]++|\\.)*+)("?)'
     rb"|(\[[^\[\]<>\"(),;]*+\]?)"
     rb'|([^ \t\r\n"()<>@,;:\[]++)'
     rb"|([<>@,;:])"
@@ -205,8 +205,13 @@ def _split(value: bytes) -> Iterator[tuple[str, bytes]]:
         match = _tokens.match(value, at)
         if match is None:  # no byte is left out of the pattern, but a loop must end
             break
+        blank, quoted, end_quote, literal, atom, special, bracket = match.groups()
+        if quoted is not None and not end_quote:
+            # Without its other half a quote says nothing, and no quote behind it has one either.
+            value, at = value[at:].replace(b'"', b""), 0
+            size = len(value)
+            continue
         at = match.end()
-        blank, quoted, literal, atom, special, bracket = match.groups()
         if blank is not None:
             yield "blank", blank
         elif quoted is not None:

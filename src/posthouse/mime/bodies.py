@@ -166,6 +166,11 @@ def is_known(encoding: bytes) -> bool:
     return encoding in _DECODERS or encoding in (b"", b"7bit", b"8bit", b"binary")
 
 
+def is_encoded(encoding: bytes) -> bool:
+    """True if a body with this transfer encoding is not what it stands for: there is something to undo."""
+    return encoding in _DECODERS
+
+
 def decoder(encoding: bytes) -> Decoder:
     """A decoder for a Content-Transfer-Encoding (in lower case)."""
     return _DECODERS.get(encoding, Identity)()

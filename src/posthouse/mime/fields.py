@@ -15,7 +15,7 @@ Parameters = tuple[tuple[bytes, bytes], ...]
 
 # RFC 2045 section 5.1, loosened: token characters, and 8-bit ones of careless programs.
 _TOKEN = rb"[!#-'*+.0-9A-Z^_`a-z{|}~\x80-\xff-]++"
-_first_token = re.compile(rb"[ \t\r\n]*+(" + _TOKEN + rb")").match
+_first_token = re.compile(rb"[ \t\r\n\"]*+(" + _TOKEN + rb")").match  # some write it in quotes
 _type = re.compile(rb"[ \t\r\n]*+(" + _TOKEN + rb")[ \t\r\n]*+/[ \t\r\n]*+(" + _TOKEN + rb")").match
 
 # The form of nearly all: one parameter, nothing odd.
@@ -51,7 +51,8 @@ def token(value: bytes) -> bytes:
 def content_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
     """Type, subtype (lower case) and parameters of a Content-Type.
 
-    What is no content type counts as text/plain without parameters (RFC 2045 section 5.2).
+    What is no content type counts as text/plain (RFC 2045 section 5.2), with its parameters: what it says of
+    its charset is worth more than the default.
     """
     return _cached_content_type(value) if len(value) <= 100 else _content_type(value)
 
@@ -67,7 +68,7 @@ def _any_content_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
     value = without_comments(value)
     found = _type(value)
     if found is None:
-        return b"text", b"plain", ()
+        return b"text", b"plain", parameters(value.partition(b";")[2])
     kind, subtype = found.groups()
     return kind.lower(), subtype.lower(), parameters(value[found.end() :])
 
@@ -126,26 +127,34 @@ _percent = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 def _join_sections(found: dict[bytes, bytes]) -> Parameters:
-    """Put values together that were cut into sections; a value with a charset is called `name*`."""
+    """Put values together that were cut into sections; a value with a charset is called `name*`.
+
+    Sections may come in any order and may be missing. A value that came whole as well is the fallback for programs
+    that know no sections: `name` stays beside `name*`, and gives way to sections without a charset.
+    """
     whole: dict[bytes, bytes | None] = {}
     sections: dict[bytes, dict[int, tuple[bytes, bool]]] = {}
     for name, value in found.items():
         match = _section(name)
         if match is None or match[2] is None:
-            whole[name] = value
+            if whole.get(name) is None:
+                whole[name] = value
         else:
             whole.setdefault(match[1], None)  # it keeps the place of its first section
             sections.setdefault(match[1], {}).setdefault(int(match[2]), (value, match[3] is not None))
     out: list[tuple[bytes, bytes]] = []
     for name, value_or_none in whole.items():
-        if value_or_none is not None:
-            out.append((name, value_or_none))
+        if name not in sections:
+            out.append((name, value_or_none or b""))
             continue
         numbered = sections[name]
         pieces = [numbered[number] for number in sorted(numbered)]
         if not any(encoded for _, encoded in pieces):
             out.append((name, b"".join([value for value, _ in pieces])))
-        elif name + b"*" not in whole:
+            continue
+        if value_or_none is not None:
+            out.append((name, value_or_none))
+        if name + b"*" not in whole:
             if not pieces[0][1]:
                 pieces.insert(0, (b"''", True))
             out.append((name + b"*", b"".join([v if encoded else _percented(v) for v, encoded in pieces])))

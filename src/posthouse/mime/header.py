@@ -2,7 +2,8 @@
 
 A header is the bytes that `scan` found, its empty line included. Names match in any case and may have
 blanks before the colon (obsolete syntax). Values come raw: folded, with the blank after the colon, and
-without the last line end. What is no field (an mbox "From " line) is passed over.
+without the last line end. What is no field (an mbox "From " line, a byte order mark) is passed over.
+Lines end with LF, with or without CR before it; where there is no LF at all, with CR.
 """
 
 import re
@@ -15,6 +16,8 @@ _NAME = rb"[!-9;-~\x80-\xff]++"
 _VALUE = rb"[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)"
 _all_fields = re.compile(rb"\n(" + _NAME + rb")" + _VALUE).finditer
 _line_end = re.compile(rb"\r*+\n")
+
+_MARK = b"\xef\xbb\xbf"  # UTF-8 byte order mark: editors that save mail put it on top
 
 Finder = Callable[[bytes], list[tuple[bytes, bytes]]]
 Selector = Callable[[bytes], bytes]
@@ -32,10 +35,18 @@ class Field(NamedTuple):
     end: int
 
 
+def lines(header: bytes) -> bytes:
+    """The header with LF before every line, the first one too: what patterns for fields look at. One octet longer."""
+    if b"\n" not in header and b"\r" in header:
+        header = header.replace(b"\r", b"\n")
+    header = b"\n" + header
+    return header if header.isascii() else header.replace(b"\n" + _MARK, b"\n\n\n\n")
+
+
 def split(header: bytes) -> list[Field]:
     """All fields, in order."""
     fields = []
-    for match in _all_fields(b"\n" + header):
+    for match in _all_fields(lines(header)):
         value = match[2]
         end = min(match.end(), len(header))  # the "\n" put in front makes up for the one at the end
         fields.append(Field(match[1], value[:-1] if value[-1:] == b"\r" else value, match.start(), end))
@@ -50,13 +61,13 @@ def find(header: bytes, name: bytes) -> bytes | None:
 
 def find_all(header: bytes, name: bytes) -> list[bytes]:
     """The values of all fields of this name, in order."""
-    return [_without_cr(value) for _, value in _finder((name,))(b"\n" + header)]
+    return [_without_cr(value) for _, value in _finder((name,))(lines(header))]
 
 
 def find_many(header: bytes, names: tuple[bytes, ...]) -> dict[bytes, bytes]:
     """The first value of each of these fields that is there; keys in lower case."""
     found: dict[bytes, bytes] = {}
-    for name, value in _finder(names)(b"\n" + header):
+    for name, value in _finder(names)(lines(header)):
         found.setdefault(name.lower(), _without_cr(value))
     return found
 
@@ -85,7 +96,8 @@ def _selector(names: tuple[bytes, ...], invert: bool) -> Selector:
     find_fields = re.compile(pattern).findall
 
     def run(header: bytes) -> bytes:
-        found = find_fields(b"\n" + header)
+        header = lines(header)
+        found = find_fields(header)
         if not found:
             return b"\r\n"
         if header[-1:] != b"\n" and header.endswith(found[-1]):

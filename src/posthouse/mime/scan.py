@@ -7,15 +7,18 @@ The result never depends on how the message was cut into chunks.
 
 A header ends at its empty line, at a line that cannot be a header field (that line is body: nothing a
 person wrote may vanish), or at the delimiter of an open multipart. A part ends before the line end that
-precedes the delimiter (RFC 2046 section 5.1.1). Line ends are CRLF or LF, mixed as they come.
-Base64-encoded message/rfc822 (forbidden by RFC 2046 section 5.2.1) is left opaque.
+precedes the delimiter (RFC 2046 section 5.1.1). Line ends are CRLF or LF, mixed as they come; CR alone ends lines
+in a message that begins without any LF. Base64-encoded message/rfc822 (forbidden by RFC 2046 section 5.2.1) is
+left opaque.
 """
 
 import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from posthouse.mime import bodies
 from posthouse.mime.fields import Parameters, content_type, parameter, token
+from posthouse.mime.header import lines
 
 # RFC 5322 section 2.2: a field name is printable ASCII without colon; obsolete syntax has blanks before
 # the colon. 8-bit bytes are no name either, but real messages have them, and in a body a line is
@@ -23,7 +26,9 @@ from posthouse.mime.fields import Parameters, content_type, parameter, token
 _FIELD = rb"[!-9;-~\x80-\xff]++[ \t]*+:"
 _starts_field = re.compile(_FIELD).match
 _starts_message = re.compile(rb">?From [^\n]*+(?:\n|\Z)|" + _FIELD).match  # with an mbox separator on top
-_find_header_end = re.compile(rb"\n(?!" + _FIELD + rb"|[ \t])").search
+# An mbox separator in the middle: programs that write mailboxes add fields above it. Its time tells it from text.
+_SEPARATOR = rb">?From [^ \n]++ ++[A-Z][a-z][a-z] [A-Z][a-z][a-z] [ 0-9][0-9] [0-9][0-9]:[0-9][0-9]"
+_find_header_end = re.compile(rb"\n(?!" + _FIELD + rb"|[ \t]|" + _SEPARATOR + rb")").search
 _empty_line = re.compile(rb"\r{0,2}+\n").match
 _content_fields = re.compile(rb"(?i)\ncontent-([a-z0-9-]++)[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)").findall
 
@@ -32,7 +37,6 @@ _LINE = 2048
 _BOUNDARY = 1000
 
 _COUNTED = frozenset((b"text", b"message", b"multipart"))
-_IDENTITY = frozenset((b"", b"7bit", b"8bit", b"binary"))
 _DEFAULT = (b"text", b"plain")
 _DEFAULT_IN_DIGEST = (b"message", b"rfc822")  # RFC 2046 section 5.1.5
 
@@ -56,7 +60,7 @@ class Part:
     header: int  # where its header starts
     body: int  # where its body starts
     end: int  # where its body ends
-    header_bytes: bytes = b""  # from `header` to `body`
+    header_bytes: bytes = b""  # from `header` to `body`, with LF for line ends that are CR alone
     lines: int = 0  # line feeds in its body, if IMAP shows them: in text and messages
     type: bytes = b"text"  # lower case; what the part says of itself, else the default
     subtype: bytes = b"plain"
@@ -108,6 +112,7 @@ class Scanner:
         self._rest = b""  # looked at, undecided
         self._base = 0  # offset of rest[0] in the message
         self._at = 0  # offset in rest where to go on
+        self._cr_alone: bool | None = None  # CR ends lines; None: no line end was seen yet
         self._in_header = True
         self._in_message = False  # the header is that of a message inside the open part
         self._stack: list[Part] = []  # the open part and what it lies in, root first
@@ -144,6 +149,8 @@ class Scanner:
 
     def _join(self) -> bytes:
         pending = self._pending
+        if self._cr_alone:
+            pending[:] = [piece.replace(b"\r", b"\n") for piece in pending]
         if self._rest:
             data = b"".join([self._rest, *pending])
         else:
@@ -155,6 +162,17 @@ class Scanner:
     def _advance(self, data: bytes, final: bool) -> None:
         """Go as far as `data` allows, and keep what is undecided, with one byte before it."""
         at = self._at
+        if self._cr_alone is None:
+            limit = self._limits.header
+            if data.find(b"\n", 0, limit) >= 0:
+                self._cr_alone = False
+            elif not final and len(data) < limit:
+                self._rest = data
+                return
+            else:
+                self._cr_alone = data.find(b"\r", 0, limit) >= 0
+                if self._cr_alone:
+                    data = data.replace(b"\r", b"\n")
         while True:
             if self._in_header:
                 body = self._read_header(data, at, final)
@@ -183,7 +201,7 @@ class Scanner:
         if self._delimiters and data.startswith(b"--", at) and self._repeats(data, at):
             self._in_header = False
             return at - 1
-        starts = _starts_field if self._stack else _starts_message
+        starts = _starts_field if self._stack and not self._in_message else _starts_message
         if starts(data, at, stop) is None:
             end = at
         elif (found := _find_header_end(data, at, stop)) is not None:
@@ -232,7 +250,7 @@ class Scanner:
         params: Parameters = ()
         content = part.content
         if len(block) > 2:
-            for name, value in _content_fields(b"\n" + block):
+            for name, value in _content_fields(lines(block)):
                 content.setdefault(name.lower(), value)
             if b"transfer-encoding" in content:
                 part.encoding = token(content[b"transfer-encoding"])
@@ -275,7 +293,7 @@ class Scanner:
         elif (
             part.type == b"message"
             and (part.subtype == b"rfc822" or part.subtype == b"global")
-            and part.encoding in _IDENTITY
+            and not bodies.is_encoded(part.encoding)
         ):
             self._in_header = self._in_message = True
             self._messages += 1

@@ -12,7 +12,8 @@ from posthouse.mime.scan import Part, Scan
 _ENCODINGS = (b"", b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable", b"unknown")
 _ENCODING_CODES = {name: code for code, name in enumerate(_ENCODINGS)}
 _OTHER = len(_ENCODINGS) - 1
-_LEAF, _MULTIPART, _MESSAGE = range(3)
+# The last is a message that could not be entered (it is encoded): BODYSTRUCTURE shows an empty text in it.
+_LEAF, _MULTIPART, _MESSAGE, _OPAQUE = range(4)
 
 
 class Section(NamedTuple):
@@ -42,7 +43,7 @@ def find_section(scan: Scan, path: tuple[int, ...] = (), what: bytes = b"") -> S
         return Section(part.body, part.end, part)
     if what == b"MIME":
         return Section(part.header, part.body, part)
-    message = part.message
+    message = part.message or _unseen(part)
     if message is None:
         return None
     if what == b"HEADER":
@@ -55,8 +56,8 @@ def find_part(scan: Scan, path: tuple[int, ...]) -> Part | None:
     part = scan.root
     is_message = True  # `part` stands for a message, not yet for a part of one
     for number in path:
-        if not is_message and part.message is not None:
-            part, is_message = part.message, True
+        if not is_message and (message := part.message or _unseen(part)) is not None:
+            part, is_message = message, True
         if part.parts:
             if not 1 <= number <= len(part.parts):
                 return None
@@ -65,6 +66,16 @@ def find_part(scan: Scan, path: tuple[int, ...]) -> Part | None:
             return None
         is_message = False
     return part
+
+
+def _unseen(part: Part) -> Part | None:
+    """What stands for the message in a part that could not be entered: an empty one."""
+    return Part(part.end, part.end, part.end) if is_opaque(part) else None
+
+
+def is_opaque(part: Part) -> bool:
+    """True if this is a message that the scanner could not enter."""
+    return part.message is None and part.type == b"message" and part.subtype in (b"rfc822", b"global")
 
 
 def pack(scan: Scan) -> bytes:
@@ -86,7 +97,12 @@ def unpack(data: bytes) -> Scan:
 
 
 def _pack(part: Part, out: bytearray, origin: int) -> None:
-    kind = _MULTIPART if part.parts else _LEAF if part.message is None else _MESSAGE
+    if part.parts:
+        kind = _MULTIPART
+    elif part.message is not None:
+        kind = _MESSAGE
+    else:
+        kind = _OPAQUE if is_opaque(part) else _LEAF
     out.append(kind | _ENCODING_CODES.get(part.encoding, _OTHER) << 2)
     _pack_number(out, part.header - origin)
     _pack_number(out, part.body - part.header)
@@ -121,6 +137,8 @@ def _unpack(data: bytes, at: int, origin: int) -> tuple[Part, int]:
     elif kind == _MESSAGE:
         part.type, part.subtype = b"message", b"rfc822"
         part.message, at = _unpack(data, at, body)
+    elif kind == _OPAQUE:
+        part.type, part.subtype = b"message", b"rfc822"
     return part, at
 
 

@@ -8,6 +8,8 @@ import re
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from posthouse.mime.header import lines as lines_of
+
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _EPOCH = datetime(1970, 1, 1)
@@ -79,7 +81,7 @@ _CLAUSES = frozenset(("by", "with", "id", "for"))
 
 def count_received(header: bytes) -> int:
     """How many servers a message has passed (RFC 5321 section 6.3)."""
-    return len(_received(b"\n" + header))
+    return len(_received(lines_of(header)))
 
 
 def _one_line(address: str) -> str:

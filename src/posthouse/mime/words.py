@@ -90,18 +90,25 @@ def decode_charset(data: bytes, charset: bytes) -> str:
     codec = _codec(charset) if len(charset) <= 80 else ""
     if codec:
         try:
-            return data.decode(codec)
+            text = data.decode(codec)
         except (UnicodeError, ValueError):
             pass
+        else:
+            return text if codec != "utf-7" else _without_halves(text)
     if codec != "utf-8":
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
             if codec:
-                return data.decode(codec, "replace")
+                return _without_halves(data.decode(codec, "replace"))
     elif charset.lower() == b"utf-8":
         return data.decode("utf-8", "replace")
     return data.decode("cp1252", "replace")
+
+
+def _without_halves(text: str) -> str:
+    """Without surrogates: UTF-7 can spell half a pair, and what holds one cannot be written as UTF-8."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def decode(value: bytes) -> str:
@@ -146,7 +153,7 @@ def _raw(value: bytes) -> str:
 
 
 def _clean(text: str) -> str:
-    return text if text.isprintable() else "".join([c if c >= " " and c != "\x7f" else " " for c in text])
+    return text if text.isprintable() else "".join([" " if c < " " or "\x7f" <= c <= "\x9f" else c for c in text])
 
 
 def _from_q(text: bytes) -> bytes:
