@@ -24,6 +24,7 @@ from posthouse.cli import (
     doctor,
     domain,
     explain,
+    mime,
     output,
     queue,
     send,
@@ -76,6 +77,7 @@ app.add_typer(webhook.app, name="webhook")
 app.command("explain")(explain.explain)
 app.command("send")(send.send)
 app.command("doctor")(doctor.doctor)
+app.add_typer(mime.app, name="mime")
 app.add_typer(config.app, name="config")
 
 

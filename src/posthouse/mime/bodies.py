@@ -112,6 +112,10 @@ class UuDecoder:
         self._ended = False
 
     def feed(self, chunk: bytes) -> bytes:
+        # In slices: an object for each line of 50 MiB would be many.
+        return b"".join([self._feed(chunk[at : at + 65_536]) for at in range(0, len(chunk), 65_536)])
+
+    def _feed(self, chunk: bytes) -> bytes:
         *lines, self._held = (self._held + chunk).split(b"\n")
         if len(self._held) > 1000:  # no line of it is that long
             self._held = b""
