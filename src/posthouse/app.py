@@ -44,7 +44,7 @@ from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
 from posthouse.servers.imap.shared import SEARCHES
 from posthouse.servers.imap.watches import Watches
-from posthouse.servers.pop3 import MailboxLocks, Pop3Service
+from posthouse.servers.pop3 import LoginDelay, MailboxLocks, Pop3Service
 from posthouse.servers.queue_admin import QueueAdmin
 from posthouse.servers.smtp import SmtpService
 from posthouse.servers.smtp.copies import HeldCopies
@@ -181,7 +181,7 @@ class App:
             settings.limits.connections_per_ip,
             lambda ip: trusted(ip, settings.limits.trusted),
         )
-        pop3_locks = MailboxLocks()
+        pop3_shared = MailboxLocks(), LoginDelay(settings.pop3.login_delay, clock)
         watches, searching = Watches(feed), asyncio.Semaphore(SEARCHES)
         common = (settings, database)
         for listen in settings.listen:
@@ -226,7 +226,7 @@ class App:
                     clock,
                     new_ids,
                     log,
-                    pop3_locks,
+                    *pop3_shared,
                     mechanisms=mechanisms,
                     secure=secure,
                     allow_plaintext_auth=plaintext,

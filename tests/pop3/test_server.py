@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posthouse.pop3 import replies
+from posthouse.pop3 import languages, replies
 from posthouse.pop3.events import Login, Pause, Retrieve, StartTls
 from posthouse.pop3.maildrop import Maildrop
 from posthouse.pop3.server import Options, Pop3Server
@@ -183,10 +183,63 @@ CONVERSATIONS = {
     S: RESP-CODES
     S: AUTH-RESP-CODE
     S: EXPIRE NEVER
+    S: UTF8 USER
+    S: LANG
     S: IMPLEMENTATION Posthouse
     S: USER
     S: SASL PLAIN LOGIN
     S: .
+    """,
+    "languages": """
+    S: +OK …
+    C: LANG MUL
+    S: -ERR This language is not spoken here
+    C: LANG
+    S: +OK Language listing follows
+    S: en English
+    S: de Deutsch
+    S: .
+    C: lang de-AT
+    S: +OK de Ab jetzt wird diese Sprache gesprochen
+    C: LANG uga
+    S: -ERR Diese Sprache wird hier nicht gesprochen
+    C: HELP
+    S: -ERR Unbekannter Befehl
+    C: USER bob
+    S: +OK Nun das Kennwort
+    C: PASS guess
+    S: -ERR [AUTH] Name oder Kennwort falsch
+    C: USER bob
+    S: +OK …
+    C: PASS secret word
+    S: +OK 3 Nachrichten, 100 Oktette
+    C: DELE 1
+    S: +OK Zum Löschen vorgemerkt
+    C: LANG en de
+    S: -ERR Falsche Angaben
+    C: LANG *
+    S: +OK en This language is spoken from now on
+    C: RSET
+    S: +OK Nothing is marked for deletion
+    """,
+    "utf-8": """
+    S: +OK …
+    C: UTF8 now
+    S: -ERR Wrong arguments
+    C: UTF8
+    S: +OK UTF-8 from now on
+    C: UTF8
+    S: +OK UTF-8 from now on
+    C: USER böb
+    S: +OK …
+    C: PASS geheimes Wört
+    S: -ERR [AUTH] Wrong name or password
+    C: USER bob
+    S: +OK …
+    C: PASS secret word
+    S: +OK …
+    C: UTF8
+    S: -ERR Not possible in this state
     """,
     "sasl plain with an initial response": """
     S: +OK …
@@ -257,6 +310,8 @@ def test_without_tls_no_password_is_taken(step: int) -> None:
         S: RESP-CODES
         S: AUTH-RESP-CODE
         S: EXPIRE NEVER
+        S: UTF8 USER
+        S: LANG
         S: IMPLEMENTATION Posthouse
         S: STLS
         S: .
@@ -283,6 +338,56 @@ def test_without_tls_no_password_is_taken(step: int) -> None:
         Player(PLAIN_PORT),
     )
     assert player.events == [StartTls(), Login("bob", "secret word")]
+
+
+def test_what_is_set_is_announced() -> None:
+    lines = Player(Options(secure=True, expire=0, login_delay=90)).send(b"CAPA\r\n").split(b"\r\n")
+    assert b"EXPIRE 0" in lines
+    assert b"LOGIN-DELAY 90" in lines
+    lines = Player(Options(secure=True, expire=30)).send(b"CAPA\r\n").split(b"\r\n")
+    assert b"EXPIRE 30" in lines
+    assert not any(line.startswith(b"LOGIN-DELAY") for line in lines)
+
+
+def test_stls_comes_before_utf8() -> None:
+    """RFC 6856 section 2.1."""
+    player = Player(PLAIN_PORT)
+    assert player.send(b"UTF8\r\nSTLS\r\n").endswith(b"-ERR STLS comes before UTF8\r\n")
+    assert not player.engine.closed
+
+
+def test_names_and_passwords_that_are_no_utf8_are_refused() -> None:
+    player = Player()
+    assert player.send(b"USER b\xf6b\r\n").endswith(b"-ERR Wrong arguments\r\n")
+    assert player.send(b"USER bob\r\nPASS \xf6\r\n").endswith(b"-ERR [AUTH] Wrong name or password\r\n")
+
+
+def test_every_reply_is_translated() -> None:
+    every = [value for value in vars(replies).values() if isinstance(value, replies.Reply)]
+    every += [
+        replies.greeting("host"),
+        replies.opened(1, 2),
+        replies.too_soon(3),
+        replies.language("de"),
+        replies.failure("id"),
+    ]
+    german = languages._GERMAN
+    assert {one.text for one in every} == set(german)
+    for english, said in german.items():
+        assert english.count("{}") == said.count("{}")
+        assert said.isprintable()
+    assert replies.language("de").encode("de").startswith(b"+OK de ")
+    # RFC 1939 section 3: a response is 512 octets at most
+    assert all(len(one.encode(tag)) < 512 for one in every for tag in languages.LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tag"),
+    [("en", "en"), ("DE", "de"), ("de-AT-1996", "de"), ("en-x-pirate", "en"), ("fr", None), ("x-de", None), ("-", None),
+     ("*", "en"), ("*-de", None), ("deu", None), ("de-", "de")],
+)  # fmt: skip
+def test_which_language_is_meant(wanted: str, tag: str | None) -> None:
+    assert languages.chosen(wanted) == tag
 
 
 def test_plaintext_can_be_allowed() -> None:
@@ -451,7 +556,8 @@ def test_many_commands_at_once_do_not_gather_output() -> None:
 
 commands = st.sampled_from(
     [b"USER bob", b"PASS secret word", b"STAT", b"LIST", b"UIDL 1", b"RETR 1", b"TOP 1 1", b"DELE 2", b"RSET",
-     b"NOOP", b"AUTH PLAIN", b"AGJvYgBzZWNyZXQgd29yZA==", b"AUTH LOGIN", b"CAPA", b"STLS", b"*", b"QUIT"]
+     b"NOOP", b"LANG", b"LANG de", b"UTF8", b"AUTH PLAIN", b"AGJvYgBzZWNyZXQgd29yZA==", b"AUTH LOGIN",
+     b"CAPA", b"STLS", b"*", b"QUIT"]
 )  # fmt: skip
 pieces = st.lists(st.one_of(commands.map(lambda c: c + b"\r\n"), st.binary(max_size=40)), max_size=30)
 
@@ -463,8 +569,8 @@ def test_anything_may_come(sent: list[bytes], step: int, secure: bool) -> None:
     options = Options(secure=secure, starttls=not secure, plaintext_auth=True)
     whole, cut = Player(options), Player(options)
     output = whole.send(data)
-    for line in output.split(b"\r\n")[:-1]:
-        assert line.isascii()
+    output.decode("utf-8")
+    assert output.isascii() or b"LANG" in data.upper()
     if b"STLS" not in data.upper():  # where the handshake cuts the stream depends on the chunks
         assert cut.send(data, step) == output
     assert whole.engine.closed or whole.engine.buffered <= 12288

@@ -14,15 +14,14 @@ from posthouse.auth.passwords import hash_password
 from posthouse.base.errors import Temporary
 from posthouse.base.ids import IdSource
 from posthouse.base.log import Logger, get_logger
-from posthouse.base.settings import Limits, Settings
+from posthouse.base.settings import Limits, Pop3, Settings
 from posthouse.net.listener import Admission, Listener
-from posthouse.servers.pop3 import MailboxLocks, Pop3Service
+from posthouse.servers.pop3 import LoginDelay, MailboxLocks, Pop3Service
 from posthouse.store import accounts, mailboxes, messages
 from posthouse.store.database import Tx
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.intake import Intake
 from posthouse.store.sqlite import SqliteDatabase
-from tests.store.test_sqlite import deliver
 from tests.support.certificates import root_file, server_context
 from tests.support.clock import START, FakeClock
 from tests.support.loop import on_both_loops, on_loop
@@ -30,6 +29,7 @@ from tests.support.store import opened
 
 BOB = "bob@here.test"
 PASSWORD = "correct horse"
+NOTHING_SET = Pop3()
 SMALL = [b"Subject: %d\r\n\r\nbody %d\r\n.dot\r\n" % (n, n) for n in range(1, 4)]
 
 
@@ -83,6 +83,7 @@ class Site:
         self.sessions: list[object] = []
 
     async def start(self, mail: list[bytes], settings: Settings) -> None:
+        self.delay = LoginDelay(settings.pop3.login_delay, self.clock)
         await self.database.write(accounts.add_domain, "here.test", START)
         self.bob = await self.database.write(accounts.add_account, BOB, secret(), START)
         for message in mail:
@@ -94,8 +95,8 @@ class Site:
 
     def _services(
         self, settings: Settings
-    ) -> tuple[Settings, SqliteDatabase, Logins, FakeClock, IdSource, Logger, MailboxLocks]:
-        return settings, self.database, self.logins, self.clock, IdSource(), self.log, self.locks
+    ) -> tuple[Settings, SqliteDatabase, Logins, FakeClock, IdSource, Logger, MailboxLocks, LoginDelay]:
+        return settings, self.database, self.logins, self.clock, IdSource(), self.log, self.locks, self.delay
 
     async def _listen(self, service: Pop3Service, implicit: bool = False) -> int:
         listener = Listener(
@@ -109,7 +110,15 @@ class Site:
         return await listener.open("127.0.0.1", 0)
 
     async def deliver(self, message: bytes) -> None:
-        await self.database.write(deliver, self.bob, message)
+        intake = Intake(self.database.files)
+        await asyncio.to_thread(intake.write, message)
+        content, digest, _ = await asyncio.to_thread(intake.finish)
+        new = messages.NewEmail(content, b"Received: x\r\n", digest, 1, self.clock.now())
+
+        def keep(tx: Tx) -> None:
+            messages.append(tx, self.bob, mailboxes.inbox_id(tx, self.bob), new)
+
+        await self.database.write(keep)
 
     async def client(self, port: int | None = None) -> Client:
         client = Client(*await asyncio.open_connection("127.0.0.1", port or self.plain, limit=1 << 24))
@@ -134,8 +143,8 @@ class Site:
 
 
 @asynccontextmanager
-async def site(mail: list[bytes] = SMALL, **limits: float) -> AsyncIterator[Site]:
-    settings = Settings(hostname="mail.here.test", limits=Limits.model_validate(limits))
+async def site(mail: list[bytes] = SMALL, pop3: Pop3 = NOTHING_SET, **limits: float) -> AsyncIterator[Site]:
+    settings = Settings(hostname="mail.here.test", limits=Limits.model_validate(limits), pop3=pop3)
     async with opened() as database:
         here = Site(database)
         await here.start(mail, settings)

@@ -55,7 +55,7 @@ def test_a_message_that_was_expunged_does_not_become_another_ones(tmp_path: Path
 
             def expunge(tx: Tx) -> None:
                 account = accounts.find_account(tx, "alice@posthouse.test")
-                maildrop.update(tx, account.id, mailboxes.inbox_id(tx, account.id), [1], [])
+                maildrop.update(tx, account.id, mailboxes.inbox_id(tx, account.id), maildrop.Update([1], []))
                 sweep.collect(tx)
 
             await house.database.write(expunge)

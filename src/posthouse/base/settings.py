@@ -179,6 +179,23 @@ class Storage(Section):
         return self
 
 
+class Pop3(Section):
+    """How long POP3 keeps mail, and how often programs may look for it."""
+
+    expire: int | None = Field(
+        default=None,
+        ge=0,
+        le=36_500,
+        description="Days that messages stay in the INBOX at least (EXPIRE). Older ones that were read and are not "
+        "flagged go when a POP3 session ends with QUIT; 0: once POP3 fetched them. Not set: nothing goes by itself.",
+    )
+    login_delay: Span = Field(
+        default=0.0,
+        le=86_400,
+        description="Time between two logins of one account by POP3 (LOGIN-DELAY); 0: as often as it likes.",
+    )
+
+
 class OAuth(Section):
     """Somebody else who says who is who: OAUTHBEARER and XOAUTH2 with tokens of this issuer."""
 
@@ -388,6 +405,7 @@ class Settings(Section):
     relay: Relay = Field(default=Relay(), description="Mail to other servers.")
     auth: Auth = Field(default=Auth(), description="How people log in.")
     smtp: Smtp = Field(default=Smtp(), description="What SMTP offers.")
+    pop3: Pop3 = Field(default=Pop3(), description="What POP3 does by itself.")
     filter: Filter = Field(default=Filter(), description="Who may send what.")
     proxies: Networks = Field(
         default=(), description="Load balancers and proxies whose PROXY headers and XCLIENT commands are believed."

@@ -29,6 +29,7 @@ SAMPLES = {
     "auth.oauth.introspection": '"https://login.example.org/introspect"',
     "auth.oauth.client_secret_file": '"/etc/posthouse/oauth.secret"',
     "filter.policy": '"/etc/posthouse/policy.py"',
+    "pop3.expire": "30",
     "filter.rule.tls": "false",
     "filter.rule.authenticated": "false",
     "filter.rule.larger": '"20 MiB"',

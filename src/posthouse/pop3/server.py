@@ -1,7 +1,7 @@
 """The POP3 protocol engine, server side: bytes and answers in, events and bytes out.
 
 It keeps the states of RFC 1939, answers by itself all that needs no decision (STAT, LIST, UIDL, DELE, RSET,
-NOOP, CAPA and every mistake), and asks its session the rest as events (pop3/events.py). Commands may be
+NOOP, CAPA, UTF8, LANG and every mistake), and asks its session the rest as events (pop3/events.py). Commands may be
 pipelined (RFC 2449 section 6.6): they are worked off one after the other.
 
 It never raises for what a peer sent. A line that is too long, a bare LF, or too many mistakes are answered
@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from posthouse.pop3 import replies
+from posthouse.pop3 import languages, replies
 from posthouse.pop3.events import Auth, AuthResponse, Event, Login, Pause, Retrieve, StartTls, Update
 from posthouse.pop3.maildrop import Maildrop
 from posthouse.pop3.replies import Reply
@@ -50,6 +50,8 @@ class Options(NamedTuple):
     plaintext_auth: bool = False  # passwords are taken without TLS
     require_tls: bool = False
     max_errors: int = 20
+    expire: int | None = None  # days that messages stay at least; None: for ever
+    login_delay: int = 0  # seconds between two logins
 
 
 class Verb(NamedTuple):
@@ -71,6 +73,8 @@ class Pop3Server:
         self._state = State.AUTHORIZATION
         self._unanswered: Event | None = None
         self._user: str | None = None
+        self._language = languages.DEFAULT
+        self.utf8 = False  # UTF-8 mode: messages go as they are (RFC 6856 section 2.1)
         self.certified = False  # the client showed a certificate: the session says so
         self._in_sasl = False
         self._errors = 0
@@ -119,13 +123,13 @@ class Pop3Server:
 
     def greet(self, reply: Reply) -> None:
         """Say the first line."""
-        self._send(reply.encode())
+        self._answer(reply)
 
     def reply(self, reply: Reply) -> None:
         """Answer the last event."""
         event, self._unanswered = self._unanswered, None
         self._in_sasl = False
-        self._send(reply.encode())
+        self._answer(reply)
         if isinstance(event, Update):
             self.closed = True
         elif isinstance(event, StartTls) and reply.accepted:
@@ -153,16 +157,20 @@ class Pop3Server:
         """
         self._unanswered = None
         self._user = None
+        self._language = languages.DEFAULT
         self._secure = True
 
-    def content(self, data: bytes) -> bool:
-        """Answer `Retrieve`: the next piece of the message. True: TOP needs no more of it."""
+    def content(self, data: bytes, clean: bool = False) -> bool:
+        """Answer `Retrieve`: the next piece of the message. True: TOP needs no more of it.
+
+        `clean`: it is known that every CR and LF of the message is one of a CRLF.
+        """
         event = self._unanswered
         assert isinstance(event, Retrieve)
         if self._dots is None:
-            self._dots = DotEncoder()
+            self._dots = DotEncoder(clean=clean)
             self._top = None if event.lines is None else Top(event.lines)
-            self._send(replies.CONTENT.encode())
+            self._answer(replies.CONTENT)
         if self._top is not None:
             data = b"" if self._top.done else self._top.feed(data)
         self._send(self._dots.encode(data))
@@ -191,7 +199,7 @@ class Pop3Server:
     def goodbye(self, reply: Reply | None) -> None:
         """Close, after saying why (if there is a way to)."""
         if reply is not None and self._dots is None and self._slices is None:
-            self._send(reply.encode())
+            self._answer(reply)
         self.closed = True
 
     # Reading
@@ -228,11 +236,11 @@ class Pop3Server:
         self._waiting_bytes += len(data)
 
     def _answer(self, reply: Reply) -> None:
-        self._send(reply.encode())
+        self._send(reply.encode(self._language))
 
     def _refuse(self, reply: Reply) -> Event | None:
         """Answer a mistake; returns None, so that a command can end with it."""
-        self._send(reply.encode())
+        self._answer(reply)
         self._count_error()
         return None
 
@@ -256,20 +264,25 @@ class Pop3Server:
         )
 
     def _capa(self, _args: bytes) -> None:
+        options = self._options
         lines = [
             "TOP",
             "UIDL",
             "PIPELINING",
             "RESP-CODES",
             "AUTH-RESP-CODE",
-            "EXPIRE NEVER",
+            f"EXPIRE {'NEVER' if options.expire is None else options.expire}",
+            "UTF8 USER",
+            "LANG",
             "IMPLEMENTATION Posthouse",
         ]
-        if self._secure or self._options.plaintext_auth:
+        if options.login_delay:
+            lines.append(f"LOGIN-DELAY {options.login_delay}")
+        if self._secure or options.plaintext_auth:
             lines.append("USER")
         if self.mechanisms:
             lines.append(f"SASL {' '.join(self.mechanisms)}")
-        if self._options.starttls and not self._secure:
+        if options.starttls and not self._secure:
             lines.append("STLS")
         self._answer(replies.CAPABILITIES)
         self._send("".join(f"{line}\r\n" for line in lines).encode() + b".\r\n")
@@ -281,11 +294,35 @@ class Pop3Server:
             return self._refuse(replies.TLS_ACTIVE)
         if not self._options.starttls:
             return self._refuse(replies.NO_TLS)
+        if self.utf8:
+            return self._refuse(replies.STLS_AFTER_UTF8)  # RFC 6856 section 2.1
         if len(self._buffer):
             # Commands that came with STLS were sent without protection and may be another's.
             self.goodbye(replies.AFTER_STLS)
             return None
         return StartTls()
+
+    def _utf8(self, args: bytes) -> Event | None:
+        if args.strip(b" "):
+            return self._refuse(replies.BAD_ARGUMENTS)
+        self.utf8 = True
+        self._answer(replies.UTF8)
+        return None
+
+    def _lang(self, args: bytes) -> Event | None:
+        wanted = _text(args.strip(b" "))
+        if wanted is None or " " in wanted:
+            return self._refuse(replies.BAD_ARGUMENTS)
+        if not wanted:
+            self._answer(replies.LANGUAGES)
+            self._send("".join(f"{tag} {name}\r\n" for tag, name in languages.LANGUAGES.items()).encode() + b".\r\n")
+            return None
+        tag = languages.chosen(wanted)
+        if tag is None:
+            return self._refuse(replies.NO_SUCH_LANGUAGE)
+        self._language = tag
+        self._answer(replies.language(tag))
+        return None
 
     def _user_command(self, args: bytes) -> Event | None:
         name = _text(args.strip(b" "))
@@ -424,6 +461,8 @@ VERBS: dict[bytes, Verb] = {
     b"USER": Verb(_BEFORE, Pop3Server._user_command),
     b"PASS": Verb(_BEFORE, Pop3Server._pass_command),
     b"AUTH": Verb(_BEFORE, Pop3Server._auth),
+    b"UTF8": Verb(_BEFORE, Pop3Server._utf8),
+    b"LANG": Verb(_ALWAYS, Pop3Server._lang),
     b"STAT": Verb(_AFTER, Pop3Server._stat),
     b"LIST": Verb(_AFTER, Pop3Server._list),
     b"UIDL": Verb(_AFTER, Pop3Server._uidl),

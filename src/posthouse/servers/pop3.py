@@ -4,11 +4,13 @@
 locks the mailbox, hands message contents to the engine in pieces, and removes what was deleted when the
 client says QUIT: in one transaction, and never otherwise.
 
-POP3 shows the INBOX as it was at login. One session has it at a time; a second is told [IN-USE]. Messages
-read by RETR are marked as seen at QUIT, so that other clients show them as read (Dovecot does the same).
+POP3 shows the INBOX as it was at login. One session has it at a time; a second is told [IN-USE], and one that comes
+too soon after the last [LOGIN-DELAY], if there is such a setting. Messages read by RETR are marked as seen at QUIT, so
+that other clients show them as read (Dovecot does the same); with `pop3.expire` old ones that were read go then.
 Whatever goes wrong unexpectedly is answered [SYS/TEMP] with the session's id and logged in one line.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,10 +27,11 @@ from posthouse.pop3 import replies
 from posthouse.pop3.events import Auth, AuthResponse, Login, Pause, Retrieve, StartTls, Update
 from posthouse.pop3.maildrop import Maildrop
 from posthouse.pop3.server import Options, Pop3Server
-from posthouse.store import maildrop, messages
+from posthouse.store import maildrop
 from posthouse.store.database import Database
 from posthouse.wire import sasl
 
+_DAY = 86_400_000_000  # microseconds
 PIECE = 256 * 1024  # a large message is read and sent in pieces of this size
 # Clients fetch message after message: small ones are read ahead, one thread hop for many.
 AHEAD_BYTES, AHEAD_MESSAGES = 256 * 1024, 50
@@ -52,6 +55,30 @@ class MailboxLocks:
         self._held.discard(account_id)
 
 
+class LoginDelay:
+    """When each account's last session began, as long as that says anything; shared by all listeners."""
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self.seconds = math.ceil(seconds)
+        self._clock = clock
+        self._last: dict[int, float] = {}  # the longest ago first
+
+    def too_soon(self, account_id: int) -> bool:
+        """Whether an account has to wait."""
+        if not self.seconds:
+            return False
+        over = self._clock.monotonic() - self.seconds
+        while self._last and (oldest := next(iter(self._last.items())))[1] <= over:
+            del self._last[oldest[0]]
+        return account_id in self._last
+
+    def began(self, account_id: int) -> None:
+        """A session of the account begins."""
+        if self.seconds:
+            self._last.pop(account_id, None)
+            self._last[account_id] = self._clock.monotonic()
+
+
 class Pop3Service:
     """What the connections of one listener share."""
 
@@ -64,6 +91,7 @@ class Pop3Service:
         new_ids: ids.IdSource,
         log: Logger,
         locks: MailboxLocks,
+        delay: LoginDelay,
         *,
         mechanisms: tuple[str, ...] | None = None,
         secure: bool,
@@ -76,6 +104,8 @@ class Pop3Service:
         self.ids = new_ids
         self.log = log
         self.locks = locks
+        self.delay = delay
+        self.expire = settings.pop3.expire
         self.hostname = settings.hostname
         self.login_timeout = settings.limits.login_timeout
         self.timeout = settings.limits.pop3_timeout
@@ -86,6 +116,8 @@ class Pop3Service:
             secure=secure,
             plaintext_auth=allow_plaintext_auth,
             max_errors=settings.limits.errors,
+            expire=self.expire,
+            login_delay=delay.seconds,
         )
 
     def __call__(self, connection: Connection) -> "Pop3Session":
@@ -111,6 +143,7 @@ class Pop3Session:
         "_name",
         "_seen",
         "_service",
+        "_updating",
         "engine",
     )
 
@@ -126,6 +159,7 @@ class Pop3Session:
         self._ahead: dict[int, bytes] = {}  # email id -> source
         self._seen: set[int] = set()
         self._gone = False
+        self._updating = False
         self._log_off: Callable[[], None] | None = None
 
     # The connection's side
@@ -152,7 +186,8 @@ class Pop3Session:
 
     def closed(self) -> None:
         self._gone = True
-        self._unlock()
+        if not self._updating:  # else the next session would see what is just being removed
+            self._unlock()
         if self._log_off is not None:
             self._log_off()
         self._ahead.clear()
@@ -202,6 +237,9 @@ class Pop3Session:
             return
         if self._gone:
             return  # nobody would release the lock
+        if self._service.delay.too_soon(login.account_id):
+            self.engine.reply(replies.too_soon(self._service.delay.seconds))
+            return
         if not self._service.locks.acquire(login.account_id):
             self.engine.reply(replies.LOCKED)
             return
@@ -215,6 +253,7 @@ class Pop3Session:
         self._contents = found
         if self._connection.is_closing:
             return  # it went while we looked: nobody would log it out
+        self._service.delay.began(login.account_id)
         self._log_off = self._service.logins.enter(login, self._connection.drain_and_close)
         self._connection.established = True
         self._connection.set_limit(0)
@@ -232,8 +271,14 @@ class Pop3Session:
         return None
 
     def _answer(self, event: Retrieve, source: bytes) -> None:
-        self.engine.content(source)
+        self.engine.content(source, self._is_clean(event.number))
         self._finish(event)
+
+    def _is_clean(self, number: int) -> bool:
+        """Whether all line ends of a message are CRLF, as its sizes say."""
+        contents = self._contents
+        assert contents is not None
+        return contents.sizes[number - 1] == contents.told[number - 1]
 
     def _finish(self, event: Retrieve) -> None:
         self.engine.end_content()
@@ -246,7 +291,8 @@ class Pop3Session:
         if contents.sizes[event.number - 1] > PIECE:
             await self._retrieve_large(event, contents)
             return
-        self._ahead = await self._service.database.read(maildrop.sources, self._batch(event, contents))
+        batch = self._batch(event, contents)
+        self._ahead = await self._service.database.read(maildrop.sources, batch, self.engine.utf8)
         source = self._ahead.pop(contents.emails[event.number - 1], None)
         if source is None:
             self.engine.reply(replies.MESSAGE_GONE)
@@ -267,10 +313,11 @@ class Pop3Session:
 
     async def _retrieve_large(self, event: Retrieve, contents: maildrop.Contents) -> None:
         email_id, size = contents.emails[event.number - 1], contents.sizes[event.number - 1]
-        read = self._service.database.read
+        read, clean = self._service.database.read, self._is_clean(event.number)
         try:
-            for at in range(0, size, PIECE):
-                done = self.engine.content(await read(messages.read_source, email_id, at, at + PIECE))
+            changed = None if self.engine.utf8 else await read(maildrop.surrogate, email_id)
+            for at in range(0, size + 1, PIECE):
+                done = self.engine.content(await read(maildrop.piece, email_id, at, at + PIECE, changed), clean)
                 await self._connection.drain()
                 if done:
                     break
@@ -289,12 +336,21 @@ class Pop3Session:
     # The update state
 
     def _on_update(self, event: Update) -> Awaitable[None] | None:
-        seen = self._seen.difference(event.deleted)
-        if not event.deleted and not seen:
+        contents, expire = self._contents, self._service.expire
+        assert contents is not None
+        assert self._account_id is not None
+        uids = contents.uids
+        seen = [uids[number - 1] for number in sorted(self._seen.difference(event.deleted))]
+        wanted = maildrop.Update([uids[number - 1] for number in event.deleted], seen)
+        if expire is not None:
+            before = self._service.clock.now() - expire * _DAY
+            wanted = wanted._replace(shown=seen if expire == 0 else uids, before=before)
+        if not wanted.deleted and not wanted.seen and not wanted.shown:
             self._unlock()
             self.engine.reply(replies.BYE)
             return None
-        return self._update(event.deleted, sorted(seen))
+        self._updating = True
+        return self._update(self._account_id, contents.mailbox_id, wanted)
 
     def _unlock(self) -> None:
         """Before the last reply: a client that comes back at once must not find its own lock."""
@@ -302,23 +358,14 @@ class Pop3Session:
             self._service.locks.release(self._account_id)
             self._account_id = None
 
-    async def _update(self, deleted: tuple[int, ...], seen: list[int]) -> None:
-        contents = self._contents
-        assert contents is not None
-        assert self._account_id is not None
-        uids = contents.uids
+    async def _update(self, account_id: int, mailbox_id: int, wanted: maildrop.Update) -> None:
+        # QUIT has come: whether the client waits for the answer or not, what it wanted is done.
         reply = replies.BYE
         try:
-            await self._service.database.write(
-                maildrop.update,
-                self._account_id,
-                contents.mailbox_id,
-                [uids[number - 1] for number in deleted],
-                [uids[number - 1] for number in seen],
-            )
+            await self._service.database.write(maildrop.update, account_id, mailbox_id, wanted)
         except Exception as error:
             self._service.log.error("pop3.failed", session=self._id, ip=self._connection.peer[0], error=repr(error))
-            if deleted:
+            if wanted.deleted:
                 reply = replies.NOT_REMOVED
         self._unlock()
         self.engine.reply(reply)

@@ -66,12 +66,16 @@ class DotDecoder:
 
 
 class DotEncoder:
-    """Apply dot transparency; bare CR and bare LF become CRLF. Without `dots` that is all, and no end is marked."""
+    """Apply dot transparency; bare CR and bare LF become CRLF. Without `dots` that is all, and no end is marked.
 
-    __slots__ = ("_cr", "_dots", "_line_start")
+    `clean`: there are none, so nobody has to look for them.
+    """
 
-    def __init__(self, dots: bool = True) -> None:
+    __slots__ = ("_clean", "_cr", "_dots", "_line_start")
+
+    def __init__(self, dots: bool = True, clean: bool = False) -> None:
         self._dots = dots
+        self._clean = clean
         self._line_start = True
         self._cr = False  # the last chunk ended with a CR: its LF may come with the next
 
@@ -85,7 +89,7 @@ class DotEncoder:
             chunk = chunk[:-1]
         if not chunk:
             return b""
-        if has_bare(chunk):
+        if not self._clean and has_bare(chunk):
             chunk = _any_line_end.sub(b"\r\n", chunk)
         encoded = chunk.replace(b"\r\n.", b"\r\n..") if self._dots else chunk
         if self._dots and self._line_start and encoded.startswith(b"."):
