@@ -7,11 +7,14 @@ POSTHOUSE_TEST_CLIENTS=required (.ci/run) it fails.
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-PATH = os.environ.get("PATH", "") + ":/usr/sbin"
+# Some are Python packages, installed beside this interpreter.
+PATH = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin"
 
 
 def missing(what: str) -> NoReturn:

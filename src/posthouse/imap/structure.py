@@ -58,15 +58,6 @@ def unfolded(value: bytes) -> bytes:
     return value.strip()
 
 
-class _Room:
-    """How many addresses may come yet."""
-
-    __slots__ = ("left",)
-
-    def __init__(self) -> None:
-        self.left = MAX_ADDRESSES
-
-
 def envelope_fields(header_bytes: bytes) -> dict[bytes, bytes]:
     """The fields that an ENVELOPE is made of, and References: raw values by names in lower case."""
     fields: dict[bytes, bytes] = {}
@@ -89,10 +80,11 @@ def envelope(header_bytes: bytes) -> bytes:
 
 def render_envelope(fields: dict[bytes, bytes]) -> bytes:
     """The ENVELOPE with these fields."""
-    return _render_envelope(fields, _Room())
+    return _render_envelope(fields, [MAX_ADDRESSES])
 
 
-def _render_envelope(fields: dict[bytes, bytes], room: _Room) -> bytes:
+def _render_envelope(fields: dict[bytes, bytes], room: list[int]) -> bytes:
+    """`room[0]` is how many addresses may come yet."""
     get = fields.get
     author = b"NIL" if (value := get(b"from")) is None else _addresses(value, room)
     sender = b"NIL" if (value := get(b"sender")) is None else _addresses(value, room)
@@ -124,7 +116,7 @@ def first_address(value: bytes) -> Address | None:
     return None
 
 
-def _addresses(value: bytes, room: _Room) -> bytes:
+def _addresses(value: bytes, room: list[int]) -> bytes:
     if (match := _one_address(value)) is not None and b"  " not in value:
         quoted, name, local, domain = match.groups()
         name = quoted or (name and name.rstrip())
@@ -132,7 +124,7 @@ def _addresses(value: bytes, room: _Room) -> bytes:
             return b'(("%b" NIL "%b" "%b"))' % (name, local, domain)
         return b'((NIL NIL "%b" "%b"))' % (local, domain)
     out: list[bytes] = []
-    found = address_list(value, room.left) if room.left > 0 else []
+    found = address_list(value, room[0]) if room[0] > 0 else []
     for item in found:
         if isinstance(item, Group):
             out.append(b"(NIL NIL %b NIL)" % string(item.name))
@@ -140,7 +132,7 @@ def _addresses(value: bytes, room: _Room) -> bytes:
             out.append(b"(NIL NIL NIL NIL)")
         else:
             out.append(_address(item))
-    room.left -= len(out)
+    room[0] -= len(out)
     return b"(%b)" % b"".join(out) if out else b"NIL"
 
 
@@ -156,18 +148,18 @@ def _address(address: Address) -> bytes:
 def body_structure(scan: Scan) -> bytes:
     """The BODYSTRUCTURE of a message: with extension data."""
     out: list[bytes] = []
-    _write(scan.root, out, _Room(), extended=True)
+    _write(scan.root, out, [MAX_ADDRESSES], extended=True)
     return b"".join(out)
 
 
 def body(scan: Scan) -> bytes:
     """The BODY of a message: the structure without extension data."""
     out: list[bytes] = []
-    _write(scan.root, out, _Room(), extended=False)
+    _write(scan.root, out, [MAX_ADDRESSES], extended=False)
     return b"".join(out)
 
 
-def _write(part: Part, out: list[bytes], room: _Room, extended: bool) -> None:
+def _write(part: Part, out: list[bytes], room: list[int], extended: bool) -> None:
     """Add a part. The recursion is limited by the depth the scanner allows."""
     kind = part.type
     content = part.content

@@ -37,10 +37,11 @@ class Field(NamedTuple):
 
 def lines(header: bytes) -> bytes:
     """The header with LF before every line, the first one too: what patterns for fields look at. One octet longer."""
-    if b"\n" not in header and b"\r" in header:
+    if header.isascii() and header[-1:] == b"\n":  # nearly all
+        return b"\n" + header
+    if b"\n" not in header:
         header = header.replace(b"\r", b"\n")
-    header = b"\n" + header
-    return header if header.isascii() else header.replace(b"\n" + _MARK, b"\n\n\n\n")
+    return (b"\n" + header).replace(b"\n" + _MARK, b"\n\n\n\n")
 
 
 def split(header: bytes) -> list[Field]:
