@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.mime import bodies
+from tests.support.growth import assert_linear
 
 ENCODINGS = [b"base64", b"quoted-printable", b"x-uuencode", b"7bit", b"x-nobody-knows"]
 
@@ -108,3 +109,20 @@ def test_what_is_held_back_is_bounded() -> None:
                 machine.feed(piece * 10)
             held = getattr(machine, "_held", b"") + getattr(machine, "_quad", b"")
             assert len(held) <= 1000
+
+
+@pytest.mark.parametrize("encoding", [b"base64", b"quoted-printable", b"x-uuencode"])
+@pytest.mark.parametrize(
+    "piece",
+    [b"=", b"==", b"A=", b"AA=", b"= ", b"=\t", b"=\r", b"=\r\n", b"=4", b"\n", b" \n", b"M\n", b"begin \n", b"\xff"],
+)
+def test_linear_time(encoding: bytes, piece: bytes) -> None:
+    assert_linear(lambda data: bodies.decode(data, encoding), lambda n: b"begin 644 x\n" + piece * n, 2000)
+
+    def in_pieces(data: bytes) -> None:
+        machine = bodies.decoder(encoding)
+        for at in range(0, len(data), 50):
+            machine.feed(data[at : at + 50])
+        machine.finish()
+
+    assert_linear(in_pieces, lambda n: piece * n, 2000)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from posthouse.mime import header
 from posthouse.mime.scan import scan
 from tests.mime.strategies import messages
+from tests.support.growth import assert_linear
 
 RAW = (
     b"From ann@example.com Mon Jun  2\r\n"
@@ -88,3 +89,11 @@ def test_fields_lie_in_the_header(raw: bytes) -> None:
         assert raw[field.start : field.end].startswith(field.name)
         assert field.value in raw[field.start : field.end]
         at = field.end
+
+
+@pytest.mark.parametrize(
+    "piece", [b"X: y\n", b"X: y\n z\n", b"X", b":", b"\n", b"To \t:", b"\xef\xbb\xbfTo: x\n", b"\r", b"To: x\r", b" \n"]
+)
+def test_linear_time(piece: bytes) -> None:
+    for work in (header.split, header.selector((b"To", b"x"), False), header.selector((b"To", b"x"), True)):
+        assert_linear(work, lambda n: piece * n, 2000)

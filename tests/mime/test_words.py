@@ -128,6 +128,16 @@ def test_charsets_never_fail(charset: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "charset",
+    [b"utf-7", b"utf-16", b"utf-32", b"iso-2022-jp", b"iso-2022-kr", b"hz", b"gb18030", b"big5", b"euc-jp", b"cp932",
+     b"johab", b"koi8-r", b"utf-8", b"x-nowhere"],
+)  # fmt: skip
+@pytest.mark.parametrize("piece", [b"\xff", b"+2AA", b"+\xff", b"~{\xff", b"\x1b$B\xff", b"a\x81", b"\xd8\0"])
+def test_no_charset_takes_more_than_linear_time(charset: bytes, piece: bytes) -> None:
+    assert_linear(lambda data: words.decode_charset(data, charset), lambda n: piece * n, 4000)
+
+
+@pytest.mark.parametrize(
     "piece", [b"=?", b"=?utf-8?q?", b"=?utf-8?q?x?= ", b"=?utf-8?b?", b"?", b"=", b"a ", b"\xff", b"=41"]
 )
 def test_linear_time(piece: bytes) -> None:

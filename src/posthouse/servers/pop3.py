@@ -10,6 +10,7 @@ that other clients show them as read (Dovecot does the same); with `pop3.expire`
 Whatever goes wrong unexpectedly is answered [SYS/TEMP] with the session's id and logged in one line.
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -331,6 +332,7 @@ class Pop3Session:
 
     async def _pause(self) -> None:
         await self._connection.drain()
+        await asyncio.sleep(0)  # a peer that takes everything at once must not have all the time either
         self.engine.proceed()
 
     # The update state
