@@ -25,6 +25,8 @@ from tests.support.growth import assert_linear
         (b"From: (boss@example.org)\r\n\r\n", False),
         (b"From: me@example.org, boss@example.org <me@example.org>\r\n\r\n", False),
         (b'From: "unfinished boss@example.org <me@example.org>\r\n\r\n', False),
+        (b'From: Me "<me@example.org>\r\n\r\n', False),
+        (b'From: "Me \\" <me@example.org>\r\n\r\n', False),
         (b" From: boss@example.org\r\nFrom: me@example.org\r\n\r\n", False),
         (b"\tboss@example.org\r\n\r\n", False),
     ],

@@ -21,7 +21,7 @@ _field_line = re.compile(rb"[ \t]|[!-9;-~]+[ \t]*:").match
 # Unquoted, some programs take it for the address: From: boss@example.org <me@example.org>, and the other way round.
 # Each stretch between two marks is read once, from its beginning: from every "@" it would cost the square of that.
 _at_in_name = re.compile(rb"(?:\A|[<>,;])[^<>,;@]*+@[^<>,;]*+<|>[^<>,;@]*+@").search
-_quoted = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.S)
+_quoted = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:(")|\\?\Z)', re.S)
 MOST = 50  # addresses of a user's From
 MOST_OCTETS = 16 * 1024  # of all its From and Sender fields: that many addresses as long as they may be
 
@@ -42,7 +42,9 @@ def check_header(owned: set[str], head: bytes, size: int) -> Reply | None:
     if len(values) > MOST or sum(map(len, values)) > MOST_OCTETS:
         return replies.ODD_FROM
     for value in values:
-        if _at_in_name(_quoted.sub(b'""', value)):
+        # What is in a quoted string is a name. A quote that never ends is one to some and nothing to others.
+        outside = _quoted.sub(lambda quoted: b"''" if quoted[1] else b'"', value)
+        if b'"' in outside or _at_in_name(outside):
             return replies.ODD_FROM
         found = addresses.addresses(value)
         if len(found) > MOST or (not found and b"@" in value):
