@@ -43,6 +43,9 @@ _INSIDE = (
     "REPLACE",  # RFC 8508
     "URLAUTH",  # RFC 4467
     "UNAUTHENTICATE",  # RFC 8437
+    "QUOTA",  # RFC 9208; without QUOTASET
+    "QUOTA=RES-STORAGE",
+    "QUOTA=RES-MESSAGE",
 )
 # What ENABLE knows: the attributes of the engine that it sets, and how it is written.
 ENABLED_BY_NAME: dict[bytes, tuple[tuple[str, ...], bytes]] = {

@@ -18,6 +18,12 @@ _RULES = (
         "OR m.deleted <> coalesce(sum(e.flags & 8 <> 0), 0) OR m.size <> coalesce(sum(mail.size), 0)",
     ),
     (
+        "account {0}: its size and messages are {1}, {2}, its mailboxes hold {3}, {4}",
+        "SELECT a.id, a.size, a.messages, coalesce(sum(m.size), 0), coalesce(sum(m.messages), 0) "
+        "FROM account a LEFT JOIN mailbox m ON m.account_id = a.id GROUP BY a.id "
+        "HAVING a.size <> coalesce(sum(m.size), 0) OR a.messages <> coalesce(sum(m.messages), 0)",
+    ),
+    (
         "mailbox {0}: UID {1} is not below UIDNEXT {2}",
         "SELECT m.id, max(e.uid), m.uidnext FROM mailbox m JOIN entry e ON e.mailbox_id = m.id "
         "GROUP BY m.id HAVING max(e.uid) >= m.uidnext",

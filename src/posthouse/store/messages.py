@@ -21,6 +21,7 @@ from posthouse.store.model import (
     EntriesAdded,
     EntriesExpunged,
     FlagsChanged,
+    UsageChanged,
 )
 
 MAX_KEYWORDS = 100  # of a message: every session that sees it is told all of them
@@ -64,7 +65,7 @@ def add(
     """`append` of a blob that is stored and counted already. Without a mailbox it goes to the INBOX."""
     digest = new.digest
     size = len(new.prefix) + new.content.size
-    modseq = next_modseq(tx, account_id)
+    modseq = _count(tx, account_id, size, 1)
     row = tx.one(
         _COUNT_INBOX if mailbox_id is None else _COUNT,
         0 if flags & SEEN else 1,
@@ -131,6 +132,21 @@ def next_modseq(tx: Tx, account_id: int) -> int:
     return int(row[0])
 
 
+def _count(tx: Tx, account_id: int, size: int, messages: int) -> int:
+    """The next value of the change counter, as the account holds so many octets and messages more."""
+    row = tx.one(
+        "UPDATE account SET modseq = modseq + 1, size = size + ?, messages = messages + ? WHERE id = ? "
+        "RETURNING modseq, size, messages",
+        size,
+        messages,
+        account_id,
+    )
+    if row is None:
+        raise NotFound(f"account {account_id}")
+    tx.publish(UsageChanged(account_id, row[1], row[2]))
+    return int(row[0])
+
+
 def copy(
     tx: Tx, account_id: int, mailbox_id: int, uids: Sequence[int] | None, target_id: int, now: int = 0
 ) -> list[tuple[int, int]]:
@@ -141,8 +157,9 @@ def copy(
     rows = _entries(tx, mailbox_id, uids)
     if not rows:
         return []
-    modseq = next_modseq(tx, account_id)
     sizes = _sizes(tx, [row[1] for row in rows])
+    size = sum(sizes[row[1]] for row in rows)
+    modseq = _count(tx, account_id, size, len(rows))
     first = tx.one(
         "UPDATE mailbox SET uidnext = uidnext + ?, messages = messages + ?, unseen = unseen + ?, "
         "deleted = deleted + ?, size = size + ?, highestmodseq = ? WHERE id = ? RETURNING uidnext",
@@ -150,7 +167,7 @@ def copy(
         len(rows),
         sum(1 for row in rows if not row[2] & SEEN),
         sum(1 for row in rows if row[2] & DELETED),
-        sum(sizes[row[1]] for row in rows),
+        size,
         modseq,
         target_id,
     )
@@ -278,16 +295,21 @@ def remove(tx: Tx, account_id: int, mailbox_id: int, uids: Sequence[int]) -> lis
 def remove_all(tx: Tx, mailbox_id: int) -> None:
     """Remove all entries of a mailbox, tombstones too, as it is about to go."""
     emails = [e for (e,) in tx.all("SELECT email_id FROM entry WHERE mailbox_id = ? AND expunged = 0", mailbox_id)]
+    row = tx.one("SELECT account_id, size, messages FROM mailbox WHERE id = ?", mailbox_id)
+    if row is not None and emails:
+        _count(tx, row[0], -row[1], -row[2])
     tx.run("DELETE FROM entry WHERE mailbox_id = ?", mailbox_id)
+    tx.run("UPDATE mailbox SET messages = 0, unseen = 0, deleted = 0, size = 0 WHERE id = ?", mailbox_id)
     _release(tx, emails)
 
 
 def _bury(tx: Tx, account_id: int, mailbox_id: int, uids: list[int]) -> None:
     """Turn entries that are known to exist into tombstones."""
     rows = _entries(tx, mailbox_id, uids)
-    modseq = next_modseq(tx, account_id)
     emails = [row[1] for row in rows]
     sizes = _sizes(tx, emails)
+    size = sum(sizes[row[1]] for row in rows)
+    modseq = _count(tx, account_id, -size, -len(rows))
     tx.many(
         "UPDATE entry SET expunged = 1, modseq = ? WHERE mailbox_id = ? AND uid = ?",
         [(modseq, mailbox_id, row[0]) for row in rows],
@@ -298,7 +320,7 @@ def _bury(tx: Tx, account_id: int, mailbox_id: int, uids: list[int]) -> None:
         len(rows),
         sum(1 for row in rows if not row[2] & SEEN),
         sum(1 for row in rows if row[2] & DELETED),
-        sum(sizes[row[1]] for row in rows),
+        size,
         modseq,
         mailbox_id,
     )
@@ -349,6 +371,11 @@ def runs(uids: Iterable[int]) -> list[tuple[int, int]]:
     if last >= 0:
         result.append((first, last))
     return result
+
+
+def size_of(tx: Tx, mailbox_id: int, uid: int) -> int:
+    """The size of a message; 0 if it is not there."""
+    return sum(_sizes(tx, [row[1] for row in _entries(tx, mailbox_id, [uid])]).values())
 
 
 def _sizes(tx: Tx, emails: list[int]) -> dict[int, int]:

@@ -112,6 +112,14 @@ class MailboxesChanged(NamedTuple):
     deleted: bool = False
 
 
+class UsageChanged(NamedTuple):
+    """What an account holds changed: the sums now. Told to those who listen to account 0."""
+
+    owner_id: int
+    size: int
+    messages: int
+
+
 class QueueChanged(NamedTuple):
     """There are new recipients to deliver to, or what was kept from them has ended."""
 
@@ -141,6 +149,7 @@ Change = (
     | EntriesExpunged
     | FlagsChanged
     | MailboxesChanged
+    | UsageChanged
     | QueueChanged
     | HookCallsAdded
     | DirectoryChanged

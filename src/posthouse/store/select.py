@@ -12,7 +12,7 @@ from posthouse.mime import sections
 from posthouse.store import mailboxes
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Row, Tx
-from posthouse.store.model import SEEN, Mailbox
+from posthouse.store.model import DELETED, SEEN, Mailbox
 
 # Columns that may be asked for, and where they are. `e` is the entry, `m` the email.
 _COLUMNS = {
@@ -218,6 +218,19 @@ def highest_modseq(tx: Tx, mailbox_id: int, ranges: Iterable[tuple[int, int]]) -
         )
         highest = max(highest, row[0] or 0) if row else highest
     return highest
+
+
+def deleted_size(tx: Tx, mailbox: Mailbox) -> int:
+    """The octets of the messages marked \\Deleted."""
+    if not mailbox.deleted:
+        return 0
+    row = tx.one(
+        "SELECT sum(m.size) FROM entry e JOIN email m ON m.id = e.email_id "
+        "WHERE e.mailbox_id = ? AND e.expunged = 0 AND e.flags & ? <> 0",
+        mailbox.id,
+        DELETED,
+    )
+    return row[0] or 0 if row else 0
 
 
 def count_from(tx: Tx, mailbox: Mailbox, uid: int) -> int:

@@ -6,7 +6,19 @@ from typing import Any, NamedTuple
 
 from posthouse.imap import replies
 from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, multisearch, search, sort, store, urlauth
+from posthouse.imap.commands import (
+    append,
+    auth,
+    copy,
+    fetch,
+    mailboxes,
+    multisearch,
+    quota,
+    search,
+    sort,
+    store,
+    urlauth,
+)
 from posthouse.imap.commands import list as listing
 from posthouse.imap.replies import Status
 from posthouse.imap.tokens import Cursor
@@ -73,6 +85,8 @@ VERBS: dict[bytes, Verb] = {
     b"REPLACE": Verb(SELECTED, append.replace),
     b"UID REPLACE": Verb(SELECTED, append.uid_replace),
     b"ESEARCH": Verb(INSIDE, multisearch.esearch),
+    b"GETQUOTA": Verb(INSIDE, quota.get_quota),
+    b"GETQUOTAROOT": Verb(INSIDE, quota.get_quota_root),
     b"IDLE": Verb(INSIDE, mailboxes.idle),
     b"GENURLAUTH": Verb(INSIDE, urlauth.gen_url_auth),
     b"URLFETCH": Verb(INSIDE, urlauth.url_fetch),

@@ -14,7 +14,7 @@ from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append
 from posthouse.imap.commands.append import Start, Step, Target, Url
 from posthouse.servers.imap import urls
-from posthouse.store import events, mailboxes, messages
+from posthouse.store import events, mailboxes, messages, quota
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Tx
 from posthouse.store.intake import Intake
@@ -74,8 +74,10 @@ async def _begin(session: "ImapSession", event: append.Append) -> None:
     try:
         gathering = session.gathering
         if gathering is None:
-            if await session.service.database.read(mailboxes.by_name, session.account_id, event.target.name) is None:
-                session.engine.no(replies.TRY_CREATE)
+            database, default = session.service.database, session.service.settings.limits.quota_storage
+            problem = await database.read(_look, session.account_id, event.target.name, event.size, default)
+            if problem is not None:
+                session.engine.no(problem)
                 return
             gathering = session.gathering = Gathering(event.target)
         problem = await _steps(session, gathering, event.steps)
@@ -89,6 +91,14 @@ async def _begin(session: "ImapSession", event: append.Append) -> None:
     else:
         session.forget_append()
         session.engine.no(problem)
+
+
+def _look(tx: Tx, account_id: int, name: str, size: int, default: int) -> replies.Status | None:
+    """Why a large message need not come at all."""
+    if mailboxes.by_name(tx, account_id, name) is None:
+        return replies.TRY_CREATE
+    usage = quota.of_account(tx, account_id, default)
+    return replies.OVER_QUOTA if usage is not None and usage.is_over(size, 1) else None
 
 
 def _start(session: "ImapSession", gathering: Gathering, start: Start) -> None:
@@ -176,12 +186,17 @@ class Coming(NamedTuple):
 
 
 def _append(
-    tx: Tx, account_id: int, name: str, coming: list[Coming], now: int, replaced: tuple[int, int] | None
+    tx: Tx, account_id: int, name: str, coming: list[Coming], now: int, replaced: tuple[int, int] | None, default: int
 ) -> Stored | replies.Status:
     """Store messages and, with `replaced` (mailbox, UID), remove the one that they stand for; or why not."""
     mailbox = mailboxes.by_name(tx, account_id, name)
     if mailbox is None:
         return replies.TRY_CREATE
+    octets, count = sum(one.new.content.size for one in coming), len(coming)
+    if replaced is not None:
+        octets, count = octets - messages.size_of(tx, *replaced), count - 1
+    if not quota.has_room(tx, account_id, octets, count, default):
+        return replies.OVER_QUOTA
     uids = []
     for one in coming:
         appended = messages.append(tx, account_id, mailbox.id, one.new, one.flags, one.keywords, now)
@@ -326,17 +341,23 @@ async def _store(
             coming.append(Coming(new, start.flags.bits, " ".join(sorted(start.flags.keywords)), event))
         commands.append((gathering.target.name, coming))
     try:
-        return await service.database.write(_append_all, session.account_id, commands, now, replaced)
+        default = service.settings.limits.quota_storage
+        return await service.database.write(_append_all, session.account_id, commands, now, replaced, default)
     except _Gone:
         return [replies.NO_SUCH_MESSAGE] * len(commands)
 
 
 def _append_all(
-    tx: Tx, account_id: int, commands: list[tuple[str, list[Coming]]], now: int, replaced: tuple[int, int] | None
+    tx: Tx,
+    account_id: int,
+    commands: list[tuple[str, list[Coming]]],
+    now: int,
+    replaced: tuple[int, int] | None,
+    default: int,
 ) -> list[Stored | replies.Status]:
     last = len(commands) - 1
     return [
-        _append(tx, account_id, name, coming, now, replaced if number == last else None)
+        _append(tx, account_id, name, coming, now, replaced if number == last else None, default)
         for number, (name, coming) in enumerate(commands)
     ]
 

@@ -6,7 +6,7 @@ from posthouse.imap import numbers, replies
 from posthouse.imap.commands.copy import Copy
 from posthouse.servers.imap import limits
 from posthouse.servers.imap.progress import kept_up
-from posthouse.store import mailboxes, messages
+from posthouse.store import mailboxes, messages, quota
 from posthouse.store.database import Tx
 
 if TYPE_CHECKING:
@@ -17,14 +17,18 @@ MANY = 1000  # messages from which on a COPY may take long
 
 
 def _copy(
-    tx: Tx, account_id: int, mailbox_id: int, uids: list[int], name: str, move: bool, now: int
+    tx: Tx, account_id: int, mailbox_id: int, uids: list[int], name: str, move: bool, now: int, default: int
 ) -> tuple[int, list[tuple[int, int]]] | None:
     """UIDVALIDITY of the target and the pairs of UIDs; None: there is no such mailbox. All or nothing."""
     target = mailboxes.by_name(tx, account_id, name)
     if target is None:
         return None
-    work = messages.move if move else messages.copy
-    return target.uidvalidity, work(tx, account_id, mailbox_id, uids, target.id, now)
+    if move:  # who has no room left may still move what is there
+        return target.uidvalidity, messages.move(tx, account_id, mailbox_id, uids, target.id, now)
+    pairs = messages.copy(tx, account_id, mailbox_id, uids, target.id, now)
+    if pairs:
+        quota.check(tx, account_id, default)
+    return target.uidvalidity, pairs
 
 
 async def copy(session: "ImapSession", event: Copy) -> None:
@@ -41,9 +45,10 @@ async def copy(session: "ImapSession", event: Copy) -> None:
         return
     found = kept
     uids = [uid for low, high in found for uid in view.slice(low, high)]
-    now = session.service.clock.now()
-    work = session.service.database.write(
-        _copy, session.account_id, watch.mailbox_id, uids, event.name, event.move, now
+    service = session.service
+    now, default = service.clock.now(), service.settings.limits.quota_storage
+    work = service.database.write(
+        _copy, session.account_id, watch.mailbox_id, uids, event.name, event.move, now, default
     )
     copied = await (work if len(uids) < MANY else kept_up(session, work))
     if copied is None:

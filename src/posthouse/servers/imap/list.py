@@ -11,10 +11,9 @@ from posthouse.imap import replies
 from posthouse.imap.commands.list import ListMailboxes, Lsub
 from posthouse.imap.names import SEPARATOR
 from posthouse.imap.patterns import full, matcher
-from posthouse.servers.imap.mailboxes import status_line
+from posthouse.servers.imap.mailboxes import Counted, counted, status_line
 from posthouse.servers.imap.watches import Watches
 from posthouse.store import mailboxes as stored
-from posthouse.store import select
 from posthouse.store.database import Tx
 from posthouse.store.model import Mailbox
 
@@ -29,13 +28,13 @@ class _Tree(NamedTuple):
 
     mailboxes: dict[str, Mailbox]
     subscribed: frozenset[str]
-    recent: dict[int, int]  # mailbox id: how many are \Recent
+    counted: dict[int, Counted]  # by mailbox id: what STATUS tells that stands in no row
 
 
-def _tree(tx: Tx, account_id: int, watches: Watches | None) -> _Tree:
+def _tree(tx: Tx, account_id: int, items: Sequence[bytes], watches: Watches) -> _Tree:
     mailboxes = stored.list_all(tx, account_id)
-    recent = {m.id: select.count_from(tx, m, watches.recent_from(m)) for m in mailboxes} if watches is not None else {}
-    return _Tree({m.name: m for m in mailboxes}, frozenset(stored.subscriptions(tx, account_id)), recent)
+    counts = {m.id: counted(tx, m, items, watches) for m in mailboxes} if items else {}
+    return _Tree({m.name: m for m in mailboxes}, frozenset(stored.subscriptions(tx, account_id)), counts)
 
 
 def attributes_of(mailbox: Mailbox) -> list[bytes]:
@@ -79,8 +78,8 @@ async def list_mailboxes(session: "ImapSession", event: ListMailboxes) -> None:
         engine.untagged(b'LIST (\\Noselect) "/" ""')
         session.done("LIST completed")
         return
-    watches = session.service.watches if b"RECENT" in event.status else None
-    tree = await session.service.database.read(_tree, session.account_id, watches)
+    service = session.service
+    tree = await service.database.read(_tree, session.account_id, event.status, service.watches)
     patterns = [full(event.reference, pattern) for pattern in event.patterns]
     parents = _parents(tree.mailboxes)
     candidates = tree.mailboxes.keys() | parents
@@ -92,7 +91,7 @@ async def list_mailboxes(session: "ImapSession", event: ListMailboxes) -> None:
         out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, engine.utf8, extended))
         mailbox = tree.mailboxes.get(name)
         if event.status and mailbox is not None:
-            line = status_line(session, mailbox, event.status, tree.recent.get(mailbox.id, 0))
+            line = status_line(session, mailbox, event.status, tree.counted[mailbox.id])
             out.append(b"* %b\r\n" % line)
     engine.raw(b"".join(out))
     session.done("LIST completed")
@@ -132,7 +131,7 @@ def _listed(
 
 async def lsub(session: "ImapSession", event: Lsub) -> None:
     """RFC 3501 section 6.3.9: subscribed names; with "%" also those that only have subscribed ones below."""
-    tree = await session.service.database.read(_tree, session.account_id, None)
+    tree = await session.service.database.read(_tree, session.account_id, (), session.service.watches)
     engine = session.engine
     pattern = full(event.reference, event.pattern)
     names = dict.fromkeys(tree.subscribed, False)

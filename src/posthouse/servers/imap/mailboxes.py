@@ -1,5 +1,6 @@
 """CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, NAMESPACE: mailboxes by name."""
 
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from posthouse.base.errors import AlreadyExists
@@ -102,30 +103,40 @@ async def subscribe(session: "ImapSession", event: mailboxes.Subscribe) -> None:
     session.done_with(status or replies.ok("SUBSCRIBE completed" if event.on else "UNSUBSCRIBE completed"))
 
 
-def _status(tx: Tx, account_id: int, name: str, watches: Watches | None) -> tuple[Mailbox, int] | None:
-    """A mailbox, and how much of it is \\Recent if `watches` is given."""
+Counted = dict[bytes, int]
+
+
+def counted(tx: Tx, mailbox: Mailbox, items: Container[bytes], watches: Watches) -> Counted:
+    """Those of the items of STATUS that stand in no row."""
+    found = {}
+    if b"RECENT" in items:
+        found[b"RECENT"] = select.count_from(tx, mailbox, watches.recent_from(mailbox))
+    if b"DELETED-STORAGE" in items:
+        found[b"DELETED-STORAGE"] = select.deleted_size(tx, mailbox)
+    return found
+
+
+def _status(
+    tx: Tx, account_id: int, name: str, items: Container[bytes], watches: Watches
+) -> tuple[Mailbox, Counted] | None:
     mailbox = stored.by_name(tx, account_id, name)
-    if mailbox is None:
-        return None
-    return mailbox, select.count_from(tx, mailbox, watches.recent_from(mailbox)) if watches is not None else 0
+    return None if mailbox is None else (mailbox, counted(tx, mailbox, items, watches))
 
 
 async def status(session: "ImapSession", event: mailboxes.Status) -> None:
-    watches = session.service.watches if b"RECENT" in event.items else None
-    found = await session.service.database.read(_status, session.account_id, event.name, watches)
+    service = session.service
+    found = await service.database.read(_status, session.account_id, event.name, event.items, service.watches)
     if found is None:
         session.done_with(replies.NO_SUCH_MAILBOX)
         return
-    mailbox, recent = found
-    session.engine.untagged(status_line(session, mailbox, event.items, recent))
+    session.engine.untagged(status_line(session, found[0], event.items, found[1]))
     session.done("STATUS completed")
 
 
-def status_line(session: "ImapSession", mailbox: Mailbox, items: tuple[bytes, ...], recent: int) -> bytes:
+def status_line(session: "ImapSession", mailbox: Mailbox, items: tuple[bytes, ...], counts: Counted) -> bytes:
     """The STATUS response."""
     values: dict[bytes, int | bytes] = {
         b"MESSAGES": mailbox.messages,
-        b"RECENT": recent,
         b"UIDNEXT": mailbox.uidnext,
         b"UIDVALIDITY": mailbox.uidvalidity,
         b"UNSEEN": mailbox.unseen,
@@ -134,6 +145,7 @@ def status_line(session: "ImapSession", mailbox: Mailbox, items: tuple[bytes, ..
         b"HIGHESTMODSEQ": mailbox.highestmodseq,
         b"APPENDLIMIT": session.engine.options.max_message,
         b"MAILBOXID": b"(%b)" % replies.mailbox_id(mailbox.id),
+        **counts,
     }
     return replies.status_item(mailbox.name, session.engine.utf8, [(item, values[item]) for item in items])
 

@@ -1,7 +1,19 @@
 """Makes the sessions of an IMAP listener, and says which function answers which event of the engine."""
 
 from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, multisearch, search, sort, store, urlauth
+from posthouse.imap.commands import (
+    append,
+    auth,
+    copy,
+    fetch,
+    mailboxes,
+    multisearch,
+    quota,
+    search,
+    sort,
+    store,
+    urlauth,
+)
 from posthouse.imap.commands import list as listing
 from posthouse.net.connection import Connection
 from posthouse.servers.imap import append as on_append
@@ -11,6 +23,7 @@ from posthouse.servers.imap import fetch as on_fetch
 from posthouse.servers.imap import list as on_list
 from posthouse.servers.imap import mailboxes as on_mailboxes
 from posthouse.servers.imap import multisearch as on_multisearch
+from posthouse.servers.imap import quota as on_quota
 from posthouse.servers.imap import search as on_search
 from posthouse.servers.imap import select as on_select
 from posthouse.servers.imap import sort as on_sort
@@ -41,6 +54,8 @@ HANDLERS: Handlers = {
     mailboxes.Namespace: on_mailboxes.namespace,
     listing.ListMailboxes: on_list.list_mailboxes,
     listing.Lsub: on_list.lsub,
+    quota.GetQuota: on_quota.get_quota,
+    quota.GetQuotaRoot: on_quota.get_quota_root,
     urlauth.GenUrlAuth: on_urlauth.gen_url_auth,
     urlauth.UrlFetch: on_urlauth.url_fetch,
     urlauth.ResetKey: on_urlauth.reset_key,

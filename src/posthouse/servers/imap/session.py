@@ -15,7 +15,7 @@ from typing import Any
 from posthouse.auth.exchange import Exchange
 from posthouse.auth.login import Login
 from posthouse.base import ids
-from posthouse.base.errors import AlreadyExists, NotFound, Permanent, StorageFull, Temporary
+from posthouse.base.errors import AlreadyExists, NotFound, OverQuota, Permanent, StorageFull, Temporary
 from posthouse.imap import replies
 from posthouse.imap.numbers import Ranges, SequenceSet
 from posthouse.imap.replies import Status
@@ -327,6 +327,8 @@ def _status(error: Exception) -> Status | None:
     match error:
         case StorageFull():
             return replies.STORAGE_FULL
+        case OverQuota():
+            return replies.OVER_QUOTA
         case Temporary():
             return replies.UNAVAILABLE
         case NotFound():
