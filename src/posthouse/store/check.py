@@ -77,6 +77,16 @@ _RULES = (
         "SELECT r.id, r.queue_id FROM recipient r LEFT JOIN queue q ON q.id = r.queue_id WHERE q.id IS NULL",
     ),
     (
+        "annotation {1!r} is of mailbox {0}, which is gone",
+        "SELECT n.mailbox_id, n.entry FROM annotation n LEFT JOIN mailbox m ON m.id = n.mailbox_id "
+        "WHERE n.mailbox_id <> 0 AND m.id IS NULL",
+    ),
+    (
+        "annotation {1!r} of mailbox {0} counts for account {2}, which is gone",
+        "SELECT n.mailbox_id, n.entry, n.owner_id FROM annotation n LEFT JOIN account a ON a.id = n.owner_id "
+        "WHERE n.owner_id <> 0 AND a.id IS NULL",
+    ),
+    (
         "address {0} leads to account {1}, which is gone",
         "SELECT d.id, d.account_id FROM address d LEFT JOIN account a ON a.id = d.account_id "
         "WHERE d.account_id IS NOT NULL AND a.id IS NULL",

@@ -5,7 +5,7 @@ is for the IMAP server to say; here only existence matters: `NotFound`, `Already
 """
 
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent
-from posthouse.store import messages
+from posthouse.store import annotations, messages
 from posthouse.store.database import Tx
 from posthouse.store.model import Mailbox, MailboxesChanged
 
@@ -91,6 +91,7 @@ def rename(tx: Tx, account_id: int, old: str, new: str) -> None:
     if old == "INBOX":
         target = create(tx, account_id, new)
         messages.move(tx, account_id, mailbox.id, None, target.id)
+        annotations.copy(tx, account_id, mailbox.id, target.id)  # RFC 5464 section 4.1: INBOX keeps them too
         return
     children = tx.all(
         "SELECT id, name FROM mailbox WHERE account_id = ? AND substr(name, 1, ?) = ?",
@@ -114,6 +115,7 @@ def delete(tx: Tx, account_id: int, name: str) -> None:
     if mailbox.name == "INBOX":
         raise Permanent("INBOX cannot be deleted", "INBOX cannot be deleted")
     messages.remove_all(tx, mailbox.id)
+    annotations.remove_all(tx, mailbox.id)
     tx.run("DELETE FROM mailbox WHERE id = ?", mailbox.id)
     tx.publish(MailboxesChanged(account_id, mailbox.id, deleted=True))
 

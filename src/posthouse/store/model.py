@@ -112,6 +112,15 @@ class MailboxesChanged(NamedTuple):
     deleted: bool = False
 
 
+class AnnotationsChanged(NamedTuple):
+    """Annotations were set or removed: of a mailbox of `account_id`, or (mailbox 0) of the server."""
+
+    account_id: int
+    mailbox_id: int
+    reader_id: int  # who alone sees them; 0: they are shared
+    entries: tuple[str, ...]
+
+
 class UsageChanged(NamedTuple):
     """What an account holds changed: the sums now. Told to those who listen to account 0."""
 
@@ -149,6 +158,7 @@ Change = (
     | EntriesExpunged
     | FlagsChanged
     | MailboxesChanged
+    | AnnotationsChanged
     | UsageChanged
     | QueueChanged
     | HookCallsAdded

@@ -11,8 +11,10 @@ from posthouse.imap import replies
 from posthouse.imap.commands.list import ListMailboxes, Lsub
 from posthouse.imap.names import SEPARATOR
 from posthouse.imap.patterns import full, matcher
+from posthouse.servers.imap import metadata
 from posthouse.servers.imap.mailboxes import Counted, counted, status_line
 from posthouse.servers.imap.watches import Watches
+from posthouse.store import annotations
 from posthouse.store import mailboxes as stored
 from posthouse.store.database import Tx
 from posthouse.store.model import Mailbox
@@ -20,6 +22,7 @@ from posthouse.store.model import Mailbox
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
+AT_ONCE = 50  # mailboxes whose responses are made in one go: each may have some MiB of annotations, most have none
 SLICE = 20_000  # letters held against patterns in one go: some ms
 
 
@@ -86,15 +89,38 @@ async def list_mailboxes(session: "ImapSession", event: ListMailboxes) -> None:
     if b"SUBSCRIBED" in event.select:
         candidates |= tree.subscribed | _parents(tree.subscribed)
     matching = await _matching(patterns, candidates)
-    out = []
-    for name, attributes, extended in _listed(event, tree, parents, matching, event.extended or engine.rev2):
-        out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, engine.utf8, extended))
-        mailbox = tree.mailboxes.get(name)
-        if event.status and mailbox is not None:
-            line = status_line(session, mailbox, event.status, tree.counted[mailbox.id])
-            out.append(b"* %b\r\n" % line)
-    engine.raw(b"".join(out))
+    listed = list(_listed(event, tree, parents, matching, event.extended or engine.rev2))
+    for at in range(0, len(listed), AT_ONCE):
+        await session.send(b"".join(await _lines(session, event, tree, listed[at : at + AT_ONCE])))
     session.done("LIST completed")
+
+
+async def _lines(
+    session: "ImapSession", event: ListMailboxes, tree: _Tree, listed: Sequence[tuple[str, list[bytes], bytes]]
+) -> list[bytes]:
+    """The responses for some mailboxes: LIST, and what else was asked for behind it."""
+    utf8 = session.engine.utf8
+    mailboxes = [tree.mailboxes.get(name) for name, _, _ in listed]
+    values: dict[int, dict[str, bytes]] = {}
+    if event.metadata:
+        ids = [mailbox.id for mailbox in mailboxes if mailbox is not None]
+        values = await session.service.database.read(_annotated, session.account_id, ids, event.metadata)
+    out = []
+    for (name, attributes, extended), mailbox in zip(listed, mailboxes, strict=True):
+        out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, utf8, extended))
+        if mailbox is None:
+            continue
+        if event.status:
+            out.append(b"* %b\r\n" % status_line(session, mailbox, event.status, tree.counted[mailbox.id]))
+        if event.metadata:
+            pairs = [(entry, values[mailbox.id].get(entry.lower())) for entry in event.metadata]
+            out.append(b"* %b\r\n" % metadata.response(replies.mailbox(name, utf8), pairs))
+    return out
+
+
+def _annotated(tx: Tx, account_id: int, ids: list[int], entries: Sequence[str]) -> dict[int, dict[str, bytes]]:
+    names = [entry.lower() for entry in entries]
+    return {mailbox_id: annotations.values(tx, mailbox_id, account_id, names) for mailbox_id in ids}
 
 
 def _listed(

@@ -7,6 +7,7 @@ from posthouse.imap.commands import (
     copy,
     fetch,
     mailboxes,
+    metadata,
     multisearch,
     quota,
     search,
@@ -22,6 +23,7 @@ from posthouse.servers.imap import copy as on_copy
 from posthouse.servers.imap import fetch as on_fetch
 from posthouse.servers.imap import list as on_list
 from posthouse.servers.imap import mailboxes as on_mailboxes
+from posthouse.servers.imap import metadata as on_metadata
 from posthouse.servers.imap import multisearch as on_multisearch
 from posthouse.servers.imap import quota as on_quota
 from posthouse.servers.imap import search as on_search
@@ -54,6 +56,8 @@ HANDLERS: Handlers = {
     mailboxes.Namespace: on_mailboxes.namespace,
     listing.ListMailboxes: on_list.list_mailboxes,
     listing.Lsub: on_list.lsub,
+    metadata.GetMetadata: on_metadata.get_metadata,
+    metadata.SetMetadata: on_metadata.set_metadata,
     quota.GetQuota: on_quota.get_quota,
     quota.GetQuotaRoot: on_quota.get_quota_root,
     urlauth.GenUrlAuth: on_urlauth.gen_url_auth,

@@ -1,4 +1,4 @@
--- Step 9: what an account holds, and how much it may.
+-- Step 9: what an account holds, and how much it may; annotations of mailboxes.
 
 -- size, messages: the sum over its mailboxes, changed by the statements that count modseq.
 ALTER TABLE account ADD COLUMN size {BIG} NOT NULL DEFAULT 0;
@@ -9,3 +9,13 @@ UPDATE account SET
 -- Its quota: octets and messages; 0: none, -1: what the settings say.
 ALTER TABLE account ADD COLUMN quota_storage {BIG} NOT NULL DEFAULT -1;
 ALTER TABLE account ADD COLUMN quota_messages {BIG} NOT NULL DEFAULT -1;
+
+CREATE TABLE annotation (
+    mailbox_id {BIG} NOT NULL,              -- 0: of the server
+    account_id {BIG} NOT NULL,              -- whose private one it is; 0: shared
+    owner_id {BIG} NOT NULL,                -- whose bounds it counts in: who sees it alone, or the mailbox's owner
+    entry TEXT NOT NULL,                    -- its name, in lower case
+    value {BYTES} NOT NULL,
+    PRIMARY KEY (mailbox_id, account_id, entry)
+) {CLUSTERED};
+CREATE INDEX annotation_by_owner ON annotation (owner_id);
