@@ -247,6 +247,7 @@ class App:
             directory.forget()
             quotas.forget()
             forwarding.forget()
+            watches.review()
             logins.forget()
 
         queue_admin = QueueAdmin(database, clock, queue, [one.name for one in settings.route])

@@ -390,3 +390,28 @@ def test_quotas_of_accounts(server: Server) -> None:
     ):
         with pytest.raises(PosthouseError):
             server.text("account", *wrong)
+
+
+def test_mailboxes_are_shared_by_the_command(server: Server) -> None:
+    server.text("domain", "add", "example.org")
+    for name in (ALICE, "bob@example.org"):
+        server.text("account", "add", name, "--generate")
+    rows = server.json("mailbox", "list", ALICE)
+    assert [row["mailbox"] for row in rows] == ["Archive", "Drafts", "INBOX", "Junk", "Sent", "Trash"]
+    assert server.text("mailbox", "acl", ALICE, "INBOX") == "Nobody but the owner.\n"
+    shared = [{"account": "bob@example.org", "rights": "lrs"}]
+    assert server.json("mailbox", "acl", ALICE, "inbox", "bob@example.org", "read") == shared
+    everybody = {"account": "anyone", "rights": "lrswite"}
+    assert server.json("mailbox", "acl", ALICE, "INBOX", "anyone", "write") == [*shared, everybody]
+    assert server.json("mailbox", "acl", ALICE, "INBOX", "bob@example.org", "lrcd")[0]["rights"] == "lrkxte"
+    assert "bob@example.org lrkxte, anyone lrswite" in server.text("mailbox", "list", ALICE)
+    assert server.json("mailbox", "acl", ALICE, "INBOX", "bob@example.org", "none") == [everybody]
+    for wrong in (
+        ("INBOX", "bob@example.org"),
+        ("INBOX", "bob@example.org", "everything"),
+        ("INBOX", "carol@example.org", "read"),
+        ("INBOX", ALICE, "read"),
+        ("Nowhere",),
+    ):
+        with pytest.raises(PosthouseError):
+            server.text("mailbox", "acl", ALICE, *wrong)

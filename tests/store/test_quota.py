@@ -57,7 +57,7 @@ def test_a_database_from_before_is_counted_once(tmp_path: Path) -> None:
         con = apsw.Connection(str(path))
         for column in ("size", "messages", "quota_storage", "quota_messages"):
             con.execute(f"ALTER TABLE account DROP COLUMN {column}")
-        for table in ("annotation",):
+        for table in ("annotation", "acl"):
             con.execute(f"DROP TABLE {table}")
         con.execute("DELETE FROM step WHERE number = 9")
         con.close()

@@ -123,6 +123,7 @@ class Player:
         for line in turn:
             if line.kind == "!":
                 await self._act(line.text.split(), "\r\n".join([*message, ""]).encode())
+        await self.site.quiet()
         for number, client in self.clients.items():
             self.heard[number] += await client.send(b"")
         for number in self.clients:

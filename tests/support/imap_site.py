@@ -235,6 +235,11 @@ class ImapSite:
             await client.command(f"SELECT {select}")
         return client
 
+    async def quiet(self) -> None:
+        """Wait for what sessions do in the background."""
+        while self.service._background:
+            await asyncio.gather(*self.service._background)
+
     async def deliver(
         self, message: bytes, mailbox: str = "INBOX", flags: str = "", prefix: bytes = b"", name: str = "alice"
     ) -> int:

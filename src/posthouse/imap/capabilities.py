@@ -43,6 +43,9 @@ _INSIDE = (
     "REPLACE",  # RFC 8508
     "URLAUTH",  # RFC 4467
     "UNAUTHENTICATE",  # RFC 8437
+    "ACL",  # RFC 4314
+    "RIGHTS=kxte",
+    "LIST-MYRIGHTS",  # RFC 8440
     "METADATA",  # RFC 5464
     "LIST-METADATA",  # RFC 9590
     "QUOTA",  # RFC 9208; without QUOTASET

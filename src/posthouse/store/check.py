@@ -87,6 +87,11 @@ _RULES = (
         "WHERE n.owner_id <> 0 AND a.id IS NULL",
     ),
     (
+        "the list of mailbox {0} grants {2} to account {1}; one of the two is gone",
+        "SELECT l.mailbox_id, l.account_id, l.rights FROM acl l LEFT JOIN mailbox m ON m.id = l.mailbox_id "
+        "LEFT JOIN account a ON a.id = l.account_id WHERE m.id IS NULL OR (l.account_id <> 0 AND a.id IS NULL)",
+    ),
+    (
         "address {0} leads to account {1}, which is gone",
         "SELECT d.id, d.account_id FROM address d LEFT JOIN account a ON a.id = d.account_id "
         "WHERE d.account_id IS NOT NULL AND a.id IS NULL",

@@ -114,10 +114,16 @@ def delete(tx: Tx, account_id: int, name: str) -> None:
         raise NotFound(f"no mailbox {name!r}")
     if mailbox.name == "INBOX":
         raise Permanent("INBOX cannot be deleted", "INBOX cannot be deleted")
-    messages.remove_all(tx, mailbox.id)
-    annotations.remove_all(tx, mailbox.id)
-    tx.run("DELETE FROM mailbox WHERE id = ?", mailbox.id)
+    remove(tx, mailbox.id)
     tx.publish(MailboxesChanged(account_id, mailbox.id, deleted=True))
+
+
+def remove(tx: Tx, mailbox_id: int) -> None:
+    """Remove a mailbox and all that hangs on it."""
+    messages.remove_all(tx, mailbox_id)
+    annotations.remove_all(tx, mailbox_id)
+    tx.run("DELETE FROM acl WHERE mailbox_id = ?", mailbox_id)
+    tx.run("DELETE FROM mailbox WHERE id = ?", mailbox_id)
 
 
 def subscribe(tx: Tx, account_id: int, name: str, on: bool) -> None:

@@ -112,6 +112,14 @@ class MailboxesChanged(NamedTuple):
     deleted: bool = False
 
 
+class AclChanged(NamedTuple):
+    """Somebody may do more or less in a mailbox."""
+
+    account_id: int  # its owner
+    mailbox_id: int
+    who: int  # account; 0: everybody
+
+
 class AnnotationsChanged(NamedTuple):
     """Annotations were set or removed: of a mailbox of `account_id`, or (mailbox 0) of the server."""
 
@@ -158,6 +166,7 @@ Change = (
     | EntriesExpunged
     | FlagsChanged
     | MailboxesChanged
+    | AclChanged
     | AnnotationsChanged
     | UsageChanged
     | QueueChanged

@@ -9,7 +9,6 @@ from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from posthouse.mime import sections
-from posthouse.store import mailboxes
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Row, Tx
 from posthouse.store.model import DELETED, SEEN, Mailbox
@@ -45,11 +44,8 @@ class Opening(NamedTuple):
     first_unseen: int  # its UID; 0 if all are seen
 
 
-def opening(tx: Tx, account_id: int, name: str, known: Container[int] = ()) -> Opening | None:
+def opening(tx: Tx, mailbox: Mailbox, known: Container[int] = ()) -> Opening:
     """A mailbox as it stands. What is in a mailbox in `known` (by id) the caller knows, so it is not read."""
-    mailbox = mailboxes.by_name(tx, account_id, name)
-    if mailbox is None:
-        return None
     first_unseen = 0
     if mailbox.unseen:
         row = tx.one(

@@ -13,8 +13,8 @@ from posthouse.imap import numbers, replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append
 from posthouse.imap.commands.append import Start, Step, Target, Url
-from posthouse.servers.imap import urls
-from posthouse.store import events, mailboxes, messages, quota
+from posthouse.servers.imap import access, urls
+from posthouse.store import events, messages, quota
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Tx
 from posthouse.store.intake import Intake
@@ -95,9 +95,10 @@ async def _begin(session: "ImapSession", event: append.Append) -> None:
 
 def _look(tx: Tx, account_id: int, name: str, size: int, default: int) -> replies.Status | None:
     """Why a large message need not come at all."""
-    if mailboxes.by_name(tx, account_id, name) is None:
+    found = access.find(tx, account_id, name, "APPEND")
+    if found is None:
         return replies.TRY_CREATE
-    usage = quota.of_account(tx, account_id, default)
+    usage = quota.of_account(tx, found.mailbox.account_id, default)
     return replies.OVER_QUOTA if usage is not None and usage.is_over(size, 1) else None
 
 
@@ -176,6 +177,14 @@ class Stored(NamedTuple):
     uids: list[int]
 
 
+class Replaced(NamedTuple):
+    """The message that another one stands for."""
+
+    account_id: int
+    mailbox_id: int
+    uid: int
+
+
 class Coming(NamedTuple):
     """What one transaction stores."""
 
@@ -186,23 +195,28 @@ class Coming(NamedTuple):
 
 
 def _append(
-    tx: Tx, account_id: int, name: str, coming: list[Coming], now: int, replaced: tuple[int, int] | None, default: int
+    tx: Tx, account_id: int, name: str, coming: list[Coming], now: int, replaced: Replaced | None, default: int
 ) -> Stored | replies.Status:
-    """Store messages and, with `replaced` (mailbox, UID), remove the one that they stand for; or why not."""
-    mailbox = mailboxes.by_name(tx, account_id, name)
-    if mailbox is None:
+    """Store messages and, with `replaced`, remove the one that they stand for; or why not."""
+    try:
+        found = access.find(tx, account_id, name, "APPEND")
+    except access.Denied:
+        return replies.NO_PERMISSION
+    if found is None:
         return replies.TRY_CREATE
+    mailbox, allowed = found.mailbox, access.allowed(found.rights)
     octets, count = sum(one.new.content.size for one in coming), len(coming)
-    if replaced is not None:
-        octets, count = octets - messages.size_of(tx, *replaced), count - 1
-    if not quota.has_room(tx, account_id, octets, count, default):
+    if replaced is not None and replaced.account_id == mailbox.account_id:
+        octets, count = octets - messages.size_of(tx, replaced.mailbox_id, replaced.uid), count - 1
+    if not quota.has_room(tx, mailbox.account_id, octets, count, default):
         return replies.OVER_QUOTA
     uids = []
     for one in coming:
-        appended = messages.append(tx, account_id, mailbox.id, one.new, one.flags, one.keywords, now)
+        flags, keywords = one.flags & allowed.flags, one.keywords if allowed.keywords else ""
+        appended = messages.append(tx, mailbox.account_id, mailbox.id, one.new, flags, keywords, now)
         events.add(tx, one.new.trace, one.new.trace, "appended", one.event, one.new.digest.message_id_hash)
         uids.append(appended.uid)
-    if replaced is not None and not messages.remove(tx, account_id, replaced[0], [replaced[1]]):
+    if replaced is not None and not messages.remove(tx, replaced.account_id, replaced.mailbox_id, [replaced.uid]):
         raise _Gone
     return Stored(mailbox.uidvalidity, uids)
 
@@ -300,26 +314,28 @@ async def _end(session: "ImapSession", event: append.AppendEnd) -> None:
         return
     # RFC 8508 section 3.5: the client must know the new one before the old one goes.
     session.engine.untagged(b"OK [%b] The message is replaced" % _code(stored))
-    session.selected[0].expunged([replaced[1]])
+    session.selected[0].expunged([replaced.uid])
     session.done("REPLACE completed")
 
 
-def _replaced(session: "ImapSession", target: Target) -> tuple[int, int] | replies.Status | None:
-    """Mailbox and UID of the message to be replaced; None: there is none; a status: it is not there."""
+def _replaced(session: "ImapSession", target: Target) -> Replaced | replies.Status | None:
+    """The message to be replaced; None: there is none; a status: it is not there, or is to stay."""
     if not target.replaces:
         return None
     view, watch = session.selected
     if session.read_only:
         return replies.READ_ONLY
+    if not session.may("REPLACE"):
+        return replies.NO_PERMISSION
     wanted = numbers.SequenceSet(((target.replaces, target.replaces),))
     found = view.find(wanted, target.uid, ())
     if not found:
         return replies.NO_SUCH_MESSAGE
-    return watch.mailbox_id, view.uids[found[0][0]]
+    return Replaced(watch.account_id, watch.mailbox_id, view.uids[found[0][0]])
 
 
 async def _store(
-    session: "ImapSession", gatherings: list[Gathering], replaced: tuple[int, int] | None = None
+    session: "ImapSession", gatherings: list[Gathering], replaced: Replaced | None = None
 ) -> list[Stored | replies.Status]:
     """Store the messages of several commands in one transaction; with `replaced` the last one's stands for another."""
     service = session.service
@@ -352,7 +368,7 @@ def _append_all(
     account_id: int,
     commands: list[tuple[str, list[Coming]]],
     now: int,
-    replaced: tuple[int, int] | None,
+    replaced: Replaced | None,
     default: int,
 ) -> list[Stored | replies.Status]:
     last = len(commands) - 1

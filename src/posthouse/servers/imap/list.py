@@ -11,11 +11,13 @@ from posthouse.imap import replies
 from posthouse.imap.commands.list import ListMailboxes, Lsub
 from posthouse.imap.names import SEPARATOR
 from posthouse.imap.patterns import full, matcher
-from posthouse.servers.imap import metadata
+from posthouse.servers.imap import access, acl, metadata
 from posthouse.servers.imap.mailboxes import Counted, counted, status_line
 from posthouse.servers.imap.watches import Watches
+from posthouse.store import acl as shared
 from posthouse.store import annotations
 from posthouse.store import mailboxes as stored
+from posthouse.store.acl import ALL
 from posthouse.store.database import Tx
 from posthouse.store.model import Mailbox
 
@@ -30,14 +32,25 @@ class _Tree(NamedTuple):
     """All that LIST needs to know of an account."""
 
     mailboxes: dict[str, Mailbox]
+    rights: dict[int, frozenset[str]]  # in mailboxes of others, by id
     subscribed: frozenset[str]
     counted: dict[int, Counted]  # by mailbox id: what STATUS tells that stands in no row
 
 
 def _tree(tx: Tx, account_id: int, items: Sequence[bytes], watches: Watches) -> _Tree:
-    mailboxes = stored.list_all(tx, account_id)
-    counts = {m.id: counted(tx, m, items, watches) for m in mailboxes} if items else {}
-    return _Tree({m.name: m for m in mailboxes}, frozenset(stored.subscriptions(tx, account_id)), counts)
+    mailboxes = {mailbox.name: mailbox for mailbox in stored.list_all(tx, account_id)}
+    rights = {}
+    for one in shared.shared_with(tx, account_id):
+        if "l" in one.rights:
+            name = access.shown(one.owner, one.mailbox.name)
+            mailboxes[name] = one.mailbox._replace(name=name, special_use="")
+            rights[one.mailbox.id] = one.rights
+    subscribed = frozenset(stored.subscriptions(tx, account_id))
+    counts: dict[int, Counted] = {}
+    if items:
+        readable = [m for m in mailboxes.values() if access.NEEDS["STATUS"].is_met(rights.get(m.id, ALL))]
+        counts = {mailbox.id: counted(tx, mailbox, items, watches) for mailbox in readable}
+    return _Tree(mailboxes, rights, subscribed, counts)
 
 
 def attributes_of(mailbox: Mailbox) -> list[bytes]:
@@ -103,16 +116,20 @@ async def _lines(
     mailboxes = [tree.mailboxes.get(name) for name, _, _ in listed]
     values: dict[int, dict[str, bytes]] = {}
     if event.metadata:
-        ids = [mailbox.id for mailbox in mailboxes if mailbox is not None]
+        need = access.NEEDS["GETMETADATA"]
+        ids = [m.id for m in mailboxes if m is not None and need.is_met(tree.rights.get(m.id, ALL))]
         values = await session.service.database.read(_annotated, session.account_id, ids, event.metadata)
     out = []
     for (name, attributes, extended), mailbox in zip(listed, mailboxes, strict=True):
         out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, utf8, extended))
         if mailbox is None:
             continue
-        if event.status:
+        if b"MYRIGHTS" in event.give:
+            rights = tree.rights.get(mailbox.id, ALL)
+            out.append(b"* %b\r\n" % acl.response(replies.mailbox(name, utf8), rights))
+        if mailbox.id in tree.counted:
             out.append(b"* %b\r\n" % status_line(session, mailbox, event.status, tree.counted[mailbox.id]))
-        if event.metadata:
+        if mailbox.id in values:
             pairs = [(entry, values[mailbox.id].get(entry.lower())) for entry in event.metadata]
             out.append(b"* %b\r\n" % metadata.response(replies.mailbox(name, utf8), pairs))
     return out

@@ -3,12 +3,13 @@
 from collections.abc import Container
 from typing import TYPE_CHECKING
 
-from posthouse.base.errors import AlreadyExists
+from posthouse.base.errors import AlreadyExists, NotFound
 from posthouse.imap import names, replies
 from posthouse.imap.commands import mailboxes
+from posthouse.servers.imap import access
 from posthouse.servers.imap.watches import Watches
+from posthouse.store import acl, select
 from posthouse.store import mailboxes as stored
-from posthouse.store import select
 from posthouse.store.database import Tx
 from posthouse.store.model import SPECIAL_USE, Mailbox
 
@@ -22,11 +23,17 @@ _USES = frozenset(SPECIAL_USE.values())
 _TOO_MANY = replies.no(f"An account has {MAX_MAILBOXES} mailboxes at most", b"LIMIT")
 _TOO_MANY_SUBSCRIPTIONS = replies.no(f"An account has {MAX_SUBSCRIPTIONS} subscriptions at most", b"LIMIT")
 _BAD_USE = replies.no("That use cannot be given to a mailbox here", b"USEATTR")
+_NOT_ACROSS = replies.no("A mailbox stays with its owner, and INBOX where it is: copy the messages", b"CANNOT")
 _USE_TAKEN = replies.no("Another mailbox has that use", b"USEATTR")
 
 
 def _create(tx: Tx, account_id: int, name: str, use: str) -> replies.Status:
     """Make a mailbox and what is missing above it; the status to answer with."""
+    where = access.placed(tx, account_id, name)
+    access.above(tx, account_id, where, "CREATE")
+    if where.is_foreign and use:
+        return _BAD_USE
+    account_id, name = where.owner_id, where.name
     there = {mailbox.name: mailbox for mailbox in stored.list_all(tx, account_id)}
     if len(there) + name.count(names.SEPARATOR) >= MAX_MAILBOXES:
         return _TOO_MANY
@@ -34,23 +41,32 @@ def _create(tx: Tx, account_id: int, name: str, use: str) -> replies.Status:
         return _USE_TAKEN
     if name in there:
         raise AlreadyExists(f"mailbox {name!r} exists already")
-    _create_above(tx, account_id, name, set(there))
+    _create_above(tx, account_id, name, there)
     made = stored.create(tx, account_id, name, use)
+    _inherit(tx, made, there)
     return replies.ok("CREATE completed", b"MAILBOXID (%b)" % replies.mailbox_id(made.id))
 
 
-def _create_above(tx: Tx, account_id: int, name: str, there: set[str]) -> None:
+def _create_above(tx: Tx, account_id: int, name: str, there: dict[str, Mailbox]) -> None:
     """RFC 9051 section 6.3.4: the levels above a new mailbox are made with it."""
     at = name.find(names.SEPARATOR)
     while at >= 0:
         if name[:at] not in there:
-            stored.create(tx, account_id, name[:at])
+            made = there[name[:at]] = stored.create(tx, account_id, name[:at])
+            _inherit(tx, made, there)
         at = name.find(names.SEPARATOR, at + 1)
+
+
+def _inherit(tx: Tx, made: Mailbox, there: dict[str, Mailbox]) -> None:
+    """Whoever may use the mailbox above may use a new one."""
+    parent = there.get(made.name.rpartition(names.SEPARATOR)[0])
+    if parent is not None:
+        acl.inherit(tx, parent, made)
 
 
 async def create(session: "ImapSession", event: mailboxes.Create) -> None:
     name = event.name.removesuffix(names.SEPARATOR)
-    problem = names.problem(name)
+    problem = _problem(name)
     if problem is not None:
         session.done_with(replies.no(problem, b"CANNOT"))
         return
@@ -62,8 +78,22 @@ async def create(session: "ImapSession", event: mailboxes.Create) -> None:
     session.done_with(status)
 
 
+def _problem(name: str) -> str | None:
+    """Why a mailbox cannot have this name."""
+    owner = access.owner_of(name)
+    return names.problem(name if owner is None else name.split(names.SEPARATOR, 2)[-1])
+
+
+def _delete(tx: Tx, account_id: int, name: str) -> None:
+    found = access.find(tx, account_id, name, "DELETE")
+    if found is None:
+        raise NotFound(f"no mailbox {name!r}")
+    where = access.placed(tx, account_id, name)
+    stored.delete(tx, where.owner_id, where.name)
+
+
 async def delete(session: "ImapSession", event: mailboxes.Delete) -> None:
-    await session.service.database.write(stored.delete, session.account_id, event.name)
+    await session.service.database.write(_delete, session.account_id, event.name)
     if session.watch is not None and session.watch.deleted:
         session.leave()
         if session.engine.rev2:
@@ -71,25 +101,32 @@ async def delete(session: "ImapSession", event: mailboxes.Delete) -> None:
     session.done("DELETE completed")
 
 
-def _rename(tx: Tx, account_id: int, old: str, new: str) -> None:
-    there = {mailbox.name for mailbox in stored.list_all(tx, account_id)}
-    if new not in there and old in there:
-        _create_above(tx, account_id, new, there)
-    stored.rename(tx, account_id, old, new)
+def _rename(tx: Tx, account_id: int, old: str, new: str) -> replies.Status | None:
+    if access.find(tx, account_id, old, "RENAME") is None:
+        return replies.NO_SUCH_MAILBOX
+    source, target = access.placed(tx, account_id, old), access.placed(tx, account_id, new)
+    if source.owner_id != target.owner_id or (source.is_foreign and source.name == "INBOX"):
+        return _NOT_ACROSS
+    access.above(tx, account_id, target, "RENAME TO")
+    there = {mailbox.name: mailbox for mailbox in stored.list_all(tx, source.owner_id)}
+    if target.name not in there:
+        _create_above(tx, source.owner_id, target.name, there)
+    stored.rename(tx, source.owner_id, source.name, target.name)
+    return None
 
 
 async def rename(session: "ImapSession", event: mailboxes.Rename) -> None:
     new = event.new.removesuffix(names.SEPARATOR)
-    problem = names.problem(new)
+    problem = _problem(new)
     if problem is not None:
         session.done_with(replies.no(problem, b"CANNOT"))
         return
-    await session.service.database.write(_rename, session.account_id, event.old, new)
-    session.done("RENAME completed")
+    status = await session.service.database.write(_rename, session.account_id, event.old, new)
+    session.done_with(status or replies.ok("RENAME completed"))
 
 
 def _subscribe(tx: Tx, account_id: int, name: str, on: bool) -> replies.Status | None:
-    if on and stored.by_name(tx, account_id, name) is None:
+    if on and access.find(tx, account_id, name, "SUBSCRIBE") is None:
         return replies.NO_SUCH_MAILBOX  # RFC 9051 section 6.3.7 leaves it to us; clients show their typing errors so
     if on and len(stored.subscriptions(tx, account_id)) >= MAX_SUBSCRIPTIONS:
         return _TOO_MANY_SUBSCRIPTIONS
@@ -119,8 +156,8 @@ def counted(tx: Tx, mailbox: Mailbox, items: Container[bytes], watches: Watches)
 def _status(
     tx: Tx, account_id: int, name: str, items: Container[bytes], watches: Watches
 ) -> tuple[Mailbox, Counted] | None:
-    mailbox = stored.by_name(tx, account_id, name)
-    return None if mailbox is None else (mailbox, counted(tx, mailbox, items, watches))
+    found = access.find(tx, account_id, name, "STATUS")
+    return None if found is None else (found.mailbox, counted(tx, found.mailbox, items, watches))
 
 
 async def status(session: "ImapSession", event: mailboxes.Status) -> None:
@@ -151,5 +188,5 @@ def status_line(session: "ImapSession", mailbox: Mailbox, items: tuple[bytes, ..
 
 
 def namespace(session: "ImapSession", _: mailboxes.Namespace) -> None:
-    session.engine.untagged(b'NAMESPACE (("" "/")) NIL NIL')
+    session.engine.untagged(b'NAMESPACE (("" "/")) (("%b/" "/")) NIL' % access.PREFIX.encode())
     session.done("NAMESPACE completed")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from posthouse.imap import replies
 from posthouse.imap.commands.metadata import GetMetadata, SetMetadata
+from posthouse.servers.imap import access
 from posthouse.servers.imap.shared import Shared
-from posthouse.store import annotations, mailboxes
+from posthouse.store import annotations
 from posthouse.store.annotations import PRIVATE, SERVER
 from posthouse.store.database import Tx
 
@@ -68,8 +69,8 @@ def _value(value: bytes | None) -> bytes:
 def _get(tx: Tx, account_id: int, event: GetMetadata, admin: bytes) -> Found | None:
     if not event.name:
         return look(tx, SERVER, account_id, event, admin)
-    mailbox = mailboxes.by_name(tx, account_id, event.name)
-    return None if mailbox is None else look(tx, mailbox.id, account_id, event)
+    found = access.find(tx, account_id, event.name, "GETMETADATA")
+    return None if found is None else look(tx, found.mailbox.id, account_id, event)
 
 
 def _admin(service: Shared) -> bytes:
@@ -101,10 +102,11 @@ def _set(tx: Tx, account_id: int, event: SetMetadata) -> replies.Status | None:
             return _NOT_YOURS
         mailbox_id, owner_id = SERVER, account_id
     else:
-        mailbox = mailboxes.by_name(tx, account_id, event.name)
-        if mailbox is None:
+        private = all(entry.startswith(PRIVATE) for entry in changes)
+        found = access.find(tx, account_id, event.name, "SETMETADATA" if private else "SETMETADATA SHARED")
+        if found is None:
             return replies.NO_SUCH_MAILBOX
-        mailbox_id, owner_id = mailbox.id, mailbox.account_id
+        mailbox_id, owner_id = found.mailbox.id, found.mailbox.account_id
     if not annotations.store(tx, mailbox_id, owner_id, account_id, changes):
         raise _TooMany
     return None

@@ -4,7 +4,10 @@ from typing import TYPE_CHECKING
 
 from posthouse.imap import replies
 from posthouse.imap.commands.quota import GetQuota, GetQuotaRoot
+from posthouse.servers.imap import access
+from posthouse.store import acl
 from posthouse.store import quota as stored
+from posthouse.store.database import Tx
 from posthouse.store.quota import Usage
 
 if TYPE_CHECKING:
@@ -13,9 +16,24 @@ if TYPE_CHECKING:
 _UNIT = 1024  # octets: the unit of STORAGE (section 5.1)
 
 
-async def _own(session: "ImapSession") -> Usage | None:
-    default = session.service.settings.limits.quota_storage
-    return await session.service.database.read(stored.of_account, session.account_id, default)
+def _of_root(tx: Tx, account_id: int, root: str, default: int) -> Usage | None:
+    """A quota root: oneself, or somebody who lets one read something (section 8: others are told nothing)."""
+    owner_id = acl.account_named(tx, root)
+    if owner_id is None:
+        return None
+    if owner_id != account_id:
+        theirs = (one for one in acl.shared_with(tx, account_id) if one.mailbox.account_id == owner_id)
+        if not any(access.NEEDS["GETQUOTAROOT"].is_met(one.rights) for one in theirs):
+            return None
+    return stored.of_account(tx, owner_id, default)
+
+
+def _of_mailbox(tx: Tx, account_id: int, name: str, default: int) -> Usage | None:
+    """The root of a mailbox; one's own need not exist: the answer says what would count for it."""
+    if access.owner_of(name) is None:
+        return stored.of_account(tx, account_id, default)
+    found = access.find(tx, account_id, name, "GETQUOTAROOT")
+    return None if found is None else stored.of_account(tx, found.mailbox.account_id, default)
 
 
 def _response(usage: Usage, utf8: bool) -> bytes:
@@ -29,8 +47,10 @@ def _response(usage: Usage, utf8: bool) -> bytes:
 
 
 async def get_quota(session: "ImapSession", event: GetQuota) -> None:
-    usage = await _own(session)
-    if usage is None or event.root.decode("utf-8", "replace").lower() != usage.name:
+    service = session.service
+    root, default = event.root.decode("utf-8", "replace").lower(), service.settings.limits.quota_storage
+    usage = await service.database.read(_of_root, session.account_id, root, default)
+    if usage is None:
         session.done_with(replies.NO_SUCH_ROOT)
         return
     session.engine.untagged(_response(usage, session.engine.utf8))
@@ -38,8 +58,9 @@ async def get_quota(session: "ImapSession", event: GetQuota) -> None:
 
 
 async def get_quota_root(session: "ImapSession", event: GetQuotaRoot) -> None:
-    # The mailbox need not exist: the answer says what would count for it.
-    usage = await _own(session)
+    service = session.service
+    default = service.settings.limits.quota_storage
+    usage = await service.database.read(_of_mailbox, session.account_id, event.name, default)
     if usage is None:
         session.done_with(replies.NO_SUCH_MAILBOX)
         return

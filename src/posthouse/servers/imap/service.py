@@ -1,7 +1,7 @@
 """Makes the sessions of an IMAP listener, and says which function answers which event of the engine."""
 
-from posthouse.imap.commands import any as common
 from posthouse.imap.commands import (
+    acl,
     append,
     auth,
     copy,
@@ -15,8 +15,10 @@ from posthouse.imap.commands import (
     store,
     urlauth,
 )
+from posthouse.imap.commands import any as common
 from posthouse.imap.commands import list as listing
 from posthouse.net.connection import Connection
+from posthouse.servers.imap import acl as on_acl
 from posthouse.servers.imap import append as on_append
 from posthouse.servers.imap import auth as on_auth
 from posthouse.servers.imap import copy as on_copy
@@ -56,6 +58,10 @@ HANDLERS: Handlers = {
     mailboxes.Namespace: on_mailboxes.namespace,
     listing.ListMailboxes: on_list.list_mailboxes,
     listing.Lsub: on_list.lsub,
+    acl.SetAcl: on_acl.set_acl,
+    acl.GetAcl: on_acl.get_acl,
+    acl.ListRights: on_acl.list_rights,
+    acl.MyRights: on_acl.my_rights,
     metadata.GetMetadata: on_metadata.get_metadata,
     metadata.SetMetadata: on_metadata.set_metadata,
     quota.GetQuota: on_quota.get_quota,

@@ -15,7 +15,15 @@ from typing import Protocol
 
 from posthouse.imap.view import UidList, View
 from posthouse.store.feed import ChangeFeed
-from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged, Mailbox, MailboxesChanged
+from posthouse.store.model import (
+    AclChanged,
+    Change,
+    EntriesAdded,
+    EntriesExpunged,
+    FlagsChanged,
+    Mailbox,
+    MailboxesChanged,
+)
 from posthouse.store.select import MAX_KEYWORDS, Opening
 
 RECENT_KEPT = 10_000  # mailboxes
@@ -135,6 +143,11 @@ class Watches:
     def get(self, mailbox_id: int) -> Watch | None:
         """The watch of a mailbox that somebody has selected."""
         return self._watches.get(mailbox_id)
+
+    def review(self) -> None:
+        """Another process may have changed who may use what: sessions in mailboxes of others look again."""
+        for watch in list(self._watches.values()):
+            watch.apply([AclChanged(watch.account_id, watch.mailbox_id, 0)])
 
     @contextmanager
     def recording(self, account_id: int) -> Iterator[list[Change]]:

@@ -1,4 +1,4 @@
--- Step 9: what an account holds, and how much it may; annotations of mailboxes.
+-- Step 9: what an account holds, and how much it may; annotations of mailboxes; who else may use them.
 
 -- size, messages: the sum over its mailboxes, changed by the statements that count modseq.
 ALTER TABLE account ADD COLUMN size {BIG} NOT NULL DEFAULT 0;
@@ -19,3 +19,11 @@ CREATE TABLE annotation (
     PRIMARY KEY (mailbox_id, account_id, entry)
 ) {CLUSTERED};
 CREATE INDEX annotation_by_owner ON annotation (owner_id);
+
+CREATE TABLE acl (
+    mailbox_id {BIG} NOT NULL,
+    account_id {BIG} NOT NULL,              -- who may do something there; 0: everybody
+    rights TEXT NOT NULL,                   -- letters of RFC 4314, in the order of store/acl.py
+    PRIMARY KEY (mailbox_id, account_id)
+) {CLUSTERED};
+CREATE INDEX acl_by_account ON acl (account_id);
