@@ -43,6 +43,7 @@ _INSIDE = (
     "REPLACE",  # RFC 8508
     "URLAUTH",  # RFC 4467
     "UNAUTHENTICATE",  # RFC 8437
+    "NOTIFY",  # RFC 5465
     "ACL",  # RFC 4314
     "RIGHTS=kxte",
     "LIST-MYRIGHTS",  # RFC 8440

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from posthouse.base.errors import Permanent
 from posthouse.store.database import Tx
 from posthouse.store.mailboxes import COLUMNS
-from posthouse.store.model import AclChanged, Mailbox
+from posthouse.store.model import AccessChanged, AclChanged, Mailbox
 
 ANYONE = 0
 RIGHTS = "lrswipkxtea"  # in the order in which they are stored and told
@@ -75,6 +75,8 @@ def granted(tx: Tx, mailbox_id: int, account_id: int) -> frozenset[str]:
 
 def grant(tx: Tx, mailbox: Mailbox, account_id: int, wanted: frozenset[str]) -> None:
     """Let an account (or `ANYONE`) do this and nothing else in a mailbox."""
+    if ("l" in granted(tx, mailbox.id, account_id)) != ("l" in wanted):
+        tx.publish(AccessChanged(account_id, mailbox.account_id, mailbox.id, _own_name(tx, mailbox)))
     tx.run("DELETE FROM acl WHERE mailbox_id = ? AND account_id = ?", mailbox.id, account_id)
     if wanted:
         owner = name_of(tx, mailbox.account_id)
@@ -85,6 +87,12 @@ def grant(tx: Tx, mailbox: Mailbox, account_id: int, wanted: frozenset[str]) -> 
             "INSERT INTO acl (mailbox_id, account_id, rights) VALUES (?, ?, ?)", mailbox.id, account_id, text(wanted)
         )
     tx.publish(AclChanged(mailbox.account_id, mailbox.id, account_id))
+
+
+def _own_name(tx: Tx, mailbox: Mailbox) -> str:
+    """What its owner calls it, whoever looks at it."""
+    row = tx.one("SELECT name FROM mailbox WHERE id = ?", mailbox.id)
+    return str(row[0]) if row is not None else mailbox.name
 
 
 def _room(tx: Tx, owner_id: int, more: int) -> None:
@@ -112,8 +120,10 @@ def inherit(tx: Tx, parent: Mailbox, child: Mailbox) -> None:
         child.id,
         parent.id,
     )
-    for (who,) in tx.all("SELECT account_id FROM acl WHERE mailbox_id = ?", child.id):
+    for who, given in tx.all("SELECT account_id, rights FROM acl WHERE mailbox_id = ?", child.id):
         tx.publish(AclChanged(child.account_id, child.id, who))
+        if "l" in given:
+            tx.publish(AccessChanged(who, child.account_id, child.id, child.name))
 
 
 def shared_with(tx: Tx, account_id: int) -> list[Shared]:

@@ -110,6 +110,15 @@ class MailboxesChanged(NamedTuple):
     account_id: int
     mailbox_id: int  # the one that is gone or changed; 0 if several
     deleted: bool = False
+    name: str = ""  # that it has, or had; "" for those that a renamed one took along
+    old: str = ""  # that it had before it was renamed
+
+
+class SubscriptionChanged(NamedTuple):
+    """A name was added to the subscriptions of an account, or taken off."""
+
+    account_id: int
+    name: str
 
 
 class AclChanged(NamedTuple):
@@ -118,6 +127,15 @@ class AclChanged(NamedTuple):
     account_id: int  # its owner
     mailbox_id: int
     who: int  # account; 0: everybody
+
+
+class AccessChanged(NamedTuple):
+    """Somebody may see a mailbox of another account, or not any more. Told to whom it concerns."""
+
+    account_id: int  # 0: everybody
+    owner_id: int
+    mailbox_id: int
+    name: str  # as the owner calls it
 
 
 class AnnotationsChanged(NamedTuple):
@@ -166,7 +184,9 @@ Change = (
     | EntriesExpunged
     | FlagsChanged
     | MailboxesChanged
+    | SubscriptionChanged
     | AclChanged
+    | AccessChanged
     | AnnotationsChanged
     | UsageChanged
     | QueueChanged

@@ -87,7 +87,7 @@ NO_MAILBOX = ["CAPABILITY", "NOOP", "LOGOUT", "ID", "STARTTLS", "LOGIN", "AUTHEN
 NO_MAILBOX += ["CANCELUPDATE", "UNAUTHENTICATE", "NAMESPACE", "IDLE", "CHECK", "UNSELECT"]
 SEARCHING = ["SEARCH", "SORT", "THREAD"]  # the selected mailbox: it may be read
 OWN_ONLY = ["GENURLAUTH", "URLFETCH", "RESETKEY"]
-LISTING = ["LIST", "LSUB", "UNSUBSCRIBE", "ESEARCH"]  # show what may be seen, and need nothing
+LISTING = ["LIST", "LSUB", "UNSUBSCRIBE", "ESEARCH", "NOTIFY"]  # show what may be seen, and need nothing
 
 
 def test_every_command_is_in_the_table_or_needs_nothing() -> None:

@@ -102,6 +102,15 @@ def owner_of(name: str) -> str | None:
     return owner.lower() if first == PREFIX and "@" in owner else None
 
 
+def canonical(name: str) -> str:
+    """The name as it is compared."""
+    owner = owner_of(name)
+    if owner is None:
+        return mailboxes.canonical(name)
+    inner = name.split(SEPARATOR, 2)[2:]
+    return SEPARATOR.join([PREFIX, owner, *map(mailboxes.canonical, inner)])
+
+
 def place(tx: Tx, account_id: int, name: str) -> Place | None:
     """Whose tree a name lies in; None: there is no such account, or it is one's own under a name for others."""
     owner = owner_of(name)

@@ -75,6 +75,7 @@ async def create(session: "ImapSession", event: mailboxes.Create) -> None:
         return
     use = event.special_use[0] if event.special_use else ""
     status = await session.service.database.write(_create, session.account_id, name, use)
+    session.did(name)
     session.done_with(status)
 
 
@@ -94,6 +95,7 @@ def _delete(tx: Tx, account_id: int, name: str) -> None:
 
 async def delete(session: "ImapSession", event: mailboxes.Delete) -> None:
     await session.service.database.write(_delete, session.account_id, event.name)
+    session.did(event.name)
     if session.watch is not None and session.watch.deleted:
         session.leave()
         if session.engine.rev2:
@@ -122,6 +124,7 @@ async def rename(session: "ImapSession", event: mailboxes.Rename) -> None:
         session.done_with(replies.no(problem, b"CANNOT"))
         return
     status = await session.service.database.write(_rename, session.account_id, event.old, new)
+    session.did(new)
     session.done_with(status or replies.ok("RENAME completed"))
 
 
@@ -137,6 +140,7 @@ def _subscribe(tx: Tx, account_id: int, name: str, on: bool) -> replies.Status |
 async def subscribe(session: "ImapSession", event: mailboxes.Subscribe) -> None:
     name = event.name.removesuffix(names.SEPARATOR)
     status = await session.service.database.write(_subscribe, session.account_id, name, event.on)
+    session.did(name)
     session.done_with(status or replies.ok("SUBSCRIBE completed" if event.on else "UNSUBSCRIBE completed"))
 
 

@@ -120,4 +120,6 @@ async def set_metadata(session: "ImapSession", event: SetMetadata) -> None:
         problem = await session.service.database.write(_set, session.account_id, event)
     except _TooMany:
         problem = _TOO_MANY
+    if session.notifier is not None:
+        session.notifier.set_entries([entry.lower() for entry, _ in event.values])
     session.done_with(problem or replies.ok("SETMETADATA completed"))

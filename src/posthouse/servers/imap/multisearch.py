@@ -139,7 +139,7 @@ async def _search_one(session: "ImapSession", event: Esearch, mailbox: Mailbox, 
     if b"SAVE" in give:
         session.saved = ascending(saved(uids, give, event.partial), view.uids)
     if b"UPDATE" in give:
-        contexts.begin(session, kept_up, True, uids, source=source)
+        contexts.begin(session, kept_up, True, uids, source=source, update=event.update)
     return True
 
 

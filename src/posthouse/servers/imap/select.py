@@ -71,6 +71,7 @@ async def select(session: "ImapSession", event: mailboxes.Select) -> None:
     engine.ok(
         "EXAMINE completed" if event.read_only else "SELECT completed", b"READ-ONLY" if read_only else b"READ-WRITE"
     )
+    session.catch_up()
 
 
 def _open(tx: Tx, account_id: int, name: str, known: Container[int] = ()) -> tuple[Opening, frozenset[str]] | None:
@@ -111,6 +112,7 @@ def close(session: "ImapSession", event: mailboxes.Close) -> Awaitable[None] | N
         return _close(session)
     session.leave()
     session.engine.ok("CLOSE completed" if event.expunge else "UNSELECT completed")
+    session.catch_up()
     return None
 
 
@@ -119,6 +121,7 @@ async def _close(session: "ImapSession") -> None:
     await session.service.database.write(messages.expunge, watch.account_id, watch.mailbox_id)
     session.leave()
     session.engine.ok("CLOSE completed")
+    session.catch_up()
 
 
 async def expunge(session: "ImapSession", event: mailboxes.Expunge) -> None:
@@ -202,3 +205,4 @@ def _end_idle(session: "ImapSession") -> None:
     session.tell()
     session.engine.end_idle()
     session.part()
+    session.catch_up()

@@ -9,6 +9,7 @@ from posthouse.imap.commands import (
     mailboxes,
     metadata,
     multisearch,
+    notify,
     quota,
     search,
     sort,
@@ -27,6 +28,7 @@ from posthouse.servers.imap import list as on_list
 from posthouse.servers.imap import mailboxes as on_mailboxes
 from posthouse.servers.imap import metadata as on_metadata
 from posthouse.servers.imap import multisearch as on_multisearch
+from posthouse.servers.imap import notify as on_notify
 from posthouse.servers.imap import quota as on_quota
 from posthouse.servers.imap import search as on_search
 from posthouse.servers.imap import select as on_select
@@ -64,6 +66,8 @@ HANDLERS: Handlers = {
     acl.MyRights: on_acl.my_rights,
     metadata.GetMetadata: on_metadata.get_metadata,
     metadata.SetMetadata: on_metadata.set_metadata,
+    notify.Notify: on_notify.notify,
+    notify.BadEvent: on_notify.bad_event,
     quota.GetQuota: on_quota.get_quota,
     quota.GetQuotaRoot: on_quota.get_quota_root,
     urlauth.GenUrlAuth: on_urlauth.gen_url_auth,

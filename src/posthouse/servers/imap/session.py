@@ -26,6 +26,7 @@ from posthouse.net.connection import Connection
 from posthouse.servers.imap import access
 from posthouse.servers.imap.append import Gathering, PutOff, forget
 from posthouse.servers.imap.contexts import Contexts, refresh, tell_gone
+from posthouse.servers.imap.notify import Notifier
 from posthouse.servers.imap.shared import Shared
 from posthouse.servers.imap.watches import Watch
 from posthouse.store import mailboxes as stored_mailboxes
@@ -56,6 +57,7 @@ class ImapSession:
         "gathering",
         "id",
         "login",
+        "notifier",
         "put_off",
         "read_only",
         "revoked",
@@ -83,6 +85,7 @@ class ImapSession:
         self.saved = _NOTHING  # UIDs that "$" stands for
         self.gathering: Gathering | None = None  # the messages of an APPEND under way
         self.put_off: list[PutOff] = []  # those of commands that are complete and not stored yet
+        self.notifier: Notifier | None = None  # what NOTIFY asked for; None: it was never said
         self.contexts: Contexts | None = None  # results that are kept up to date
         self._holding = False  # the end of the command waits for them
         self._held = _NOTHING_HELD  # and this is it: status, and whether expunges may be told
@@ -141,8 +144,10 @@ class ImapSession:
 
     def resumed(self) -> None:
         """The client reads again: in IDLE it hears what came meanwhile (RFC 2177)."""
-        if self.engine.idling:
-            self.tell()
+        if self.tells_at_once:
+            self.tell(self.engine.idling or self.expunges_at_once)
+        if self.notifier is not None:
+            self.notifier.tell_soon()
 
     def timed_out(self) -> None:
         self.engine.bye(replies.TOO_LATE)
@@ -169,6 +174,9 @@ class ImapSession:
 
     def logged_out(self) -> None:
         """The connection is nobody's from now on."""
+        if self.notifier is not None:
+            self.notifier.end()
+            self.notifier = None
         if self._log_off is not None:
             self._log_off()
         self.login = self._log_off = None
@@ -214,6 +222,32 @@ class ImapSession:
         else:
             self.engine.no(status)
         self.part()
+        self.catch_up()
+
+    def did(self, name: str) -> None:
+        """The command made, removed, renamed or subscribed a mailbox: NOTIFY tells others of that."""
+        if self.notifier is not None:
+            self.notifier.did(name)
+
+    def catch_up(self) -> None:
+        """After a command: what NOTIFY says at any time, and could not be said while it was under way."""
+        if self.notifier is None:
+            return
+        if self.tells_at_once and self.expunges_at_once:
+            self.tell()
+        self.notifier.tell_soon()
+
+    @property
+    def tells_at_once(self) -> bool:
+        """Is the client told of the selected mailbox as soon as something happens there?"""
+        if self.engine.idling:
+            return True
+        return self.notifier is not None and self.notifier.at_once and not self.engine.answering
+
+    @property
+    def expunges_at_once(self) -> bool:
+        """Does that include what moves sequence numbers?"""
+        return self.notifier is not None and self.notifier.expunges_at_once
 
     def may(self, command: str) -> bool:
         """Do the rights in the selected mailbox suffice for a command of `access.NEEDS`?"""
@@ -263,6 +297,8 @@ class ImapSession:
         self.rights, self.revoked = ALL, False
         self.saved = _NOTHING
         self.contexts = None
+        if self.notifier is not None:
+            self.notifier.forget_selected()
         if watch is None:
             return
         self.engine.unselected()
@@ -298,8 +334,10 @@ class ImapSession:
             view.heard(change.modseq)
         if self.watch is not None and self.watch.deleted:
             self._part_soon()
-        elif self.engine.idling and not self.connection.is_blocked:
-            self.tell()
+        elif self.tells_at_once and not self.connection.is_blocked:
+            self.tell(self.engine.idling or self.expunges_at_once)
+            if self.notifier is not None:
+                self.notifier.tell_soon()
             self.connection.wake()
             if self.contexts is not None:
                 self.service.in_background(self._refresh_idle())
@@ -342,10 +380,15 @@ class ImapSession:
             self.tell_modseq()
         if not view.pending:
             return
+        notifier = self.notifier
+        messages, flags = (notifier.messages, notifier.flags) if notifier is not None else (True, True)
+        expunges = expunges and messages
         if expunges and self.contexts is not None:
             tell_gone(self)
         manner = self.engine.manner
-        lines = view.tell(expunges, manner, watch.recent_from if manner.recent else 0)
+        if notifier is not None and messages:
+            notifier.told_of(view.new)
+        lines = view.tell(expunges, manner, watch.recent_from if manner.recent else 0, added=messages, flags=flags)
         if manner.recent and not self.read_only and view.count:
             watch.recent_from = max(watch.recent_from, view.uids[view.count - 1] + 1)
         if lines:
