@@ -30,6 +30,7 @@ from posthouse.delivery.directory import Directory
 from posthouse.delivery.forwarding import Forwarding
 from posthouse.delivery.inject import Injector
 from posthouse.delivery.notices import Notices
+from posthouse.delivery.quotas import Quotas
 from posthouse.filter.gate import Gate
 from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver, zone_of_text
 from posthouse.net.listener import Admission, Listener
@@ -138,6 +139,11 @@ class App:
         tls = self.tls = await asyncio.to_thread(self._server_tls)
 
         forwarding = Forwarding(database, clock, settings)
+        quotas = Quotas(database, feed, settings.limits)
+
+        async def full(addresses: tuple[str, ...], octets: int) -> frozenset[str]:
+            return await quotas.full_recipients(directory, addresses, octets)
+
         injector = Injector(
             database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days, forwarding
         )
@@ -169,6 +175,7 @@ class App:
             new_ids=new_ids,
             log=log,
             captured=self._captured,
+            full=full,
             guard=self.guard,
         )
         await queue.start()
@@ -202,6 +209,7 @@ class App:
                     listen,
                     gate,
                     forwarding,
+                    quotas,
                     refusals=refusals,
                 )
             elif listen.service in ("imap", "imaps"):
@@ -237,7 +245,9 @@ class App:
 
         def refresh() -> None:
             directory.forget()
+            quotas.forget()
             forwarding.forget()
+            watches.review()
             logins.forget()
 
         queue_admin = QueueAdmin(database, clock, queue, [one.name for one in settings.route])

@@ -363,3 +363,55 @@ def test_an_alias_does_not_lead_to_nobody_beside_somebody(server: Server) -> Non
     with pytest.raises(Permanent, match="nobody's address here: add that account or alias first"):
         server.text("address", "add", "info@example.org", "nobody@example.org")
     assert len(server.json("address", "list")) == 2
+
+
+def test_quotas_of_accounts(server: Server) -> None:
+    server.text("domain", "add", "example.org")
+    assert server.text("account", "quota") == "No accounts yet.\n"
+    server.text("account", "add", ALICE, "--generate")
+    usual = {"account": ALICE, "octets": 0, "octets_limit": 0, "messages": 0, "messages_limit": 0}
+    assert server.json("account", "quota") == [usual]
+    limited = usual | {"octets_limit": 5_000_000_000, "messages_limit": 1000}
+    assert server.json("account", "quota", ALICE, "--storage", "5GB", "--messages", "1000") == [limited]
+    assert "5000000000 B" in server.text("account", "quota", ALICE)
+    assert server.json("account", "quota", ALICE, "--storage", "none") == [limited | {"octets_limit": 0}]
+    server.path.write_text(server.path.read_text() + "[limits]\nquota_storage = '1 MiB'\n")
+    assert server.json("account", "quota")[0]["octets_limit"] == 0
+    assert server.json("account", "quota", ALICE, "--storage", "default", "--messages", "none")[0] == usual | {
+        "octets_limit": 1 << 20
+    }
+    for wrong in (
+        ("quota", "--storage", "1GB"),
+        ("quota", ALICE, "--storage", "0"),
+        ("quota", ALICE, "--storage", "much"),
+        ("quota", ALICE, "--messages", "-1"),
+        ("quota", ALICE, "--messages", "many"),
+        ("quota", "bob@example.org"),
+    ):
+        with pytest.raises(PosthouseError):
+            server.text("account", *wrong)
+
+
+def test_mailboxes_are_shared_by_the_command(server: Server) -> None:
+    server.text("domain", "add", "example.org")
+    for name in (ALICE, "bob@example.org"):
+        server.text("account", "add", name, "--generate")
+    rows = server.json("mailbox", "list", ALICE)
+    assert [row["mailbox"] for row in rows] == ["Archive", "Drafts", "INBOX", "Junk", "Sent", "Trash"]
+    assert server.text("mailbox", "acl", ALICE, "INBOX") == "Nobody but the owner.\n"
+    shared = [{"account": "bob@example.org", "rights": "lrs"}]
+    assert server.json("mailbox", "acl", ALICE, "inbox", "bob@example.org", "read") == shared
+    everybody = {"account": "anyone", "rights": "lrswite"}
+    assert server.json("mailbox", "acl", ALICE, "INBOX", "anyone", "write") == [*shared, everybody]
+    assert server.json("mailbox", "acl", ALICE, "INBOX", "bob@example.org", "lrcd")[0]["rights"] == "lrkxte"
+    assert "bob@example.org lrkxte, anyone lrswite" in server.text("mailbox", "list", ALICE)
+    assert server.json("mailbox", "acl", ALICE, "INBOX", "bob@example.org", "none") == [everybody]
+    for wrong in (
+        ("INBOX", "bob@example.org"),
+        ("INBOX", "bob@example.org", "everything"),
+        ("INBOX", "carol@example.org", "read"),
+        ("INBOX", ALICE, "read"),
+        ("Nowhere",),
+    ):
+        with pytest.raises(PosthouseError):
+            server.text("mailbox", "acl", ALICE, *wrong)

@@ -6,7 +6,19 @@ from hypothesis import strategies as st
 
 from posthouse.imap import keys
 from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, multisearch, search, sort, store
+from posthouse.imap.commands import (
+    append,
+    auth,
+    copy,
+    fetch,
+    mailboxes,
+    metadata,
+    multisearch,
+    quota,
+    search,
+    sort,
+    store,
+)
 from posthouse.imap.commands import list as listing
 from posthouse.imap.commands.fetch import FetchRequest, Section
 from posthouse.imap.commands.table import VERBS
@@ -104,6 +116,13 @@ GOOD: list[tuple[bytes, object]] = [
         b"SEARCH UID 3 NEW",
         search.Search(all_of(keys.Numbers(numbers((3, 3)), True), all_of(keys.Recent(), keys.Flag(1, False))), False),
     ),
+    (b"GETQUOTA {0}\r\n", quota.GetQuota(b"")),
+    (b"GETMETADATA INBOX /private/X", metadata.GetMetadata("INBOX", ("/private/X",))),
+    (
+        b'getmetadata (depth infinity maxsize 9) "" (/shared /shared)',
+        metadata.GetMetadata("", ("/shared",), metadata.ALL_BELOW, 9),
+    ),
+    (b"SETMETADATA a (/shared/x NIL)", metadata.SetMetadata("a", (("/shared/x", None),))),
     (b'SEARCH HEADER Subject ""', search.Search(keys.Header("subject", ""), False)),
     (
         b"SEARCH RETURN (UPDATE CONTEXT) FUZZY SUBJECT x",
@@ -134,7 +153,7 @@ GOOD: list[tuple[bytes, object]] = [
 
 @pytest.mark.parametrize(("text", "event"), GOOD)
 def test_good_commands(text: bytes, event: object) -> None:
-    assert parse(text) == event
+    assert parse(text, b"") == event
 
 
 def test_literals_and_charsets() -> None:
@@ -240,6 +259,13 @@ BAD = [
     b"FETCH 1 (FLAGS)x",
     b"FETCH 1 (" + b"FLAGS " * 200 + b")",
     b"FETCH 1 BODY[" + b"1." * 200 + b"1]",
+    b"GETQUOTAROOT",
+    b"GETMETADATA INBOX /private/" + b"x" * 250,
+    b"GETMETADATA INBOX (" + b"/private/x " * 101 + b")",
+    b"GETMETADATA (MAXSIZE) INBOX /private/x",
+    b"GETMETADATA INBOX (MAXSIZE 1) (DEPTH 1) /private/x",
+    b"SETMETADATA INBOX /private/x y",
+    b"SETMETADATA INBOX (/private/x ())",
 ]
 
 

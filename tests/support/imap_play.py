@@ -7,9 +7,11 @@ The lines are those of `play.py`, and:
     S: * OK [UIDNEXT $next]…       $name binds what stands there, and from then on must match it; in C lines it is
                                    what was bound; … matches anything
     M: Subject: x                  lines of a message …
-    ! deliver INBOX \\Seen word     … that comes into a mailbox from outside, with flags
+    ! deliver INBOX \\Seen word     … that comes into a mailbox from outside, with flags; bob:INBOX is bob's
+    ! quota 5000 10                from now on alice may hold so many octets and messages
 
-Settings: "clients" (1), "state" ("new", "in", "selected": INBOX), "rev2" (true: enabled at once).
+Settings: "clients" (1), "state" ("new", "in", "selected": INBOX), "rev2" (true: enabled at once), "users" (who the
+clients are; default: all are alice).
 """
 
 import json
@@ -18,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from posthouse.store import quota
 from tests.support.imap_site import Client, ImapSite
 
 
@@ -96,7 +99,8 @@ class Player:
             client = self.clients[number] = self.site.client()
             self.heard[number] = await client.send(b"")
             if state != "new":
-                await client.command("LOGIN alice secret")
+                users = settings.get("users", ())
+                await client.command(f"LOGIN {users[number - 1] if users else 'alice'} secret")
                 if settings.get("rev2"):
                     await client.command("ENABLE IMAP4rev2")
                 if state == "selected":
@@ -118,16 +122,22 @@ class Player:
         message = [line.text for line in turn if line.kind == "M"]
         for line in turn:
             if line.kind == "!":
-                words = line.text.split()
-                assert words[0] == "deliver"
-                content = "\r\n".join([*message, ""]).encode()
-                await self.site.deliver(content, words[1], " ".join(words[2:]))
+                await self._act(line.text.split(), "\r\n".join([*message, ""]).encode())
+        await self.site.quiet()
         for number, client in self.clients.items():
             self.heard[number] += await client.send(b"")
         for number in self.clients:
             expected = [line for line in turn if line.kind == "S" and line.client == number]
             if expected or number in {line.client for line in sent}:
                 self._compare(number, turn[0].number, expected)
+
+    async def _act(self, words: list[str], content: bytes) -> None:
+        if words[0] == "quota":
+            await self.site.database.write(quota.set_limits, "alice@example.org", *(int(word) for word in words[1:]))
+            return
+        assert words[0] == "deliver"
+        name, _, mailbox = words[1].rpartition(":")
+        await self.site.deliver(content, mailbox, " ".join(words[2:]), name=name or "alice")
 
     def _filled(self, line: Line) -> bytes:
         text = re.sub(r"\$([a-z]\w*)", lambda m: self.bound.get(m[1], m[0]), line.text)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from posthouse.auth.login import Login, Logins, Refused, Visitor
@@ -181,14 +181,18 @@ class Client:
 class ImapSite:
     """A store with the account alice, and as many clients as a test wants."""
 
-    def __init__(self, database: SqliteDatabase, account_id: int, **limits: int) -> None:
+    def __init__(
+        self, database: SqliteDatabase, account_id: int, others: dict[str, int] | None = None, **limits: int
+    ) -> None:
         self.database = database
         self.account_id = account_id
+        self.accounts = {"alice": account_id, **(others or {})}
         self.feed = ChangeFeed()
         database.on_commit(self.feed.publish)
         self.clock = FakeClock()
         self.ids = ids.IdSource()
-        login = Login(account_id, "alice@example.org")
+        logins = {name: Login(number, f"{name}@example.org") for name, number in self.accounts.items()}
+        logins |= {login.name: login for login in logins.values()}
         settings = Settings(
             hostname="mail.example.org",
             data=database.path.parent,
@@ -198,7 +202,7 @@ class ImapSite:
             settings,
             database,
             self.feed,
-            cast(Logins, _Logins({"alice": login, login.name: login})),
+            cast(Logins, _Logins(logins)),
             self.clock,
             self.ids,
             get_logger(),
@@ -206,30 +210,39 @@ class ImapSite:
         )
 
     @classmethod
-    async def make(cls, database: SqliteDatabase, **limits: int) -> "ImapSite":
-        """A site on an empty database."""
+    async def make(cls, database: SqliteDatabase, others: Sequence[str] = (), **limits: int) -> "ImapSite":
+        """A site on an empty database, with alice and others."""
 
-        def account(tx: Tx) -> int:
+        def people(tx: Tx) -> dict[str, int]:
             accounts.add_domain(tx, "example.org", START)
-            return accounts.add_account(tx, "alice@example.org", "no hash", START)
+            names = ("alice", *others)
+            return {name: accounts.add_account(tx, f"{name}@example.org", "no hash", START) for name in names}
 
-        return cls(database, await database.write(account), **limits)
+        made = await database.write(people)
+        return cls(database, made.pop("alice"), made, **limits)
 
     def client(self, room: int = 1 << 40) -> Client:
         """A new connection, before its greeting was read."""
         return Client(self.service, room)
 
-    async def logged_in(self, select: str = "", rev2: bool = False) -> Client:
+    async def logged_in(self, select: str = "", rev2: bool = False, name: str = "alice") -> Client:
         """A connection that is logged in already."""
         client = self.client()
-        await client.command("LOGIN alice secret")
+        await client.command(f"LOGIN {name} secret")
         if rev2:
             await client.command("ENABLE IMAP4rev2")
         if select:
             await client.command(f"SELECT {select}")
         return client
 
-    async def deliver(self, message: bytes, mailbox: str = "INBOX", flags: str = "", prefix: bytes = b"") -> int:
+    async def quiet(self) -> None:
+        """Wait for what sessions do in the background."""
+        while self.service._background:
+            await asyncio.gather(*self.service._background)
+
+    async def deliver(
+        self, message: bytes, mailbox: str = "INBOX", flags: str = "", prefix: bytes = b"", name: str = "alice"
+    ) -> int:
         """A message comes in from outside; its UID."""
         intake = Intake(self.database.files)
         intake.write(message)
@@ -240,8 +253,9 @@ class ImapSite:
         new = messages.NewEmail(content, prefix, digest, self.ids.next(now), now)
 
         def put(tx: Tx) -> int:
-            there = mailboxes.by_name(tx, self.account_id, mailbox)
+            account_id = self.accounts[name]
+            there = mailboxes.by_name(tx, account_id, mailbox)
             assert there is not None
-            return messages.append(tx, self.account_id, there.id, new, found.bits, " ".join(sorted(found.keywords))).uid
+            return messages.append(tx, account_id, there.id, new, found.bits, " ".join(sorted(found.keywords))).uid
 
         return await self.database.write(put)

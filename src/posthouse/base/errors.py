@@ -25,6 +25,10 @@ class StorageFull(Temporary):
     """The disk (or the configured share of it) is full: 452 4.3.1 on SMTP, NO [OVERQUOTA] on IMAP."""
 
 
+class OverQuota(Temporary):
+    """An account would hold more than it may: 452 4.2.2 on SMTP, NO [OVERQUOTA] on IMAP."""
+
+
 class NotFound(Permanent):
     """A named thing (domain, account, address, mailbox) does not exist."""
 

@@ -305,6 +305,10 @@ class Limits(Section):
     shutdown_grace: Span = Field(
         default=10.0, description="Time that running work has to finish when the server is asked to stop."
     )
+    quota_storage: Size = Field(
+        default=0,
+        description="What an account may hold that has no quota of its own (`posthouse account quota`); 0: no limit.",
+    )
     hops: int = Field(
         default=100,
         ge=10,

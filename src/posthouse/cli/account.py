@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from posthouse.base.errors import Permanent
-from posthouse.cli import account_login, opening, output
+from posthouse.cli import account_login, account_quota, opening, output
 
 app = typer.Typer(help="Accounts: who has mailboxes and a password.", no_args_is_help=True)
 account_login.register(app)
+account_quota.register(app)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 Generate = Annotated[bool, typer.Option("--generate", help="Make up a password and print it.")]

@@ -24,6 +24,7 @@ from posthouse.cli import (
     doctor,
     domain,
     explain,
+    mailbox,
     mime,
     output,
     queue,
@@ -70,6 +71,7 @@ app.command("serve")(serve.serve)
 app.add_typer(domain.app, name="domain")
 app.add_typer(account.app, name="account")
 app.add_typer(address.app, name="address")
+app.add_typer(mailbox.app, name="mailbox")
 app.add_typer(queue.app, name="queue")
 app.add_typer(suppression.app, name="suppression")
 app.add_typer(srs.app, name="srs")

@@ -43,6 +43,15 @@ _INSIDE = (
     "REPLACE",  # RFC 8508
     "URLAUTH",  # RFC 4467
     "UNAUTHENTICATE",  # RFC 8437
+    "NOTIFY",  # RFC 5465
+    "ACL",  # RFC 4314
+    "RIGHTS=kxte",
+    "LIST-MYRIGHTS",  # RFC 8440
+    "METADATA",  # RFC 5464
+    "LIST-METADATA",  # RFC 9590
+    "QUOTA",  # RFC 9208; without QUOTASET
+    "QUOTA=RES-STORAGE",
+    "QUOTA=RES-MESSAGE",
 )
 # What ENABLE knows: the attributes of the engine that it sets, and how it is written.
 ENABLED_BY_NAME: dict[bytes, tuple[tuple[str, ...], bytes]] = {

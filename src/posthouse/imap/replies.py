@@ -99,9 +99,12 @@ TRY_CREATE = no("No such mailbox; create it first", b"TRYCREATE")
 MAILBOX_EXISTS = no("The mailbox exists already", b"ALREADYEXISTS")
 COMPRESSED = no("The connection is compressed already", b"COMPRESSIONACTIVE")  # RFC 4978 section 3
 UID_REQUIRED = bad("UIDONLY is enabled: name messages by UIDs", b"UIDREQUIRED")  # RFC 9586 section 3.3
+NO_PERMISSION = no("That is not permitted in this mailbox", b"NOPERM")  # RFC 5530
 READ_ONLY = no("The mailbox is open for reading only", b"READ-ONLY")
 TOO_BIG = no("The message is larger than this server takes", b"TOOBIG")
 STORAGE_FULL = no("There is no room for it", b"OVERQUOTA")
+OVER_QUOTA = no("The account has no room for that: remove messages first", b"OVERQUOTA")  # RFC 9208
+NO_SUCH_ROOT = no("No such quota root", b"NONEXISTENT")
 UNAVAILABLE = no("That is not possible right now; try again later", b"UNAVAILABLE")
 BAD_CHARSET = no("Search texts may be in US-ASCII or UTF-8", b"BADCHARSET (US-ASCII UTF-8)")
 BAD_CREDENTIALS = no("Wrong name or password", b"AUTHENTICATIONFAILED")
@@ -123,6 +126,7 @@ TOO_LATE = bye("Nothing was said for too long")
 GOING_DOWN = bye("The server is going down", b"UNAVAILABLE")
 GOODBYE = bye("Goodbye")
 DELETED = bye("The selected mailbox was deleted")
+REVOKED = bye("The selected mailbox is shared with you no more", b"NOPERM")
 
 
 def failure(connection_id: str) -> Status:

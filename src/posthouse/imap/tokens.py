@@ -128,7 +128,15 @@ class Cursor:
             return None
         return self.string()
 
-    def _string(self, bare: Callable[[bytes, int], "re.Match[bytes] | None"] | None, what: str) -> bytes:
+    def nstring8(self) -> bytes | None:
+        """nstring / literal8 (RFC 5464 section 5: value); only a literal8 may have NUL in it."""
+        if self.peek() == b"~":
+            return self._string(None, "a value", binary=True)
+        return self.nstring()
+
+    def _string(
+        self, bare: Callable[[bytes, int], "re.Match[bytes] | None"] | None, what: str, binary: bool = False
+    ) -> bytes:
         first = self.peek()
         if first == b'"':
             inner = self.take(_quoted, "a quoted string")[1]
@@ -136,7 +144,7 @@ class Cursor:
         if first == b"{" or (first == b"~" and self.text.startswith(b"~{", self.at)):
             self.take(_literal, "a literal")
             value = next(self._literals)
-            if b"\0" in value:
+            if b"\0" in value and not binary:
                 raise BadSyntax("NUL in a literal")
             return value
         if bare is None:

@@ -238,8 +238,16 @@ class View:
 
     # What the client is told
 
-    def tell(self, expunges: bool, manner: Manner, recent_from: int = 0) -> list[bytes]:
-        """The responses that bring the client up to date, whole lines. Without `expunges` numbers stand still.
+    @property
+    def new(self) -> list[int]:
+        """UIDs of messages that the client was not told of yet."""
+        return self._added
+
+    def tell(
+        self, expunges: bool, manner: Manner, recent_from: int = 0, *, added: bool = True, flags: bool = True
+    ) -> list[bytes]:
+        """The responses that bring the client up to date, whole lines. Without `expunges` numbers stand still; without
+        `added` and `flags` these wait.
 
         New messages with a UID from `recent_from` on are \\Recent in this session; 0: none.
         """
@@ -250,7 +258,7 @@ class View:
             self.shared = self.shared.without(self.count, gone)
             self.count -= len(gone)
             self._gone = set()
-        if self._added:
+        if self._added and added:
             if recent_from:
                 self._now_recent(max(self._added[0], recent_from), self._added[-1] + 1)
             self.shared = self.shared.extend(self.count, self._added)
@@ -259,7 +267,7 @@ class View:
             out.append(b"* %d EXISTS\r\n" % self.count)
             if manner.recent:
                 out.append(b"* %d RECENT\r\n" % self.recent_count())
-        if self._changed:
+        if self._changed and flags:
             out += self.flag_lines([(uid, *self._changed[uid]) for uid in sorted(self._changed)], manner)
             self._changed = {}
         return out

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from posthouse.base import ids
@@ -87,11 +87,13 @@ class QueueManager:
         node: str = "",
         timeouts: Mapping[str, float] = TIMEOUTS,
         guard: Guard | None = None,
+        full: Callable[[tuple[str, ...], int], Awaitable[frozenset[str]]] | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
         self._clock = clock
         self._prepare = prepare
+        self._full = full  # who of our own people has no room
         self._log = log
         self._captured = captured
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
@@ -485,7 +487,13 @@ class QueueManager:
                 yield await self._read(message, at, min(at + PIECE, content))
 
         if job.next_hop == DELIVER_HERE:
-            return await self._deliver_here(job, addresses, pieces())
+            full = await self._full(addresses, message.size) if self._full is not None else frozenset()
+            put_off = dict.fromkeys(full, Verdict(DEFERRED, 452, "4.2.2", "The mailbox is full", "", False))
+            if len(put_off) == len(addresses):
+                return Report(put_off), None
+            others = tuple(address for address in addresses if address not in full)
+            report, keep = await self._deliver_here(job, others, pieces())
+            return report._replace(verdicts={**report.verdicts, **put_off}), keep
         params = unpack_mail(message.options)
         outgoing = Outgoing(
             message.sender,

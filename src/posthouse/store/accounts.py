@@ -13,7 +13,7 @@ from typing import NamedTuple
 import idna
 
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent, Temporary
-from posthouse.store import mailboxes, messages
+from posthouse.store import mailboxes
 from posthouse.store.database import Row, Tx
 from posthouse.store.model import SPECIAL_USE, Account, AddressRow, DirectoryChanged
 from posthouse.wire.address import Address
@@ -189,9 +189,10 @@ def remove_account(tx: Tx, name: str) -> None:
     """Remove an account with all its mail and addresses."""
     account_id = find_account(tx, name).id
     for mailbox in mailboxes.list_all(tx, account_id):
-        messages.remove_all(tx, mailbox.id)
-    for table in ("mailbox", "subscription", "credential", "address", "send_as", "login_attempt", "suppression"):
+        mailboxes.remove(tx, mailbox.id)
+    for table in ("subscription", "acl", "credential", "address", "send_as", "login_attempt", "suppression"):
         tx.run(f"DELETE FROM {table} WHERE account_id = ?", account_id)  # noqa: S608
+    tx.run("DELETE FROM annotation WHERE owner_id = ? OR account_id = ?", account_id, account_id)
     tx.run("DELETE FROM account WHERE id = ?", account_id)
     tx.publish(DirectoryChanged())
 

@@ -18,6 +18,12 @@ _RULES = (
         "OR m.deleted <> coalesce(sum(e.flags & 8 <> 0), 0) OR m.size <> coalesce(sum(mail.size), 0)",
     ),
     (
+        "account {0}: its size and messages are {1}, {2}, its mailboxes hold {3}, {4}",
+        "SELECT a.id, a.size, a.messages, coalesce(sum(m.size), 0), coalesce(sum(m.messages), 0) "
+        "FROM account a LEFT JOIN mailbox m ON m.account_id = a.id GROUP BY a.id "
+        "HAVING a.size <> coalesce(sum(m.size), 0) OR a.messages <> coalesce(sum(m.messages), 0)",
+    ),
+    (
         "mailbox {0}: UID {1} is not below UIDNEXT {2}",
         "SELECT m.id, max(e.uid), m.uidnext FROM mailbox m JOIN entry e ON e.mailbox_id = m.id "
         "GROUP BY m.id HAVING max(e.uid) >= m.uidnext",
@@ -69,6 +75,21 @@ _RULES = (
     (
         "recipient {0} belongs to queue {1}, which is gone",
         "SELECT r.id, r.queue_id FROM recipient r LEFT JOIN queue q ON q.id = r.queue_id WHERE q.id IS NULL",
+    ),
+    (
+        "annotation {1!r} is of mailbox {0}, which is gone",
+        "SELECT n.mailbox_id, n.entry FROM annotation n LEFT JOIN mailbox m ON m.id = n.mailbox_id "
+        "WHERE n.mailbox_id <> 0 AND m.id IS NULL",
+    ),
+    (
+        "annotation {1!r} of mailbox {0} counts for account {2}, which is gone",
+        "SELECT n.mailbox_id, n.entry, n.owner_id FROM annotation n LEFT JOIN account a ON a.id = n.owner_id "
+        "WHERE n.owner_id <> 0 AND a.id IS NULL",
+    ),
+    (
+        "the list of mailbox {0} grants {2} to account {1}; one of the two is gone",
+        "SELECT l.mailbox_id, l.account_id, l.rights FROM acl l LEFT JOIN mailbox m ON m.id = l.mailbox_id "
+        "LEFT JOIN account a ON a.id = l.account_id WHERE m.id IS NULL OR (l.account_id <> 0 AND a.id IS NULL)",
     ),
     (
         "address {0} leads to account {1}, which is gone",

@@ -41,6 +41,16 @@ def add(tx: Tx, email_id: int, new: Heading, received: int) -> None:
     )
 
 
+def copy(tx: Tx, email_id: int, other_id: int) -> None:
+    """Give an email the heading of another one that has the same content, if that has one."""
+    columns = _COLUMNS.removeprefix("email_id, ")
+    tx.run(
+        f"INSERT INTO heading ({_COLUMNS}) SELECT ?, {columns} FROM heading WHERE email_id = ?",  # noqa: S608
+        email_id,
+        other_id,
+    )
+
+
 def made(tx: Tx, email_ids: list[int]) -> tuple[list[Made], list[int]]:
     """The headings of some of these emails, and the others. Those that are gone have none."""
     found: list[Made] = []

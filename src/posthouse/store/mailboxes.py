@@ -5,9 +5,9 @@ is for the IMAP server to say; here only existence matters: `NotFound`, `Already
 """
 
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent
-from posthouse.store import messages
+from posthouse.store import annotations, messages
 from posthouse.store.database import Tx
-from posthouse.store.model import Mailbox, MailboxesChanged
+from posthouse.store.model import AccessChanged, Mailbox, MailboxesChanged, SubscriptionChanged
 
 SEPARATOR = "/"
 COLUMNS = (
@@ -73,7 +73,7 @@ def create(tx: Tx, account_id: int, name: str, special_use: str = "") -> Mailbox
         row[1],
         special_use,
     )
-    tx.publish(MailboxesChanged(account_id, mailbox_id))
+    tx.publish(MailboxesChanged(account_id, mailbox_id, name=name))
     return Mailbox(mailbox_id, account_id, name, row[0], 1, row[1], special_use, 1, 0, 0, 0, 0)
 
 
@@ -91,6 +91,7 @@ def rename(tx: Tx, account_id: int, old: str, new: str) -> None:
     if old == "INBOX":
         target = create(tx, account_id, new)
         messages.move(tx, account_id, mailbox.id, None, target.id)
+        annotations.copy(tx, account_id, mailbox.id, target.id)  # RFC 5464 section 4.1: INBOX keeps them too
         return
     children = tx.all(
         "SELECT id, name FROM mailbox WHERE account_id = ? AND substr(name, 1, ?) = ?",
@@ -103,7 +104,8 @@ def rename(tx: Tx, account_id: int, old: str, new: str) -> None:
         if by_name(tx, account_id, renamed):
             raise AlreadyExists(f"mailbox {renamed!r} exists already")
         tx.run("UPDATE mailbox SET name = ? WHERE id = ?", renamed, child_id)
-        tx.publish(MailboxesChanged(account_id, child_id))
+        is_top = child_id == mailbox.id
+        tx.publish(MailboxesChanged(account_id, child_id, name=new if is_top else "", old=old if is_top else ""))
 
 
 def delete(tx: Tx, account_id: int, name: str) -> None:
@@ -113,15 +115,39 @@ def delete(tx: Tx, account_id: int, name: str) -> None:
         raise NotFound(f"no mailbox {name!r}")
     if mailbox.name == "INBOX":
         raise Permanent("INBOX cannot be deleted", "INBOX cannot be deleted")
-    messages.remove_all(tx, mailbox.id)
-    tx.run("DELETE FROM mailbox WHERE id = ?", mailbox.id)
-    tx.publish(MailboxesChanged(account_id, mailbox.id, deleted=True))
+    remove(tx, mailbox.id)
+    tx.publish(MailboxesChanged(account_id, mailbox.id, deleted=True, name=mailbox.name))
+
+
+def has_children(tx: Tx, account_id: int, name: str) -> bool:
+    """Is there a mailbox below that name?"""
+    row = tx.one(
+        "SELECT 1 FROM mailbox WHERE account_id = ? AND name > ? AND name < ? LIMIT 1",
+        account_id,
+        name + SEPARATOR,
+        name + chr(ord(SEPARATOR) + 1),
+    )
+    return row is not None
+
+
+def remove(tx: Tx, mailbox_id: int) -> None:
+    """Remove a mailbox and all that hangs on it."""
+    mailbox = by_id(tx, mailbox_id)
+    for who, rights in tx.all("SELECT account_id, rights FROM acl WHERE mailbox_id = ?", mailbox_id):
+        if mailbox is not None and "l" in rights:
+            tx.publish(AccessChanged(who, mailbox.account_id, mailbox_id, mailbox.name))
+    messages.remove_all(tx, mailbox_id)
+    annotations.remove_all(tx, mailbox_id)
+    tx.run("DELETE FROM acl WHERE mailbox_id = ?", mailbox_id)
+    tx.run("DELETE FROM mailbox WHERE id = ?", mailbox_id)
 
 
 def subscribe(tx: Tx, account_id: int, name: str, on: bool) -> None:
     """Add a name to the subscriptions, or take it off; the mailbox need not exist."""
     name = canonical(name)
-    tx.run("DELETE FROM subscription WHERE account_id = ? AND name = ?", account_id, name)
+    gone = tx.run("DELETE FROM subscription WHERE account_id = ? AND name = ?", account_id, name)
+    if bool(gone) != on:
+        tx.publish(SubscriptionChanged(account_id, name))
     if on:
         tx.run("INSERT INTO subscription (account_id, name) VALUES (?, ?)", account_id, name)
 

@@ -14,13 +14,17 @@ from posthouse.store.blobs import rows as blobs
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Tx
 from posthouse.store.model import (
+    ANSWERED,
     DELETED,
+    DRAFT,
+    FLAGGED,
     SEEN,
     Appended,
     Digest,
     EntriesAdded,
     EntriesExpunged,
     FlagsChanged,
+    UsageChanged,
 )
 
 MAX_KEYWORDS = 100  # of a message: every session that sees it is told all of them
@@ -64,7 +68,7 @@ def add(
     """`append` of a blob that is stored and counted already. Without a mailbox it goes to the INBOX."""
     digest = new.digest
     size = len(new.prefix) + new.content.size
-    modseq = next_modseq(tx, account_id)
+    modseq = _count(tx, account_id, size, 1)
     row = tx.one(
         _COUNT_INBOX if mailbox_id is None else _COUNT,
         0 if flags & SEEN else 1,
@@ -131,18 +135,61 @@ def next_modseq(tx: Tx, account_id: int) -> int:
     return int(row[0])
 
 
+def _count(tx: Tx, account_id: int, size: int, messages: int) -> int:
+    """The next value of the change counter, as the account holds so many octets and messages more."""
+    row = tx.one(
+        "UPDATE account SET modseq = modseq + 1, size = size + ?, messages = messages + ? WHERE id = ? "
+        "RETURNING modseq, size, messages",
+        size,
+        messages,
+        account_id,
+    )
+    if row is None:
+        raise NotFound(f"account {account_id}")
+    tx.publish(UsageChanged(account_id, row[1], row[2]))
+    return int(row[0])
+
+
+class Allowed(NamedTuple):
+    """Which flags may be set, and whether keywords may."""
+
+    flags: int = SEEN | ANSWERED | FLAGGED | DELETED | DRAFT
+    keywords: bool = True
+
+
+ANY = Allowed()
+
+
 def copy(
-    tx: Tx, account_id: int, mailbox_id: int, uids: Sequence[int] | None, target_id: int, now: int = 0
+    tx: Tx,
+    account_id: int,
+    mailbox_id: int,
+    uids: Sequence[int] | None,
+    target_id: int,
+    now: int = 0,
+    *,
+    owner_id: int = 0,
+    allowed: Allowed = ANY,
 ) -> list[tuple[int, int]]:
-    """Copy messages (None: all) to another mailbox of the account; the contents are shared.
+    """Copy messages (None: all) to a mailbox of the account, with the flags that are allowed there; the contents are
+    shared. `owner_id` is whose they are, if somebody else's.
 
     Returns pairs of old and new UID, in the order of the old ones. UIDs that do not exist are passed over.
     """
     rows = _entries(tx, mailbox_id, uids)
     if not rows:
         return []
-    modseq = next_modseq(tx, account_id)
+    if allowed != ANY:
+        rows = [
+            (uid, email_id, flags & allowed.flags, words if allowed.keywords else "", savedate)
+            for uid, email_id, flags, words, savedate in rows
+        ]
+    taken = owner_id not in (0, account_id)
+    if taken:
+        rows = [(uid, _clone(tx, email, account_id), flags, words, saved) for uid, email, flags, words, saved in rows]
     sizes = _sizes(tx, [row[1] for row in rows])
+    size = sum(sizes[row[1]] for row in rows)
+    modseq = _count(tx, account_id, size, len(rows))
     first = tx.one(
         "UPDATE mailbox SET uidnext = uidnext + ?, messages = messages + ?, unseen = unseen + ?, "
         "deleted = deleted + ?, size = size + ?, highestmodseq = ? WHERE id = ? RETURNING uidnext",
@@ -150,7 +197,7 @@ def copy(
         len(rows),
         sum(1 for row in rows if not row[2] & SEEN),
         sum(1 for row in rows if row[2] & DELETED),
-        sum(sizes[row[1]] for row in rows),
+        size,
         modseq,
         target_id,
     )
@@ -164,19 +211,43 @@ def copy(
             for n, (_, email_id, flags, keywords, savedate) in enumerate(rows)
         ],
     )
-    tx.many("UPDATE email SET entries = entries + 1 WHERE id = ?", [(row[1],) for row in rows])
+    if not taken:
+        tx.many("UPDATE email SET entries = entries + 1 WHERE id = ?", [(row[1],) for row in rows])
     new = tuple(range(uid, uid + len(rows)))
     tx.publish(EntriesAdded(account_id, target_id, new, modseq))
     return [(row[0], n) for row, n in zip(rows, new, strict=True)]
 
 
+def _clone(tx: Tx, email_id: int, account_id: int) -> int:
+    """The same message for another account. Threads have numbers that no other thread has, so it keeps its own."""
+    tx.run("UPDATE blob SET refs = refs + 1 WHERE id = (SELECT blob_id FROM email WHERE id = ?)", email_id)
+    made = tx.insert(
+        "INSERT INTO email (account_id, blob_id, trace, prefix, size, received, thread_id, message_id_hash, "
+        "entries, envelope, bodystructure, parts, preview, line_ends, listed) "
+        "SELECT ?, blob_id, trace, prefix, size, received, thread_id, message_id_hash, "
+        "1, envelope, bodystructure, parts, preview, line_ends, listed FROM email WHERE id = ? RETURNING id",
+        account_id,
+        email_id,
+    )
+    headings.copy(tx, made, email_id)
+    return made
+
+
 def move(
-    tx: Tx, account_id: int, mailbox_id: int, uids: Sequence[int] | None, target_id: int, now: int = 0
+    tx: Tx,
+    account_id: int,
+    mailbox_id: int,
+    uids: Sequence[int] | None,
+    target_id: int,
+    now: int = 0,
+    *,
+    owner_id: int = 0,
+    allowed: Allowed = ANY,
 ) -> list[tuple[int, int]]:
-    """Move messages (None: all) to another mailbox of the account (RFC 6851); returns as `copy` does."""
-    pairs = copy(tx, account_id, mailbox_id, uids, target_id, now)
+    """Move messages (None: all) to a mailbox of the account (RFC 6851); arguments and result as those of `copy`."""
+    pairs = copy(tx, account_id, mailbox_id, uids, target_id, now, owner_id=owner_id, allowed=allowed)
     if pairs:
-        _bury(tx, account_id, mailbox_id, [old for old, _ in pairs])
+        _bury(tx, owner_id or account_id, mailbox_id, [old for old, _ in pairs])
     return pairs
 
 
@@ -189,13 +260,16 @@ def store_flags(
     flags: int,
     keywords: Sequence[str] = (),
     unchanged_since: int | None = None,
+    allowed: Allowed = ANY,
 ) -> list[tuple[int, int, int, str]]:
     """Change flags: `mode` is "set", "add" or "remove". Returns (uid, modseq, flags, keywords) of every
     message named that exists; the modseq moves only where something changed.
 
-    Messages that changed after `unchanged_since` are left alone; their modseq is returned as a negative number.
+    Messages that changed after `unchanged_since` are left alone; their modseq is returned as a negative number. Flags
+    that are not `allowed` stay as they are.
     """
-    named = {word.lower(): word for word in keywords}
+    named = {word.lower(): word for word in keywords} if allowed.keywords else {}
+    flags &= allowed.flags
     result: list[tuple[int, int, int, str]] = []
     changed: list[tuple[int, int, int, str]] = []
     rows = _entries(tx, mailbox_id, uids, "modseq")
@@ -209,8 +283,9 @@ def store_flags(
         elif mode == "remove":
             new_flags = old_flags & ~flags
         else:
-            new_flags = flags
-        new_words = _keywords(old_words, mode, named) if named or (mode == "set" and old_words) else old_words
+            new_flags = flags | (old_flags & ~allowed.flags)
+        replaced = mode == "set" and old_words and allowed.keywords
+        new_words = _keywords(old_words, mode, named) if named or replaced else old_words
         if new_flags == old_flags and new_words == old_words:
             result.append((uid, old_modseq, old_flags, old_words))
             continue
@@ -278,16 +353,21 @@ def remove(tx: Tx, account_id: int, mailbox_id: int, uids: Sequence[int]) -> lis
 def remove_all(tx: Tx, mailbox_id: int) -> None:
     """Remove all entries of a mailbox, tombstones too, as it is about to go."""
     emails = [e for (e,) in tx.all("SELECT email_id FROM entry WHERE mailbox_id = ? AND expunged = 0", mailbox_id)]
+    row = tx.one("SELECT account_id, size, messages FROM mailbox WHERE id = ?", mailbox_id)
+    if row is not None and emails:
+        _count(tx, row[0], -row[1], -row[2])
     tx.run("DELETE FROM entry WHERE mailbox_id = ?", mailbox_id)
+    tx.run("UPDATE mailbox SET messages = 0, unseen = 0, deleted = 0, size = 0 WHERE id = ?", mailbox_id)
     _release(tx, emails)
 
 
 def _bury(tx: Tx, account_id: int, mailbox_id: int, uids: list[int]) -> None:
     """Turn entries that are known to exist into tombstones."""
     rows = _entries(tx, mailbox_id, uids)
-    modseq = next_modseq(tx, account_id)
     emails = [row[1] for row in rows]
     sizes = _sizes(tx, emails)
+    size = sum(sizes[row[1]] for row in rows)
+    modseq = _count(tx, account_id, -size, -len(rows))
     tx.many(
         "UPDATE entry SET expunged = 1, modseq = ? WHERE mailbox_id = ? AND uid = ?",
         [(modseq, mailbox_id, row[0]) for row in rows],
@@ -298,7 +378,7 @@ def _bury(tx: Tx, account_id: int, mailbox_id: int, uids: list[int]) -> None:
         len(rows),
         sum(1 for row in rows if not row[2] & SEEN),
         sum(1 for row in rows if row[2] & DELETED),
-        sum(sizes[row[1]] for row in rows),
+        size,
         modseq,
         mailbox_id,
     )
@@ -349,6 +429,11 @@ def runs(uids: Iterable[int]) -> list[tuple[int, int]]:
     if last >= 0:
         result.append((first, last))
     return result
+
+
+def size_of(tx: Tx, mailbox_id: int, uid: int) -> int:
+    """The size of a message; 0 if it is not there."""
+    return sum(_sizes(tx, [row[1] for row in _entries(tx, mailbox_id, [uid])]).values())
 
 
 def _sizes(tx: Tx, emails: list[int]) -> dict[int, int]:

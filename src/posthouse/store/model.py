@@ -110,6 +110,49 @@ class MailboxesChanged(NamedTuple):
     account_id: int
     mailbox_id: int  # the one that is gone or changed; 0 if several
     deleted: bool = False
+    name: str = ""  # that it has, or had; "" for those that a renamed one took along
+    old: str = ""  # that it had before it was renamed
+
+
+class SubscriptionChanged(NamedTuple):
+    """A name was added to the subscriptions of an account, or taken off."""
+
+    account_id: int
+    name: str
+
+
+class AclChanged(NamedTuple):
+    """Somebody may do more or less in a mailbox."""
+
+    account_id: int  # its owner
+    mailbox_id: int
+    who: int  # account; 0: everybody
+
+
+class AccessChanged(NamedTuple):
+    """Somebody may see a mailbox of another account, or not any more. Told to whom it concerns."""
+
+    account_id: int  # 0: everybody
+    owner_id: int
+    mailbox_id: int
+    name: str  # as the owner calls it
+
+
+class AnnotationsChanged(NamedTuple):
+    """Annotations were set or removed: of a mailbox of `account_id`, or (mailbox 0) of the server."""
+
+    account_id: int
+    mailbox_id: int
+    reader_id: int  # who alone sees them; 0: they are shared
+    entries: tuple[str, ...]
+
+
+class UsageChanged(NamedTuple):
+    """What an account holds changed: the sums now. Told to those who listen to account 0."""
+
+    owner_id: int
+    size: int
+    messages: int
 
 
 class QueueChanged(NamedTuple):
@@ -141,6 +184,11 @@ Change = (
     | EntriesExpunged
     | FlagsChanged
     | MailboxesChanged
+    | SubscriptionChanged
+    | AclChanged
+    | AccessChanged
+    | AnnotationsChanged
+    | UsageChanged
     | QueueChanged
     | HookCallsAdded
     | DirectoryChanged

@@ -9,10 +9,9 @@ from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from posthouse.mime import sections
-from posthouse.store import mailboxes
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Row, Tx
-from posthouse.store.model import SEEN, Mailbox
+from posthouse.store.model import DELETED, SEEN, Mailbox
 
 # Columns that may be asked for, and where they are. `e` is the entry, `m` the email.
 _COLUMNS = {
@@ -45,11 +44,8 @@ class Opening(NamedTuple):
     first_unseen: int  # its UID; 0 if all are seen
 
 
-def opening(tx: Tx, account_id: int, name: str, known: Container[int] = ()) -> Opening | None:
+def opening(tx: Tx, mailbox: Mailbox, known: Container[int] = ()) -> Opening:
     """A mailbox as it stands. What is in a mailbox in `known` (by id) the caller knows, so it is not read."""
-    mailbox = mailboxes.by_name(tx, account_id, name)
-    if mailbox is None:
-        return None
     first_unseen = 0
     if mailbox.unseen:
         row = tx.one(
@@ -218,6 +214,19 @@ def highest_modseq(tx: Tx, mailbox_id: int, ranges: Iterable[tuple[int, int]]) -
         )
         highest = max(highest, row[0] or 0) if row else highest
     return highest
+
+
+def deleted_size(tx: Tx, mailbox: Mailbox) -> int:
+    """The octets of the messages marked \\Deleted."""
+    if not mailbox.deleted:
+        return 0
+    row = tx.one(
+        "SELECT sum(m.size) FROM entry e JOIN email m ON m.id = e.email_id "
+        "WHERE e.mailbox_id = ? AND e.expunged = 0 AND e.flags & ? <> 0",
+        mailbox.id,
+        DELETED,
+    )
+    return row[0] or 0 if row else 0
 
 
 def count_from(tx: Tx, mailbox: Mailbox, uid: int) -> int:

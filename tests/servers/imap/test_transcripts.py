@@ -18,7 +18,8 @@ def test_transcript(path: Path) -> None:
     async def run() -> None:
         for chunk in CHUNKS:
             async with opened() as database:
-                site = await ImapSite.make(database)
+                others = dict.fromkeys(name for name in settings.get("users", ()) if name != "alice")
+                site = await ImapSite.make(database, tuple(others))
                 await Player(site, path.name, chunk).play(settings, lines)
 
     asyncio.run(run())

@@ -121,16 +121,25 @@ def _fetch(cursor: Cursor, uid: bool) -> Fetch:
         found.append(b"MODSEQ")
     if b"VANISHED" in modifiers and not (uid and b"CHANGEDSINCE" in modifiers):
         raise BadSyntax("VANISHED belongs to UID FETCH and CHANGEDSINCE")
-    items = tuple(dict.fromkeys(item for item in found if isinstance(item, bytes)))
-    sections = dict.fromkeys(item for item in found if isinstance(item, Section))
     return Fetch(
         wanted,
         uid,
-        FetchRequest(items, tuple(sections)),
+        _request(found),
         modifiers.get(b"CHANGEDSINCE", 0),
         b"VANISHED" in modifiers,
         modifiers.get(b"PARTIAL"),
     )
+
+
+def _request(found: list[bytes | Section]) -> FetchRequest:
+    items = dict.fromkeys(item for item in found if isinstance(item, bytes))
+    sections = dict.fromkeys(item for item in found if isinstance(item, Section))
+    return FetchRequest(tuple(items), tuple(sections))
+
+
+def fetch_atts(cursor: Cursor) -> FetchRequest:
+    """ "(" fetch-att *(SP fetch-att) ")", which is told of messages without setting \\Seen (RFC 5465)"""
+    return _request(cursor.items(lambda: _fetch_att(cursor), MAX_ITEMS))
 
 
 def _modifier(cursor: Cursor) -> tuple[bytes, Any]:

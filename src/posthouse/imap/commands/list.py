@@ -1,8 +1,10 @@
 """LIST with its extensions (RFC 5258, RFC 5819, RFC 6154, all in RFC 9051 section 6.3.9), and LSUB."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from posthouse.imap.commands.mailboxes import status_items
+from posthouse.imap.commands.metadata import entries
 from posthouse.imap.tokens import BadSyntax, Cursor
 
 MAX_PATTERNS = 100
@@ -18,6 +20,7 @@ class ListMailboxes:
     give: frozenset[bytes] = frozenset()  # SUBSCRIBED, CHILDREN, SPECIAL-USE, STATUS
     status: tuple[bytes, ...] = ()
     extended: bool = False  # any of the syntax of RFC 5258 was used
+    metadata: tuple[str, ...] = ()  # the entries that METADATA names (RFC 9590)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class Lsub:
 
 
 _SELECT = frozenset((b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"))
-_GIVE = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"))
+_GIVE = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS", b"METADATA", b"MYRIGHTS"))
 
 
 def list_mailboxes(cursor: Cursor) -> ListMailboxes:
@@ -52,7 +55,7 @@ def list_mailboxes(cursor: Cursor) -> ListMailboxes:
         patterns = cursor.items(cursor.list_mailbox, MAX_PATTERNS)
     else:
         patterns = [cursor.list_mailbox()]
-    give: dict[bytes, tuple[bytes, ...]] = {}
+    give: dict[bytes, tuple[Any, ...]] = {}
     if cursor.skip_space():
         extended = True
         if cursor.word() != b"RETURN":
@@ -60,17 +63,18 @@ def list_mailboxes(cursor: Cursor) -> ListMailboxes:
         cursor.space()
         give = dict(cursor.items(lambda: _return_option(cursor), 10, empty=True))
     cursor.end()
-    return ListMailboxes(reference, tuple(patterns), select, frozenset(give), give.get(b"STATUS", ()), extended)
+    status, metadata = give.get(b"STATUS", ()), give.get(b"METADATA", ())
+    return ListMailboxes(reference, tuple(patterns), select, frozenset(give), status, extended, metadata)
 
 
-def _return_option(cursor: Cursor) -> tuple[bytes, tuple[bytes, ...]]:
+def _return_option(cursor: Cursor) -> tuple[bytes, tuple[Any, ...]]:
     name = cursor.word()
     if name not in _GIVE:
         raise BadSyntax("a return option that we do not know")
-    if name != b"STATUS":
+    if name not in (b"STATUS", b"METADATA"):
         return name, ()
     cursor.space()
-    return name, status_items(cursor)
+    return name, status_items(cursor) if name == b"STATUS" else entries(cursor)
 
 
 def lsub(cursor: Cursor) -> Lsub:

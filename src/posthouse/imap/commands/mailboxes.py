@@ -22,6 +22,7 @@ STATUS_ITEMS = frozenset(
         b"HIGHESTMODSEQ",  # RFC 7162
         b"MAILBOXID",  # RFC 8474
         b"APPENDLIMIT",  # RFC 7889
+        b"DELETED-STORAGE",  # RFC 9208
     )
 )
 SPECIAL_USE = {

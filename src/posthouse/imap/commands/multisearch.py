@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from posthouse.imap.commands.fetch import FetchRequest
 from posthouse.imap.commands.search import BadCharset, charset_of, program, return_options, word_follows
 from posthouse.imap.keys import Key
 from posthouse.imap.tokens import BadSyntax, Cursor
@@ -24,6 +25,7 @@ class Esearch:
     partial: tuple[int, int] | None = None
     condstore: bool = False
     by_number: bool = field(default=False, compare=False)
+    update: FetchRequest | None = None
 
     @property
     def needs_selected(self) -> bool:
@@ -49,7 +51,7 @@ def esearch(cursor: Cursor) -> Esearch | BadCharset:
         budget = [MAX_NAMES]
         sources = cursor.items(lambda: _source(cursor, budget), MAX_SOURCES)
         cursor.space()
-    give, partial = return_options(cursor)
+    give, partial, update = return_options(cursor)
     if give is not None and b"SAVE" in give and any(kind != "SELECTED" for kind, _ in sources):
         raise BadSyntax("SAVE is for the selected mailbox alone")
     charset: str | None = "utf-8"
@@ -62,7 +64,7 @@ def esearch(cursor: Cursor) -> Esearch | BadCharset:
         return BadCharset()
     found = program(cursor, charset)
     give = give or frozenset((b"ALL",))
-    return Esearch(tuple(sources), found.key, give, partial, found.modseq, found.by_number)
+    return Esearch(tuple(sources), found.key, give, partial, found.modseq, found.by_number, update)
 
 
 def _source(cursor: Cursor, budget: list[int]) -> tuple[str, tuple[str, ...]]:

@@ -6,11 +6,11 @@ each other.
 
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from posthouse.imap import flags as flag_bits
 from posthouse.imap import keys
-from posthouse.imap.commands.fetch import partial_range
+from posthouse.imap.commands.fetch import FetchRequest, fetch_atts, partial_range
 from posthouse.imap.keys import Field, Key, Scope
 from posthouse.imap.numbers import HIGHEST, match_set
 from posthouse.imap.tokens import BadSyntax, Cursor
@@ -35,6 +35,7 @@ class Search:
     partial: tuple[int, int] | None = None  # RETURN PARTIAL (RFC 9394)
     condstore: bool = False  # it looks at mod-sequences, and is told of them
     by_number: bool = field(default=False, compare=False)  # it names messages by sequence numbers
+    update: FetchRequest | None = None  # what UPDATE tells of new messages (RFC 5465 section 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def _search(cursor: Cursor, uid: bool) -> Search | BadCharset:
     """search = "SEARCH" [search-return-opts] SP search-program
     search-program = ["CHARSET" SP charset SP] search-key *(SP search-key)"""
     cursor.space()
-    give, partial = return_options(cursor)
+    give, partial, update = return_options(cursor)
     charset: str | None = "utf-8"
     if word_follows(cursor, b"CHARSET"):
         cursor.word()
@@ -64,14 +65,17 @@ def _search(cursor: Cursor, uid: bool) -> Search | BadCharset:
     if charset is None:
         return BadCharset()
     found = program(cursor, charset)
-    return Search(found.key, uid, give, partial, found.modseq, found.by_number)
+    return Search(found.key, uid, give, partial, found.modseq, found.by_number, update)
 
 
-def return_options(cursor: Cursor) -> tuple[frozenset[bytes] | None, tuple[int, int] | None]:
-    """["RETURN" SP "(" [return-option *(SP return-option)] ")" SP]: the options, None if there are none; and what
-    PARTIAL asks for."""
+Options = tuple[frozenset[bytes] | None, tuple[int, int] | None, FetchRequest | None]
+
+
+def return_options(cursor: Cursor) -> Options:
+    """["RETURN" SP "(" [return-option *(SP return-option)] ")" SP]: the options, None if there are none; what PARTIAL
+    asks for, and what UPDATE does."""
     if not word_follows(cursor, b"RETURN"):
-        return None, None
+        return None, None, None
     cursor.word()
     cursor.space()
     options = cursor.items(lambda: _return_option(cursor), 10, empty=True)
@@ -80,16 +84,20 @@ def return_options(cursor: Cursor) -> tuple[frozenset[bytes] | None, tuple[int, 
     if sum(name in (b"PARTIAL", b"ALL") for name, _ in options) > 1:
         raise BadSyntax("ALL and PARTIAL exclude each other")
     cursor.space()
-    return give, dict(options).get(b"PARTIAL")
+    values = dict(options)
+    return give, values.get(b"PARTIAL"), values.get(b"UPDATE")
 
 
-def _return_option(cursor: Cursor) -> tuple[bytes, tuple[int, int] | None]:
+def _return_option(cursor: Cursor) -> tuple[bytes, Any]:
     name = cursor.word()
     if name == b"PARTIAL":
         cursor.space()
         return name, partial_range(cursor)
     if name not in _RETURN:
         raise BadSyntax("a RETURN option that we do not know")
+    if name == b"UPDATE" and cursor.text[cursor.at : cursor.at + 2].strip().startswith(b"("):
+        cursor.skip_space()
+        return name, fetch_atts(cursor)
     return name, None
 
 

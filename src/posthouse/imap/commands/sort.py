@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from posthouse.imap.commands.fetch import FetchRequest
 from posthouse.imap.commands.search import BadCharset, charset_of, program, return_options
 from posthouse.imap.keys import Key
 from posthouse.imap.tokens import BadSyntax, Cursor
@@ -23,6 +24,7 @@ class Sort:
     partial: tuple[int, int] | None = None
     condstore: bool = False
     by_number: bool = field(default=False, compare=False)
+    update: FetchRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def _sort(cursor: Cursor, uid: bool) -> Sort | BadCharset:
     """sort = "SORT" [search-return-opts] SP sort-criteria SP charset 1*(SP search-key)
     sort-criteria = "(" sort-criterion *(SP sort-criterion) ")" """
     cursor.space()
-    give, partial = return_options(cursor)
+    give, partial, update = return_options(cursor)
     criteria = cursor.items(lambda: _criterion(cursor), MAX_CRITERIA)
     cursor.space()
     charset = charset_of(cursor)
@@ -64,7 +66,7 @@ def _sort(cursor: Cursor, uid: bool) -> Sort | BadCharset:
     if charset is None:
         return BadCharset()
     found = program(cursor, charset)
-    return Sort(tuple(criteria), found.key, uid, give, partial, found.modseq, found.by_number)
+    return Sort(tuple(criteria), found.key, uid, give, partial, found.modseq, found.by_number, update)
 
 
 def _criterion(cursor: Cursor) -> tuple[str, bool]:

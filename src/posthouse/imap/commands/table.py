@@ -5,8 +5,23 @@ from enum import Flag
 from typing import Any, NamedTuple
 
 from posthouse.imap import replies
+from posthouse.imap.commands import (
+    acl,
+    append,
+    auth,
+    copy,
+    fetch,
+    mailboxes,
+    metadata,
+    multisearch,
+    notify,
+    quota,
+    search,
+    sort,
+    store,
+    urlauth,
+)
 from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, multisearch, search, sort, store, urlauth
 from posthouse.imap.commands import list as listing
 from posthouse.imap.replies import Status
 from posthouse.imap.tokens import Cursor
@@ -73,6 +88,16 @@ VERBS: dict[bytes, Verb] = {
     b"REPLACE": Verb(SELECTED, append.replace),
     b"UID REPLACE": Verb(SELECTED, append.uid_replace),
     b"ESEARCH": Verb(INSIDE, multisearch.esearch),
+    b"NOTIFY": Verb(INSIDE, notify.notify),
+    b"GETQUOTA": Verb(INSIDE, quota.get_quota),
+    b"GETQUOTAROOT": Verb(INSIDE, quota.get_quota_root),
+    b"GETMETADATA": Verb(INSIDE, metadata.get_metadata),
+    b"SETMETADATA": Verb(INSIDE, metadata.set_metadata),
+    b"SETACL": Verb(INSIDE, acl.set_acl),
+    b"DELETEACL": Verb(INSIDE, acl.delete_acl),
+    b"GETACL": Verb(INSIDE, acl.get_acl),
+    b"LISTRIGHTS": Verb(INSIDE, acl.list_rights),
+    b"MYRIGHTS": Verb(INSIDE, acl.my_rights),
     b"IDLE": Verb(INSIDE, mailboxes.idle),
     b"GENURLAUTH": Verb(INSIDE, urlauth.gen_url_auth),
     b"URLFETCH": Verb(INSIDE, urlauth.url_fetch),

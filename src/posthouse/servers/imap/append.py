@@ -13,8 +13,8 @@ from posthouse.imap import numbers, replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append
 from posthouse.imap.commands.append import Start, Step, Target, Url
-from posthouse.servers.imap import urls
-from posthouse.store import events, mailboxes, messages
+from posthouse.servers.imap import access, urls
+from posthouse.store import events, messages, quota
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Tx
 from posthouse.store.intake import Intake
@@ -74,8 +74,10 @@ async def _begin(session: "ImapSession", event: append.Append) -> None:
     try:
         gathering = session.gathering
         if gathering is None:
-            if await session.service.database.read(mailboxes.by_name, session.account_id, event.target.name) is None:
-                session.engine.no(replies.TRY_CREATE)
+            database, default = session.service.database, session.service.settings.limits.quota_storage
+            problem = await database.read(_look, session.account_id, event.target.name, event.size, default)
+            if problem is not None:
+                session.engine.no(problem)
                 return
             gathering = session.gathering = Gathering(event.target)
         problem = await _steps(session, gathering, event.steps)
@@ -89,6 +91,15 @@ async def _begin(session: "ImapSession", event: append.Append) -> None:
     else:
         session.forget_append()
         session.engine.no(problem)
+
+
+def _look(tx: Tx, account_id: int, name: str, size: int, default: int) -> replies.Status | None:
+    """Why a large message need not come at all."""
+    found = access.find(tx, account_id, name, "APPEND")
+    if found is None:
+        return replies.TRY_CREATE
+    usage = quota.of_account(tx, found.mailbox.account_id, default)
+    return replies.OVER_QUOTA if usage is not None and usage.is_over(size, 1) else None
 
 
 def _start(session: "ImapSession", gathering: Gathering, start: Start) -> None:
@@ -166,6 +177,14 @@ class Stored(NamedTuple):
     uids: list[int]
 
 
+class Replaced(NamedTuple):
+    """The message that another one stands for."""
+
+    account_id: int
+    mailbox_id: int
+    uid: int
+
+
 class Coming(NamedTuple):
     """What one transaction stores."""
 
@@ -176,18 +195,28 @@ class Coming(NamedTuple):
 
 
 def _append(
-    tx: Tx, account_id: int, name: str, coming: list[Coming], now: int, replaced: tuple[int, int] | None
+    tx: Tx, account_id: int, name: str, coming: list[Coming], now: int, replaced: Replaced | None, default: int
 ) -> Stored | replies.Status:
-    """Store messages and, with `replaced` (mailbox, UID), remove the one that they stand for; or why not."""
-    mailbox = mailboxes.by_name(tx, account_id, name)
-    if mailbox is None:
+    """Store messages and, with `replaced`, remove the one that they stand for; or why not."""
+    try:
+        found = access.find(tx, account_id, name, "APPEND")
+    except access.Denied:
+        return replies.NO_PERMISSION
+    if found is None:
         return replies.TRY_CREATE
+    mailbox, allowed = found.mailbox, access.allowed(found.rights)
+    octets, count = sum(one.new.content.size for one in coming), len(coming)
+    if replaced is not None and replaced.account_id == mailbox.account_id:
+        octets, count = octets - messages.size_of(tx, replaced.mailbox_id, replaced.uid), count - 1
+    if not quota.has_room(tx, mailbox.account_id, octets, count, default):
+        return replies.OVER_QUOTA
     uids = []
     for one in coming:
-        appended = messages.append(tx, account_id, mailbox.id, one.new, one.flags, one.keywords, now)
+        flags, keywords = one.flags & allowed.flags, one.keywords if allowed.keywords else ""
+        appended = messages.append(tx, mailbox.account_id, mailbox.id, one.new, flags, keywords, now)
         events.add(tx, one.new.trace, one.new.trace, "appended", one.event, one.new.digest.message_id_hash)
         uids.append(appended.uid)
-    if replaced is not None and not messages.remove(tx, account_id, replaced[0], [replaced[1]]):
+    if replaced is not None and not messages.remove(tx, replaced.account_id, replaced.mailbox_id, [replaced.uid]):
         raise _Gone
     return Stored(mailbox.uidvalidity, uids)
 
@@ -285,26 +314,28 @@ async def _end(session: "ImapSession", event: append.AppendEnd) -> None:
         return
     # RFC 8508 section 3.5: the client must know the new one before the old one goes.
     session.engine.untagged(b"OK [%b] The message is replaced" % _code(stored))
-    session.selected[0].expunged([replaced[1]])
+    session.selected[0].expunged([replaced.uid])
     session.done("REPLACE completed")
 
 
-def _replaced(session: "ImapSession", target: Target) -> tuple[int, int] | replies.Status | None:
-    """Mailbox and UID of the message to be replaced; None: there is none; a status: it is not there."""
+def _replaced(session: "ImapSession", target: Target) -> Replaced | replies.Status | None:
+    """The message to be replaced; None: there is none; a status: it is not there, or is to stay."""
     if not target.replaces:
         return None
     view, watch = session.selected
     if session.read_only:
         return replies.READ_ONLY
+    if not session.may("REPLACE"):
+        return replies.NO_PERMISSION
     wanted = numbers.SequenceSet(((target.replaces, target.replaces),))
     found = view.find(wanted, target.uid, ())
     if not found:
         return replies.NO_SUCH_MESSAGE
-    return watch.mailbox_id, view.uids[found[0][0]]
+    return Replaced(watch.account_id, watch.mailbox_id, view.uids[found[0][0]])
 
 
 async def _store(
-    session: "ImapSession", gatherings: list[Gathering], replaced: tuple[int, int] | None = None
+    session: "ImapSession", gatherings: list[Gathering], replaced: Replaced | None = None
 ) -> list[Stored | replies.Status]:
     """Store the messages of several commands in one transaction; with `replaced` the last one's stands for another."""
     service = session.service
@@ -326,17 +357,23 @@ async def _store(
             coming.append(Coming(new, start.flags.bits, " ".join(sorted(start.flags.keywords)), event))
         commands.append((gathering.target.name, coming))
     try:
-        return await service.database.write(_append_all, session.account_id, commands, now, replaced)
+        default = service.settings.limits.quota_storage
+        return await service.database.write(_append_all, session.account_id, commands, now, replaced, default)
     except _Gone:
         return [replies.NO_SUCH_MESSAGE] * len(commands)
 
 
 def _append_all(
-    tx: Tx, account_id: int, commands: list[tuple[str, list[Coming]]], now: int, replaced: tuple[int, int] | None
+    tx: Tx,
+    account_id: int,
+    commands: list[tuple[str, list[Coming]]],
+    now: int,
+    replaced: Replaced | None,
+    default: int,
 ) -> list[Stored | replies.Status]:
     last = len(commands) - 1
     return [
-        _append(tx, account_id, name, coming, now, replaced if number == last else None)
+        _append(tx, account_id, name, coming, now, replaced if number == last else None, default)
         for number, (name, coming) in enumerate(commands)
     ]
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from posthouse.base.errors import Temporary
 from posthouse.imap import keys, numbers, replies
+from posthouse.imap.commands.fetch import FetchRequest
 from posthouse.imap.keys import Key
 from posthouse.imap.numbers import HIGHEST
 from posthouse.imap.view import View
 from posthouse.servers.imap.finding import find, ordered, resolve
+from posthouse.servers.imap.notify import new_messages
 from posthouse.store import sorting
 from posthouse.store.model import Change, FlagsChanged
 from posthouse.store.sorting import Criteria, Wanted
@@ -38,7 +40,7 @@ _NOTHING = array("I")
 class Context:
     """One result that is kept up to date."""
 
-    __slots__ = ("ages", "criteria", "key", "looked", "results", "seen", "source", "tag", "uid")
+    __slots__ = ("ages", "criteria", "key", "looked", "results", "seen", "source", "tag", "uid", "update")
 
     def __init__(
         self, tag: bytes, key: Key, uid: bool, results: "array[int]", criteria: Criteria | None, source: bytes
@@ -51,6 +53,7 @@ class Context:
         self.source = source
         self.ages = _has_ages(key)
         self.seen = 0  # messages up to this UID were looked at
+        self.update: FetchRequest | None = None  # what is told of new messages (RFC 5465 section 7)
         self.looked = 0.0  # when all of them were
 
 
@@ -96,6 +99,7 @@ def begin(
     results: "array[int]",
     criteria: Criteria | None = None,
     source: bytes = b"",
+    update: FetchRequest | None = None,
 ) -> None:
     """Keep the result of the command under way up to date, or say that this is not done. `key`: already `frozen`."""
     view, _ = session.selected
@@ -109,6 +113,7 @@ def begin(
             session.contexts = None
         return
     context = contexts.by_tag[tag] = Context(tag, key, uid, array("I", results), criteria, source)
+    context.update = update
     context.seen = view.uids[view.count - 1] if view.count else 0
     context.looked = session.service.clock.monotonic()
 
@@ -219,7 +224,7 @@ async def _refresh(
     held = set(context.results) if len(matching) > 100 or everything else None
     new = sorted(uid for uid in matching if not (uid in held if held is not None else _holds(context, uid)))
     left = [uid for uid in _within(context, ranges) if uid not in matching]
-    context.seen = max(context.seen, last)
+    before, context.seen = context.seen, max(context.seen, last)
     if len(context.results) + len(new) - len(left) > (MAX_RESULT if context.criteria is None else MAX_SORTED_RESULT):
         del contexts.by_tag[context.tag]
         session.engine.untagged(replies.no_update(context.tag))
@@ -240,6 +245,13 @@ async def _refresh(
         context.results = array("I", [uid for uid in made if uid in kept])
     elif new:
         _insert(context, new)
+    if new and context.update is not None:
+        said = await new_messages(session, context.update, [uid for uid in new if uid > before])
+        if session.contexts is not contexts or session.view is not view:
+            return
+        if said:
+            session.engine.raw(said)
+        new = _present(context, sorted(new))
     if new:
         _say(session, contexts, context, (b"ADDTO", _pairs(context, set(new), _label(context, view))))
 

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 from posthouse.imap import numbers, replies
 from posthouse.imap.commands.copy import Copy
-from posthouse.servers.imap import limits
+from posthouse.servers.imap import access, limits
 from posthouse.servers.imap.progress import kept_up
-from posthouse.store import mailboxes, messages
+from posthouse.store import messages, quota
 from posthouse.store.database import Tx
 
 if TYPE_CHECKING:
@@ -17,20 +17,29 @@ MANY = 1000  # messages from which on a COPY may take long
 
 
 def _copy(
-    tx: Tx, account_id: int, mailbox_id: int, uids: list[int], name: str, move: bool, now: int
+    tx: Tx, account_id: int, source: tuple[int, int], uids: list[int], event: Copy, now: int, default: int
 ) -> tuple[int, list[tuple[int, int]]] | None:
-    """UIDVALIDITY of the target and the pairs of UIDs; None: there is no such mailbox. All or nothing."""
-    target = mailboxes.by_name(tx, account_id, name)
-    if target is None:
+    """UIDVALIDITY of the target and the pairs of UIDs; None: there is no such mailbox. All or nothing. `source`: the
+    mailbox that the messages are in, and its owner."""
+    found = access.find(tx, account_id, event.name, "COPY TO")
+    if found is None:
         return None
-    work = messages.move if move else messages.copy
-    return target.uidvalidity, work(tx, account_id, mailbox_id, uids, target.id, now)
+    target, (mailbox_id, owner_id) = found.mailbox, source
+    work = messages.move if event.move else messages.copy
+    allowed = access.allowed(found.rights)
+    pairs = work(tx, target.account_id, mailbox_id, uids, target.id, now, owner_id=owner_id, allowed=allowed)
+    if pairs and not (event.move and owner_id == target.account_id):
+        quota.check(tx, target.account_id, default)  # who has no room left may still move what is there
+    return target.uidvalidity, pairs
 
 
 async def copy(session: "ImapSession", event: Copy) -> None:
     view, watch = session.selected
     if event.move and session.read_only:
         session.done_with(replies.READ_ONLY)
+        return
+    if event.move and not session.may("MOVE"):
+        session.done_with(replies.NO_PERMISSION)
         return
     found = session.find(event.wanted, event.uid)
     if found is None:
@@ -41,9 +50,10 @@ async def copy(session: "ImapSession", event: Copy) -> None:
         return
     found = kept
     uids = [uid for low, high in found for uid in view.slice(low, high)]
-    now = session.service.clock.now()
-    work = session.service.database.write(
-        _copy, session.account_id, watch.mailbox_id, uids, event.name, event.move, now
+    service = session.service
+    now, default = service.clock.now(), service.settings.limits.quota_storage
+    work = service.database.write(
+        _copy, session.account_id, (watch.mailbox_id, watch.account_id), uids, event, now, default
     )
     copied = await (work if len(uids) < MANY else kept_up(session, work))
     if copied is None:

@@ -219,7 +219,7 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
         while low < high:
             if low >= end:
                 end = min(low + SLICE, high)
-                if plan.sets_seen and not session.read_only:
+                if plan.sets_seen and not session.read_only and session.may("SEEN"):
                     told = await _mark_seen(session, view.slice(low, end), since)
             # The rest of a response that was too large for one go comes alone.
             uids = view.slice(low, low + 1 if section else end)

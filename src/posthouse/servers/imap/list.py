@@ -11,16 +11,20 @@ from posthouse.imap import replies
 from posthouse.imap.commands.list import ListMailboxes, Lsub
 from posthouse.imap.names import SEPARATOR
 from posthouse.imap.patterns import full, matcher
-from posthouse.servers.imap.mailboxes import status_line
+from posthouse.servers.imap import access, acl, metadata
+from posthouse.servers.imap.mailboxes import Counted, counted, status_line
 from posthouse.servers.imap.watches import Watches
+from posthouse.store import acl as shared
+from posthouse.store import annotations
 from posthouse.store import mailboxes as stored
-from posthouse.store import select
+from posthouse.store.acl import ALL
 from posthouse.store.database import Tx
 from posthouse.store.model import Mailbox
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
+AT_ONCE = 50  # mailboxes whose responses are made in one go: each may have some MiB of annotations, most have none
 SLICE = 20_000  # letters held against patterns in one go: some ms
 
 
@@ -28,14 +32,25 @@ class _Tree(NamedTuple):
     """All that LIST needs to know of an account."""
 
     mailboxes: dict[str, Mailbox]
+    rights: dict[int, frozenset[str]]  # in mailboxes of others, by id
     subscribed: frozenset[str]
-    recent: dict[int, int]  # mailbox id: how many are \Recent
+    counted: dict[int, Counted]  # by mailbox id: what STATUS tells that stands in no row
 
 
-def _tree(tx: Tx, account_id: int, watches: Watches | None) -> _Tree:
-    mailboxes = stored.list_all(tx, account_id)
-    recent = {m.id: select.count_from(tx, m, watches.recent_from(m)) for m in mailboxes} if watches is not None else {}
-    return _Tree({m.name: m for m in mailboxes}, frozenset(stored.subscriptions(tx, account_id)), recent)
+def _tree(tx: Tx, account_id: int, items: Sequence[bytes], watches: Watches) -> _Tree:
+    mailboxes = {mailbox.name: mailbox for mailbox in stored.list_all(tx, account_id)}
+    rights = {}
+    for one in shared.shared_with(tx, account_id):
+        if "l" in one.rights:
+            name = access.shown(one.owner, one.mailbox.name)
+            mailboxes[name] = one.mailbox._replace(name=name, special_use="")
+            rights[one.mailbox.id] = one.rights
+    subscribed = frozenset(stored.subscriptions(tx, account_id))
+    counts: dict[int, Counted] = {}
+    if items:
+        readable = [m for m in mailboxes.values() if access.NEEDS["STATUS"].is_met(rights.get(m.id, ALL))]
+        counts = {mailbox.id: counted(tx, mailbox, items, watches) for mailbox in readable}
+    return _Tree(mailboxes, rights, subscribed, counts)
 
 
 def attributes_of(mailbox: Mailbox) -> list[bytes]:
@@ -79,23 +94,50 @@ async def list_mailboxes(session: "ImapSession", event: ListMailboxes) -> None:
         engine.untagged(b'LIST (\\Noselect) "/" ""')
         session.done("LIST completed")
         return
-    watches = session.service.watches if b"RECENT" in event.status else None
-    tree = await session.service.database.read(_tree, session.account_id, watches)
+    service = session.service
+    tree = await service.database.read(_tree, session.account_id, event.status, service.watches)
     patterns = [full(event.reference, pattern) for pattern in event.patterns]
     parents = _parents(tree.mailboxes)
     candidates = tree.mailboxes.keys() | parents
     if b"SUBSCRIBED" in event.select:
         candidates |= tree.subscribed | _parents(tree.subscribed)
     matching = await _matching(patterns, candidates)
-    out = []
-    for name, attributes, extended in _listed(event, tree, parents, matching, event.extended or engine.rev2):
-        out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, engine.utf8, extended))
-        mailbox = tree.mailboxes.get(name)
-        if event.status and mailbox is not None:
-            line = status_line(session, mailbox, event.status, tree.recent.get(mailbox.id, 0))
-            out.append(b"* %b\r\n" % line)
-    engine.raw(b"".join(out))
+    listed = list(_listed(event, tree, parents, matching, event.extended or engine.rev2))
+    for at in range(0, len(listed), AT_ONCE):
+        await session.send(b"".join(await _lines(session, event, tree, listed[at : at + AT_ONCE])))
     session.done("LIST completed")
+
+
+async def _lines(
+    session: "ImapSession", event: ListMailboxes, tree: _Tree, listed: Sequence[tuple[str, list[bytes], bytes]]
+) -> list[bytes]:
+    """The responses for some mailboxes: LIST, and what else was asked for behind it."""
+    utf8 = session.engine.utf8
+    mailboxes = [tree.mailboxes.get(name) for name, _, _ in listed]
+    values: dict[int, dict[str, bytes]] = {}
+    if event.metadata:
+        need = access.NEEDS["GETMETADATA"]
+        ids = [m.id for m in mailboxes if m is not None and need.is_met(tree.rights.get(m.id, ALL))]
+        values = await session.service.database.read(_annotated, session.account_id, ids, event.metadata)
+    out = []
+    for (name, attributes, extended), mailbox in zip(listed, mailboxes, strict=True):
+        out.append(b"* %b\r\n" % replies.list_item(b"LIST", attributes, name, utf8, extended))
+        if mailbox is None:
+            continue
+        if b"MYRIGHTS" in event.give:
+            rights = tree.rights.get(mailbox.id, ALL)
+            out.append(b"* %b\r\n" % acl.response(replies.mailbox(name, utf8), rights))
+        if mailbox.id in tree.counted:
+            out.append(b"* %b\r\n" % status_line(session, mailbox, event.status, tree.counted[mailbox.id]))
+        if mailbox.id in values:
+            pairs = [(entry, values[mailbox.id].get(entry.lower())) for entry in event.metadata]
+            out.append(b"* %b\r\n" % metadata.response(replies.mailbox(name, utf8), pairs))
+    return out
+
+
+def _annotated(tx: Tx, account_id: int, ids: list[int], entries: Sequence[str]) -> dict[int, dict[str, bytes]]:
+    names = [entry.lower() for entry in entries]
+    return {mailbox_id: annotations.values(tx, mailbox_id, account_id, names) for mailbox_id in ids}
 
 
 def _listed(
@@ -132,7 +174,7 @@ def _listed(
 
 async def lsub(session: "ImapSession", event: Lsub) -> None:
     """RFC 3501 section 6.3.9: subscribed names; with "%" also those that only have subscribed ones below."""
-    tree = await session.service.database.read(_tree, session.account_id, None)
+    tree = await session.service.database.read(_tree, session.account_id, (), session.service.watches)
     engine = session.engine
     pattern = full(event.reference, event.pattern)
     names = dict.fromkeys(tree.subscribed, False)

@@ -12,10 +12,10 @@ from posthouse.imap import numbers, replies
 from posthouse.imap.commands.multisearch import CancelUpdate, Esearch
 from posthouse.imap.names import SEPARATOR
 from posthouse.imap.view import UidList, View
-from posthouse.servers.imap import contexts
+from posthouse.servers.imap import access, contexts
 from posthouse.servers.imap.finding import ascending, find, highest_modseq, items, resolve, saved, told
 from posthouse.servers.imap.progress import Progress
-from posthouse.store import mailboxes, select
+from posthouse.store import acl, mailboxes, select
 from posthouse.store.database import Tx
 from posthouse.store.model import Mailbox
 
@@ -28,12 +28,18 @@ _NOTHING = array("I")
 
 
 class _Tree(NamedTuple):
-    mailboxes: list[Mailbox]
+    own: list[Mailbox]
+    others: list[Mailbox]  # those of others that may be read, by the names that they have here
+    hidden: frozenset[int]  # ids of those that may be read but not seen: only who has one open knows of it
     subscribed: frozenset[str]
 
 
 def _tree(tx: Tx, account_id: int) -> _Tree:
-    return _Tree(mailboxes.list_all(tx, account_id), frozenset(mailboxes.subscriptions(tx, account_id)))
+    readable = [one for one in acl.shared_with(tx, account_id) if access.NEEDS["SELECT"].is_met(one.rights)]
+    others = [one.mailbox._replace(name=access.shown(one.owner, one.mailbox.name)) for one in readable]
+    hidden = frozenset(one.mailbox.id for one in readable if "l" not in one.rights)
+    subscribed = frozenset(mailboxes.subscriptions(tx, account_id))
+    return _Tree(mailboxes.list_all(tx, account_id), others, hidden, subscribed)
 
 
 def _uids(tx: Tx, mailbox_id: int) -> tuple[Mailbox, "array[int]"] | None:
@@ -43,21 +49,23 @@ def _uids(tx: Tx, mailbox_id: int) -> tuple[Mailbox, "array[int]"] | None:
 
 def _meant(sources: Iterable[tuple[str, tuple[str, ...]]], tree: _Tree, selected: int) -> Iterator[Mailbox]:
     """The mailboxes of the sources; those that do not exist are passed over."""
-    by_name = {mailbox.name: mailbox for mailbox in tree.mailboxes}
+    everything = [*tree.own, *tree.others]
+    visible = [mailbox for mailbox in everything if mailbox.id not in tree.hidden]
+    by_name = {mailbox.name: mailbox for mailbox in visible}
     for kind, names in sources:
         match kind:
             case "SELECTED":
-                yield from (mailbox for mailbox in tree.mailboxes if mailbox.id == selected)
+                yield from (mailbox for mailbox in everything if mailbox.id == selected)
             case "PERSONAL" | "INBOXES":
                 # Filters may put mail into any mailbox, so "inboxes" is all of them (RFC 5465 section 6.3).
-                yield from tree.mailboxes
+                yield from tree.own
             case "SUBSCRIBED":
-                yield from (mailbox for mailbox in tree.mailboxes if mailbox.name in tree.subscribed)
+                yield from (mailbox for mailbox in visible if mailbox.name in tree.subscribed)
             case "MAILBOXES":
                 yield from (by_name[name] for name in names if name in by_name)
             case _:
                 for name in names:
-                    yield from (m for m in tree.mailboxes if _below(m.name, name, kind == "SUBTREE-ONE"))
+                    yield from (m for m in visible if _below(m.name, name, kind == "SUBTREE-ONE"))
 
 
 def _below(name: str, top: str, one_level: bool) -> bool:
@@ -107,7 +115,7 @@ async def _search_one(session: "ImapSession", event: Esearch, mailbox: Mailbox, 
         opened = await service.database.read(_uids, mailbox.id)
         if opened is None:
             return False
-        mailbox, uids = opened
+        mailbox, uids = opened[0]._replace(name=mailbox.name), opened[1]
         recent_from = service.watches.recent_from(mailbox)
         recent = [(recent_from, mailbox.uidnext)] if not session.engine.rev2 and recent_from < mailbox.uidnext else []
         view, before = View(UidList(uids), len(uids), mailbox.highestmodseq, recent), _NOTHING
@@ -131,7 +139,7 @@ async def _search_one(session: "ImapSession", event: Esearch, mailbox: Mailbox, 
     if b"SAVE" in give:
         session.saved = ascending(saved(uids, give, event.partial), view.uids)
     if b"UPDATE" in give:
-        contexts.begin(session, kept_up, True, uids, source=source)
+        contexts.begin(session, kept_up, True, uids, source=source, update=event.update)
     return True
 
 

@@ -54,7 +54,7 @@ async def search(session: "ImapSession", event: Search) -> None:
     if give is not None and b"SAVE" in give:
         session.saved = ascending(saved(uids, give, event.partial), view.uids)
     if give is not None and b"UPDATE" in give:
-        contexts.begin(session, kept_up, event.uid, uids)
+        contexts.begin(session, kept_up, event.uid, uids, update=event.update)
     # RFC 5530 section 3: the client's list may hold messages that no search can find. The store may have told us
     # of a change that the feed has not.
     outdated = view.holds_expunged or modseq > view.modseq

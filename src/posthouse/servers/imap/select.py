@@ -1,17 +1,19 @@
 """SELECT and EXAMINE, the end of a selection, EXPUNGE, NOOP and IDLE."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Container
 from typing import TYPE_CHECKING
 
 from posthouse.imap import keys, numbers, replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import mailboxes
-from posthouse.servers.imap import limits
+from posthouse.servers.imap import access, limits
 from posthouse.servers.imap.finding import find
 from posthouse.servers.imap.list import attributes_of
 from posthouse.store import messages
 from posthouse.store import select as stored
-from posthouse.store.model import DELETED
+from posthouse.store.database import Tx
+from posthouse.store.model import DELETED, AclChanged
+from posthouse.store.select import Opening
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
@@ -26,16 +28,26 @@ async def select(session: "ImapSession", event: mailboxes.Select) -> None:
         if engine.rev2:  # RFC 9051 section 7.1: nothing untagged after this is about the old mailbox
             engine.untagged(b"OK [CLOSED] The mailbox selected before is closed")
     watches = service.watches
-    with watches.recording(session.account_id) as recorded:
-        opening = await service.database.read(stored.opening, session.account_id, event.name, watches)
-        if opening is not None and opening.uids is None and opening.mailbox.id not in watches:
+    read = service.database.read
+    owner_id = session.account_id
+    if access.owner_of(event.name) is not None:  # whose changes are to be recorded must be known before
+        where = await read(access.place, session.account_id, event.name)
+        owner_id = where.owner_id if where is not None else owner_id
+    with watches.recording(owner_id) as recorded:
+        found = await read(_open, session.account_id, event.name, watches)
+        if found is not None and found[0].uids is None and found[0].mailbox.id not in watches:
             # The last session that had it selected left while we read.
-            opening = await service.database.read(stored.opening, session.account_id, event.name)
-        if opening is None:
+            found = await read(_open, session.account_id, event.name)
+        if found is None:
             engine.no(replies.NO_SUCH_MAILBOX)
             return
+        opening, session.rights = found
         watch = watches.enter(opening, recorded, session)
-    view = session.enter(watch, event.read_only)
+    listed_anew = any(isinstance(change, AclChanged) for change in recorded)
+    read_only = event.read_only or not session.may("WRITE")
+    view = session.enter(watch, read_only)
+    if listed_anew:
+        await session.review()
     flags = replies.flags(watch.keywords)
     engine.untagged(b"FLAGS (%b)" % flags)
     engine.untagged(b"%d EXISTS" % view.count)
@@ -44,8 +56,7 @@ async def select(session: "ImapSession", event: mailboxes.Select) -> None:
         unseen = view.index(opening.first_unseen) if opening.first_unseen else -1
         if unseen >= 0:
             engine.untagged(b"OK [UNSEEN %d] The first unseen message" % (unseen + 1))
-    permanent = b"" if event.read_only else flags + rb" \*"
-    engine.untagged(b"OK [PERMANENTFLAGS (%b)] Flags that are kept" % permanent)
+    session.tell_permanent()
     engine.untagged(b"OK [UIDNEXT %d] The next UID" % max(opening.mailbox.uidnext, watch.uidnext))
     engine.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % opening.mailbox.uidvalidity)
     session.tell_modseq()
@@ -57,10 +68,16 @@ async def select(session: "ImapSession", event: mailboxes.Select) -> None:
     known = event.known
     if known is not None and known.uidvalidity == opening.mailbox.uidvalidity and known.modseq < view.modseq:
         await _catch_up_since(session, known)
-    if event.read_only:
-        engine.ok("EXAMINE completed", b"READ-ONLY")
-    else:
-        engine.ok("SELECT completed", b"READ-WRITE")
+    engine.ok(
+        "EXAMINE completed" if event.read_only else "SELECT completed", b"READ-ONLY" if read_only else b"READ-WRITE"
+    )
+    session.catch_up()
+
+
+def _open(tx: Tx, account_id: int, name: str, known: Container[int] = ()) -> tuple[Opening, frozenset[str]] | None:
+    """The mailbox as it stands, and what the account may do there."""
+    found = access.find(tx, account_id, name, "SELECT")
+    return None if found is None else (stored.opening(tx, found.mailbox, known), found.rights)
 
 
 async def _catch_up_since(session: "ImapSession", known: mailboxes.Known) -> None:
@@ -91,24 +108,29 @@ async def tell_vanished(session: "ImapSession", ranges: numbers.Ranges, modseq: 
 
 
 def close(session: "ImapSession", event: mailboxes.Close) -> Awaitable[None] | None:
-    if event.expunge and not session.read_only:
+    if event.expunge and not session.read_only and session.may("EXPUNGE"):
         return _close(session)
     session.leave()
     session.engine.ok("CLOSE completed" if event.expunge else "UNSELECT completed")
+    session.catch_up()
     return None
 
 
 async def _close(session: "ImapSession") -> None:
     _, watch = session.selected
-    await session.service.database.write(messages.expunge, session.account_id, watch.mailbox_id)
+    await session.service.database.write(messages.expunge, watch.account_id, watch.mailbox_id)
     session.leave()
     session.engine.ok("CLOSE completed")
+    session.catch_up()
 
 
 async def expunge(session: "ImapSession", event: mailboxes.Expunge) -> None:
     view, watch = session.selected
     if session.read_only:
         session.done_with(replies.READ_ONLY)
+        return
+    if not session.may("EXPUNGE"):
+        session.done_with(replies.NO_PERMISSION)
         return
     uids: list[int] | None = None
     lowest = 0
@@ -123,7 +145,7 @@ async def expunge(session: "ImapSession", event: mailboxes.Expunge) -> None:
             deleted, _ = await find(session.service, watch.mailbox_id, view, key)
             uids = list(deleted[-most:])
             lowest = uids[0] if len(deleted) > most else 0
-    gone = await session.service.database.write(messages.expunge, session.account_id, watch.mailbox_id, uids)
+    gone = await session.service.database.write(messages.expunge, watch.account_id, watch.mailbox_id, uids)
     view.expunged(gone)
     session.tell()
     # RFC 7162 section 3.2.7: the state after what was just told.
@@ -182,5 +204,5 @@ async def _done(session: "ImapSession") -> None:
 def _end_idle(session: "ImapSession") -> None:
     session.tell()
     session.engine.end_idle()
-    if session.watch is not None and session.watch.deleted:
-        session.engine.bye(replies.DELETED)
+    session.part()
+    session.catch_up()

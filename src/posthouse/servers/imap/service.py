@@ -1,16 +1,35 @@
 """Makes the sessions of an IMAP listener, and says which function answers which event of the engine."""
 
+from posthouse.imap.commands import (
+    acl,
+    append,
+    auth,
+    copy,
+    fetch,
+    mailboxes,
+    metadata,
+    multisearch,
+    notify,
+    quota,
+    search,
+    sort,
+    store,
+    urlauth,
+)
 from posthouse.imap.commands import any as common
-from posthouse.imap.commands import append, auth, copy, fetch, mailboxes, multisearch, search, sort, store, urlauth
 from posthouse.imap.commands import list as listing
 from posthouse.net.connection import Connection
+from posthouse.servers.imap import acl as on_acl
 from posthouse.servers.imap import append as on_append
 from posthouse.servers.imap import auth as on_auth
 from posthouse.servers.imap import copy as on_copy
 from posthouse.servers.imap import fetch as on_fetch
 from posthouse.servers.imap import list as on_list
 from posthouse.servers.imap import mailboxes as on_mailboxes
+from posthouse.servers.imap import metadata as on_metadata
 from posthouse.servers.imap import multisearch as on_multisearch
+from posthouse.servers.imap import notify as on_notify
+from posthouse.servers.imap import quota as on_quota
 from posthouse.servers.imap import search as on_search
 from posthouse.servers.imap import select as on_select
 from posthouse.servers.imap import sort as on_sort
@@ -41,6 +60,16 @@ HANDLERS: Handlers = {
     mailboxes.Namespace: on_mailboxes.namespace,
     listing.ListMailboxes: on_list.list_mailboxes,
     listing.Lsub: on_list.lsub,
+    acl.SetAcl: on_acl.set_acl,
+    acl.GetAcl: on_acl.get_acl,
+    acl.ListRights: on_acl.list_rights,
+    acl.MyRights: on_acl.my_rights,
+    metadata.GetMetadata: on_metadata.get_metadata,
+    metadata.SetMetadata: on_metadata.set_metadata,
+    notify.Notify: on_notify.notify,
+    notify.BadEvent: on_notify.bad_event,
+    quota.GetQuota: on_quota.get_quota,
+    quota.GetQuotaRoot: on_quota.get_quota_root,
     urlauth.GenUrlAuth: on_urlauth.gen_url_auth,
     urlauth.UrlFetch: on_urlauth.url_fetch,
     urlauth.ResetKey: on_urlauth.reset_key,

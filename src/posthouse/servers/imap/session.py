@@ -15,19 +15,23 @@ from typing import Any
 from posthouse.auth.exchange import Exchange
 from posthouse.auth.login import Login
 from posthouse.base import ids
-from posthouse.base.errors import AlreadyExists, NotFound, Permanent, StorageFull, Temporary
+from posthouse.base.errors import AlreadyExists, NotFound, OverQuota, Permanent, StorageFull, Temporary
 from posthouse.imap import replies
+from posthouse.imap.flags import flag_text
 from posthouse.imap.numbers import Ranges, SequenceSet
 from posthouse.imap.replies import Status
 from posthouse.imap.server import ImapServer
 from posthouse.imap.view import View
 from posthouse.net.connection import Connection
+from posthouse.servers.imap import access
 from posthouse.servers.imap.append import Gathering, PutOff, forget
 from posthouse.servers.imap.contexts import Contexts, refresh, tell_gone
+from posthouse.servers.imap.notify import Notifier
 from posthouse.servers.imap.shared import Shared
 from posthouse.servers.imap.watches import Watch
 from posthouse.store import mailboxes as stored_mailboxes
-from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged
+from posthouse.store.acl import ALL, NONE
+from posthouse.store.model import AclChanged, Change, EntriesAdded, EntriesExpunged, FlagsChanged
 
 _NOTHING = array("I")
 _NOTHING_HELD: list[tuple[Status, bool]] = []  # never added to
@@ -45,6 +49,7 @@ class ImapSession:
         "_log_off",
         "_modseq_told",
         "_new_keywords",
+        "_new_rights",
         "connection",
         "contexts",
         "engine",
@@ -52,8 +57,11 @@ class ImapSession:
         "gathering",
         "id",
         "login",
+        "notifier",
         "put_off",
         "read_only",
+        "revoked",
+        "rights",
         "saved",
         "service",
         "torn",
@@ -72,14 +80,18 @@ class ImapSession:
         self.view: View | None = None
         self.watch: Watch | None = None
         self.read_only = False
+        self.rights = ALL  # in the selected mailbox
+        self.revoked = False  # it may not be read any more
         self.saved = _NOTHING  # UIDs that "$" stands for
         self.gathering: Gathering | None = None  # the messages of an APPEND under way
         self.put_off: list[PutOff] = []  # those of commands that are complete and not stored yet
+        self.notifier: Notifier | None = None  # what NOTIFY asked for; None: it was never said
         self.contexts: Contexts | None = None  # results that are kept up to date
         self._holding = False  # the end of the command waits for them
         self._held = _NOTHING_HELD  # and this is it: status, and whether expunges may be told
         self._log_off: Callable[[], None] | None = None
         self._new_keywords = False
+        self._new_rights = False
         self._modseq_told = False  # the client of a mailbox that is open was told where it stands
         self.torn = False  # a response was begun and is not at its end
 
@@ -132,8 +144,10 @@ class ImapSession:
 
     def resumed(self) -> None:
         """The client reads again: in IDLE it hears what came meanwhile (RFC 2177)."""
-        if self.engine.idling:
-            self.tell()
+        if self.tells_at_once:
+            self.tell(self.engine.idling or self.expunges_at_once)
+        if self.notifier is not None:
+            self.notifier.tell_soon()
 
     def timed_out(self) -> None:
         self.engine.bye(replies.TOO_LATE)
@@ -160,6 +174,9 @@ class ImapSession:
 
     def logged_out(self) -> None:
         """The connection is nobody's from now on."""
+        if self.notifier is not None:
+            self.notifier.end()
+            self.notifier = None
         if self._log_off is not None:
             self._log_off()
         self.login = self._log_off = None
@@ -168,6 +185,11 @@ class ImapSession:
     def name(self) -> str:
         """The account's name, "" before login."""
         return self.login.name if self.login is not None else ""
+
+    @property
+    def login_id(self) -> int:
+        """The account, 0 before login."""
+        return self.login.account_id if self.login is not None else 0
 
     @property
     def account_id(self) -> int:
@@ -199,8 +221,42 @@ class ImapSession:
             self.engine.ok(status.text, status.code)
         else:
             self.engine.no(status)
-        if self.watch is not None and self.watch.deleted:
-            self.engine.bye(replies.DELETED)
+        self.part()
+        self.catch_up()
+
+    def did(self, name: str) -> None:
+        """The command made, removed, renamed or subscribed a mailbox: NOTIFY tells others of that."""
+        if self.notifier is not None:
+            self.notifier.did(name)
+
+    def catch_up(self) -> None:
+        """After a command: what NOTIFY says at any time, and could not be said while it was under way."""
+        if self.notifier is None:
+            return
+        if self.tells_at_once and self.expunges_at_once:
+            self.tell()
+        self.notifier.tell_soon()
+
+    @property
+    def tells_at_once(self) -> bool:
+        """Is the client told of the selected mailbox as soon as something happens there?"""
+        if self.engine.idling:
+            return True
+        return self.notifier is not None and self.notifier.at_once and not self.engine.answering
+
+    @property
+    def expunges_at_once(self) -> bool:
+        """Does that include what moves sequence numbers?"""
+        return self.notifier is not None and self.notifier.expunges_at_once
+
+    def may(self, command: str) -> bool:
+        """Do the rights in the selected mailbox suffice for a command of `access.NEEDS`?"""
+        return access.NEEDS[command].is_met(self.rights)
+
+    def part(self) -> None:
+        """Say goodbye if the selected mailbox is not there for this client any more."""
+        if self.watch is not None and (self.watch.deleted or self.revoked):
+            self.engine.bye(replies.DELETED if self.watch.deleted else replies.REVOKED)
 
     def find(self, wanted: SequenceSet, uid: bool) -> Ranges | None:
         """Index ranges in the view; None, and already answered, if the set names what is not there."""
@@ -238,8 +294,11 @@ class ImapSession:
     def leave(self) -> None:
         """Select nothing."""
         watch, self.watch, self.view = self.watch, None, None
+        self.rights, self.revoked = ALL, False
         self.saved = _NOTHING
         self.contexts = None
+        if self.notifier is not None:
+            self.notifier.forget_selected()
         if watch is None:
             return
         self.engine.unselected()
@@ -269,14 +328,16 @@ class ImapSession:
             elif isinstance(change, FlagsChanged):
                 view.flags_changed(change.rows)
             else:
+                if isinstance(change, AclChanged) and self.watch is not None and self.watch.account_id != self.login_id:
+                    self.service.in_background(self.review())
                 continue
             view.heard(change.modseq)
         if self.watch is not None and self.watch.deleted:
-            if not self.engine.answering:
-                self.engine.bye(replies.DELETED)
-                self.connection.wake()
-        elif self.engine.idling and not self.connection.is_blocked:
-            self.tell()
+            self._part_soon()
+        elif self.tells_at_once and not self.connection.is_blocked:
+            self.tell(self.engine.idling or self.expunges_at_once)
+            if self.notifier is not None:
+                self.notifier.tell_soon()
             self.connection.wake()
             if self.contexts is not None:
                 self.service.in_background(self._refresh_idle())
@@ -286,21 +347,48 @@ class ImapSession:
         await refresh(self)
         self.connection.wake()
 
+    def _part_soon(self) -> None:
+        if not self.engine.answering:
+            self.part()
+            self.connection.wake()
+
+    async def review(self) -> None:
+        """The list of the selected mailbox changed: what may be done there now?"""
+        watch = self.watch
+        if watch is None or watch.account_id == self.login_id:
+            return
+        try:
+            rights = await self.service.database.read(access.of_mailbox, self.login_id, watch.mailbox_id)
+        except Temporary:
+            rights = NONE  # what is not known is not granted
+        if self.watch is watch and rights != self.rights:
+            self.rights, self._new_rights = rights, True
+            self.revoked = not self.may("SELECT")
+            if self.revoked:
+                self._part_soon()
+
     def tell(self, expunges: bool = True) -> None:
         """Bring the client up to date."""
         view, watch = self.view, self.watch
         if view is None or watch is None:
             return
         self.tell_keywords()
+        if self._new_rights:
+            self.tell_permanent()
         if self.engine.condstore and not self._modseq_told:
             # It was enabled with the mailbox open (RFC 7162 section 3.1).
             self.tell_modseq()
         if not view.pending:
             return
+        notifier = self.notifier
+        messages, flags = (notifier.messages, notifier.flags) if notifier is not None else (True, True)
+        expunges = expunges and messages
         if expunges and self.contexts is not None:
             tell_gone(self)
         manner = self.engine.manner
-        lines = view.tell(expunges, manner, watch.recent_from if manner.recent else 0)
+        if notifier is not None and messages:
+            notifier.told_of(view.new)
+        lines = view.tell(expunges, manner, watch.recent_from if manner.recent else 0, added=messages, flags=flags)
         if manner.recent and not self.read_only and view.count:
             watch.recent_from = max(watch.recent_from, view.uids[view.count - 1] + 1)
         if lines:
@@ -308,6 +396,15 @@ class ImapSession:
         shared = watch.shared
         if view.shared is not shared and view.count == watch.count and view.uids == shared.uids:
             view.shared = shared  # views that took different ways to the same place share one list again
+
+    def tell_permanent(self) -> None:
+        """Which flags the client may change for good."""
+        self._new_rights = False
+        allowed, flags = access.allowed(self.rights), b""
+        if not self.read_only and self.watch is not None:
+            flags = flag_text(allowed.flags, " ".join(self.watch.keywords) if allowed.keywords else "")
+            flags += rb" \*" if allowed.keywords else b""
+        self.engine.untagged(b"OK [PERMANENTFLAGS (%b)] Flags that are kept" % flags)
 
     def tell_modseq(self) -> None:
         """Say up to which change the client knows the mailbox."""
@@ -327,8 +424,12 @@ def _status(error: Exception) -> Status | None:
     match error:
         case StorageFull():
             return replies.STORAGE_FULL
+        case OverQuota():
+            return replies.OVER_QUOTA
         case Temporary():
             return replies.UNAVAILABLE
+        case access.Denied():
+            return replies.NO_PERMISSION
         case NotFound():
             return replies.NO_SUCH_MAILBOX
         case AlreadyExists():

@@ -66,7 +66,7 @@ async def sort(session: "ImapSession", event: Sort) -> None:
     if give is not None and b"SAVE" in give:
         session.saved = await service.database.work(ascending, saved(uids, give, event.partial), in_view)
     if give is not None and b"UPDATE" in give:
-        contexts.begin(session, kept_up, event.uid, uids, event.criteria)
+        contexts.begin(session, kept_up, event.uid, uids, event.criteria, update=event.update)
     outdated = view.holds_expunged or modseq > view.modseq
     session.done("SORT completed", b"EXPUNGEISSUED" if outdated else b"", expunges=event.uid)
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from posthouse.imap import numbers, replies
 from posthouse.imap.commands.store import Store
-from posthouse.servers.imap import limits
+from posthouse.servers.imap import access, limits
 from posthouse.servers.imap.progress import Progress
 from posthouse.store import messages
 
@@ -14,10 +14,23 @@ if TYPE_CHECKING:
 SLICE = 500  # messages in one transaction
 
 
+def _may_anything(event: Store, allowed: messages.Allowed) -> bool:
+    """RFC 4314 section 4: a STORE fails only if none of its flags may be changed."""
+    if event.mode == "set":
+        return bool(allowed.flags)
+    named = event.flags
+    asks = bool(named.bits or named.keywords)
+    return not asks or bool(named.bits & allowed.flags) or bool(named.keywords and allowed.keywords)
+
+
 async def store(session: "ImapSession", event: Store) -> None:
     view, watch = session.selected
     if session.read_only:
         session.done_with(replies.READ_ONLY, expunges=event.uid)
+        return
+    allowed = access.allowed(session.rights)
+    if not _may_anything(event, allowed):
+        session.done_with(replies.NO_PERMISSION, expunges=event.uid)
         return
     found = session.find(event.wanted, event.uid)
     if found is None:
@@ -37,13 +50,14 @@ async def store(session: "ImapSession", event: Store) -> None:
             uids, pending = pending[:SLICE], pending[SLICE:]
             rows = await session.service.database.write(
                 messages.store_flags,
-                session.account_id,
+                watch.account_id,
                 watch.mailbox_id,
                 uids,
                 event.mode,
                 event.flags.bits,
                 event.flags.keywords,
                 event.unchanged_since,
+                allowed,
             )
             missing += len(uids) - len(rows)
             if lowest:

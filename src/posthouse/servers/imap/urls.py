@@ -14,6 +14,7 @@ from posthouse.imap.fetch import SMALL, Source, Span
 from posthouse.imap.tokens import BadSyntax
 from posthouse.imap.urls import MessageUrl, parse
 from posthouse.mime import sections
+from posthouse.servers.imap import access
 from posthouse.store import mailboxes, messages
 from posthouse.store import select as stored
 from posthouse.store.database import Database, Tx
@@ -70,7 +71,7 @@ async def pieces(database: Database, place: Place) -> AsyncIterator[bytes]:
 
 
 async def own(session: "ImapSession", text: bytes) -> Place:
-    """What a URL names in the reader's own mailboxes."""
+    """What a URL names in the mailboxes that the reader may read."""
     url = parse(text)
     if url is None or url.auth is not None:
         raise BadUrl
@@ -84,7 +85,13 @@ async def own(session: "ImapSession", text: bytes) -> Place:
 
 
 def _own(tx: Tx, account_id: int, selected: int, url: MessageUrl) -> Place:
-    mailbox = mailbox_of(tx, account_id, url) if url.mailbox else mailboxes.by_id(tx, selected)
+    mailbox = mailboxes.by_id(tx, selected)
+    if url.mailbox:
+        try:
+            found = access.find(tx, account_id, names.decode(url.mailbox, utf8=True), "SELECT")
+        except access.Denied:
+            found = None
+        mailbox = found.mailbox if found is not None else None
     if mailbox is None or (url.uidvalidity and url.uidvalidity != mailbox.uidvalidity):
         raise BadUrl
     return locate(tx, mailbox.id, url)

@@ -14,8 +14,17 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from posthouse.imap.view import UidList, View
-from posthouse.store.feed import ChangeFeed
-from posthouse.store.model import Change, EntriesAdded, EntriesExpunged, FlagsChanged, Mailbox, MailboxesChanged
+from posthouse.store.feed import ChangeFeed, Listener
+from posthouse.store.model import (
+    AccessChanged,
+    AclChanged,
+    Change,
+    EntriesAdded,
+    EntriesExpunged,
+    FlagsChanged,
+    Mailbox,
+    MailboxesChanged,
+)
 from posthouse.store.select import MAX_KEYWORDS, Opening
 
 RECENT_KEPT = 10_000  # mailboxes
@@ -128,6 +137,26 @@ class Watches:
         self._accounts: dict[int, _Account] = {}
         # What is \\Recent for the next session, where the store may not know it yet: mailbox id, UID.
         self._recent: dict[int, int] = {}
+        self._everybody: dict[Listener, None] = {}
+        feed.subscribe(0, self._for_everybody)
+
+    def _for_everybody(self, changes: list[Change]) -> None:
+        mine: list[Change] = [change for change in changes if isinstance(change, AccessChanged)]
+        for listener in list(self._everybody) if mine else ():
+            listener(mine)
+
+    def listen(self, account_id: int, listener: Listener) -> Callable[[], None]:
+        """Hand all changes of an account to `listener`; of account 0 those that concern everybody. The returned
+        function ends that."""
+        account = self._account(account_id) if account_id else None
+        listeners = self._everybody if account is None else account.listeners
+        listeners[listener] = None
+
+        def end() -> None:
+            listeners.pop(listener, None)
+            self._let_go(account_id)
+
+        return end
 
     def __contains__(self, mailbox_id: object) -> bool:
         return mailbox_id in self._watches
@@ -135,6 +164,11 @@ class Watches:
     def get(self, mailbox_id: int) -> Watch | None:
         """The watch of a mailbox that somebody has selected."""
         return self._watches.get(mailbox_id)
+
+    def review(self) -> None:
+        """Another process may have changed who may use what: sessions in mailboxes of others look again."""
+        for watch in list(self._watches.values()):
+            watch.apply([AclChanged(watch.account_id, watch.mailbox_id, 0)])
 
     @contextmanager
     def recording(self, account_id: int) -> Iterator[list[Change]]:
@@ -194,7 +228,7 @@ class Watches:
 
     def _let_go(self, account_id: int) -> None:
         account = self._accounts.get(account_id)
-        if account is not None and not account.recorders and not account.watches:
+        if account is not None and not account.recorders and not account.watches and not account.listeners:
             account.unsubscribe()
             del self._accounts[account_id]
 
@@ -202,18 +236,23 @@ class Watches:
 class _Account:
     """The one subscription for all watches of an account."""
 
-    __slots__ = ("recorders", "unsubscribe", "watches")
+    __slots__ = ("listeners", "recorders", "unsubscribe", "watches")
 
     def __init__(self) -> None:
         self.watches: dict[int, Watch] = {}
         self.recorders: list[list[Change]] = []
+        self.listeners: dict[Listener, None] = {}
         self.unsubscribe: Callable[[], None] = lambda: None
 
     def changed(self, changes: list[Change]) -> None:
         for recorder in self.recorders:
             recorder += changes
-        if not self.watches:
-            return
+        if self.watches:
+            self._apply(changes)
+        for listener in list(self.listeners):
+            listener(changes)
+
+    def _apply(self, changes: list[Change]) -> None:
         by_mailbox: dict[int, list[Change]] = {}
         for change in changes:
             mailbox_id = getattr(change, "mailbox_id", 0)

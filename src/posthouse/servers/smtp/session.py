@@ -20,7 +20,7 @@ from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.net.tls import common_name
-from posthouse.servers.smtp import copies, onward, recipients, senders
+from posthouse.servers.smtp import copies, onward, recipients, room, senders
 from posthouse.servers.smtp.shared import Shared
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp import replies
@@ -296,8 +296,13 @@ class SmtpSession:
             self.end_transaction()
 
     def _on_rcpt(self, event: Rcpt) -> Awaitable[None] | None:
-        resolution = self.service.directory.known(event.recipient)
-        if resolution is None or recipients.needs_more(self.service, self.login, event.recipient, resolution):
+        service, recipient = self.service, event.recipient
+        resolution = service.directory.known(recipient)
+        if (
+            resolution is None
+            or recipients.needs_more(service, self.login, recipient, resolution)
+            or room.unknown(service, recipient, resolution)
+        ):
             return self._look_up(event)
         reply = self._decide(resolution)
         if reply.accepted and self.visitor is not None:
@@ -315,6 +320,7 @@ class SmtpSession:
         resolution, reply = await recipients.look_up(
             self.service, self.login, transaction.sender, event.recipient, self._decide
         )
+        await room.look_up(self.service, resolution)
         if reply.accepted and self.visitor is not None:
             self.visitor.ask_about(str(event.recipient))
             await self._judge_recipient(event, resolution, reply, None)
@@ -327,6 +333,8 @@ class SmtpSession:
     def _recipient(self, event: Rcpt, resolution: Resolution, reply: Reply) -> None:
         transaction = self.transaction
         assert transaction is not None
+        if reply.accepted:
+            reply = room.at_recipient(self.service, transaction, event.recipient, resolution) or reply
         if reply.accepted:
             transaction.add(event.recipient, event.params, resolution)
             if self.visitor is not None:
@@ -433,10 +441,11 @@ class SmtpSession:
             if self.visitor is not None:
                 refusal = await copies.sort(service, self.visitor, transaction, facts)
                 transaction.tags = list(self.visitor.tags)
-                if refusal is not None:
-                    self._refuse(transaction, refusal, content, digest)
-                    return
                 transaction.notes = list(self.visitor.notes)
+            refusal = refusal or room.at_end(service, transaction, content.size)
+            if refusal is not None:
+                self._refuse(transaction, refusal, content, digest)
+                return
             forwarded = await onward.forwarded(service, transaction, number, now) if transaction.forwarded else None
             delivery = transaction.delivery(where, number, now, service.expiry, content, digest, may_hurry, forwarded)
             shown = b"" if transaction.params.requiretls and login is None else header

@@ -13,6 +13,7 @@ from posthouse.base.settings import Listen, Settings
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.forwarding import Forwarding
 from posthouse.delivery.inject import Kept
+from posthouse.delivery.quotas import Quotas
 from posthouse.filter.gate import Gate
 from posthouse.filter.visitor import Visitor
 from posthouse.net.connection import Connection
@@ -41,10 +42,12 @@ class Shared:
         listen: Listen,
         gate: Gate | None = None,
         forwarding: Forwarding | None = None,
+        quotas: Quotas | None = None,
         *,
         refusals: Refusals,
     ) -> None:
         self.refusals = refusals
+        self.quotas = quotas
         self.forwarding = forwarding
         self.gate = gate
         self.sees_content = gate is not None and gate.sees_content

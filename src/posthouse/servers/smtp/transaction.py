@@ -58,12 +58,14 @@ class Transaction:
         "began",
         "discarded",
         "due",
+        "exempt",
         "forwarded",
         "homes",
         "into",
         "local",
         "notes",
         "number",
+        "options",
         "params",
         "recipients",
         "refused",
@@ -89,6 +91,8 @@ class Transaction:
         self.rejections_more = 0
         self.notes: Sequence[Note] = ()  # what filters did
         self.local: dict[int, None] = {}  # accounts
+        self.options: dict[int, str] = {}  # what was asked for each of them (store/envelope.py)
+        self.exempt: set[int] = set()  # accounts whose quota does not count, as those who run the server are asked for
         self.refused: dict[int, Reply] = {}  # accounts that get no copy, and why
         self.remote: dict[str, accept.Remote] = {}
         self.forwarded: dict[str, accept.Remote] = {}  # those to whom aliases of ours lead
@@ -117,11 +121,12 @@ class Transaction:
             address = str(recipient)
             self.remote.setdefault(address, accept.Remote(address, HERE, options))
             return
-        for account_id in resolution.accounts:
-            self.local[account_id] = None
         several = len(resolution.accounts) + len(resolution.remote) > 1
         if several:
             options = pack_rcpt(_EXPANDED) if params.notify and params.notify != ("NEVER",) else options
+        for account_id in resolution.accounts:
+            self.local[account_id] = None
+            self.options.setdefault(account_id, options)
         for address in resolution.remote:
             self.forwarded.setdefault(address, accept.Remote(address, address.rpartition("@")[2], options))
         if wants_success and several:
@@ -138,6 +143,11 @@ class Transaction:
         """This account gets no copy."""
         del self.local[account_id]
         self.refused[account_id] = why
+
+    def put_aside(self, account_id: int, name: str) -> None:
+        """This account gets its copy from the queue, once it has room."""
+        del self.local[account_id]
+        self.remote.setdefault(name, accept.Remote(name, HERE, self.options.get(account_id, "")))
 
     def answers(self, otherwise: Reply) -> list[Reply]:
         """The answer for each recipient. Of several accounts behind one, the refusal of any counts: that the others get
