@@ -9,7 +9,7 @@ import pytest
 
 from posthouse.queue import conversion
 from posthouse.queue.conversion import fitted
-from posthouse.queue.remote import Outgoing
+from posthouse.queue.outgoing import Outgoing
 from posthouse.smtp.client import SmtpClient
 from posthouse.smtp.params import MailParams
 from posthouse.smtp.replies import Reply

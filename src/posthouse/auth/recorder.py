@@ -4,11 +4,9 @@ A crash loses those of the last seconds, which the log has as well. What cannot 
 the log: no login waits for its record.
 """
 
-import asyncio
-import contextlib
-
 from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
+from posthouse.base.soon import Soon
 from posthouse.store import attempts
 from posthouse.store.attempts import Attempt
 from posthouse.store.database import Database
@@ -26,7 +24,7 @@ class Recorder:
         self._log = log
         self._attempts: list[Attempt] = []
         self._used: dict[int, tuple[int, str]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._soon = Soon(clock, EVERY, self.flush)
 
     def note(self, attempt: Attempt, credential_id: int = 0) -> None:
         """Keep an attempt, and which credential let somebody in."""
@@ -34,13 +32,7 @@ class Recorder:
             self._attempts.append(attempt)
         if credential_id:
             self._used[credential_id] = (attempt.at, attempt.ip)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._soon())
-
-    async def _soon(self) -> None:
-        await self._clock.sleep(EVERY)
-        self._task = None
-        await self.flush()
+        self._soon.note()
 
     async def flush(self) -> None:
         """Write what waits."""
@@ -55,9 +47,4 @@ class Recorder:
 
     async def close(self) -> None:
         """Write what waits, and stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        await self.flush()
+        await self._soon.close()

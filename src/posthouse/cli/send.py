@@ -208,6 +208,7 @@ async def _submit(way: _Way, sender: str, recipients: tuple[str, ...], content: 
     from posthouse.net.dial import dial
     from posthouse.net.dns import SystemResolver, Unavailable
     from posthouse.queue import remote
+    from posthouse.queue.outgoing import Outgoing
     from posthouse.queue.routes import Route, Router
     from posthouse.smtp.client import TIMEOUTS
 
@@ -215,7 +216,7 @@ async def _submit(way: _Way, sender: str, recipients: tuple[str, ...], content: 
         for at in range(0, len(content), PIECE):
             yield content[at : at + PIECE]
 
-    outgoing = remote.Outgoing(sender, recipients, len(content), not content.isascii(), pieces)
+    outgoing = Outgoing(sender, recipients, len(content), not content.isascii(), pieces)
 
     class Names(SystemResolver):
         """Names as the system knows them (/etc/hosts too); our own is here."""

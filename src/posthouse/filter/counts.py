@@ -4,12 +4,11 @@ Gathered for some seconds and written in batches: nobody waits for it, and a cra
 are far from every limit are not written (`limits.py`). What cannot be written is tried again with the next batch.
 """
 
-import asyncio
-import contextlib
 from collections.abc import Mapping
 
 from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
+from posthouse.base.soon import Soon
 from posthouse.filter.limits import DAY, MOST, Limiter
 from posthouse.store import sending
 from posthouse.store.database import Database
@@ -27,7 +26,7 @@ class Counts:
         self._clock = clock
         self._log = log
         self._limiters = limiters
-        self._task: asyncio.Task[None] | None = None
+        self._soon = Soon(clock, EVERY, self.flush)
 
     async def load(self) -> None:
         """Go on where it was stopped."""
@@ -37,13 +36,7 @@ class Counts:
 
     def note(self) -> None:
         """Something was counted."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._soon())
-
-    async def _soon(self) -> None:
-        await self._clock.sleep(EVERY)
-        self._task = None
-        await self.flush()
+        self._soon.note()
 
     async def flush(self) -> None:
         """Write what has changed."""
@@ -68,9 +61,4 @@ class Counts:
 
     async def close(self) -> None:
         """Write what waits, and stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        await self.flush()
+        await self._soon.close()

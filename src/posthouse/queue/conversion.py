@@ -16,7 +16,7 @@ from posthouse.smtp.client import SmtpClient
 from posthouse.smtp.replies import Reply
 
 if TYPE_CHECKING:
-    from posthouse.queue.remote import Outgoing
+    from posthouse.queue.outgoing import Outgoing
 
 LARGEST = 64 << 20  # octets
 AT_ONCE = 2

@@ -26,8 +26,9 @@ from posthouse.net.dns import Resolver
 from posthouse.queue import capture
 from posthouse.queue.holding import Holding
 from posthouse.queue.jobs import Job, Keep, Prepare
+from posthouse.queue.outgoing import Outgoing
 from posthouse.queue.pace import Pace, is_slower
-from posthouse.queue.remote import ATTEMPT_LIMIT, Outgoing, Sender
+from posthouse.queue.remote import ATTEMPT_LIMIT, Sender
 from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Report, Verdict
 from posthouse.queue.route_table import own_names, table_of
 from posthouse.queue.routes import Route, Router

@@ -14,16 +14,15 @@ that there is no way.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 from posthouse.base.clock import Clock, SystemClock
 from posthouse.base.errors import Temporary
 from posthouse.net.dial import Dial, DialFailed
 from posthouse.net.stream import ConnectionLost, Stream, TlsFailed
 from posthouse.queue.conversion import AT_ONCE, fitted
+from posthouse.queue.outgoing import Outgoing
 from posthouse.queue.results import DEFERRED, FAILED, Report, Tried, Verdict
 from posthouse.queue.routes import LOOP, Host, Route, Router
 from posthouse.queue.sessions import Insecure, Session, Sessions, Trial, Unheard, ours
@@ -39,27 +38,13 @@ from posthouse.queue.transport_security import (
 from posthouse.smtp import client as smtp
 from posthouse.smtp.aio.driver import next_event
 from posthouse.smtp.client import TIMEOUTS, SmtpClient
-from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, MailParams, RcptParams
+from posthouse.smtp.params import NO_RCPT_PARAMS
 from posthouse.smtp.replies import Reply
 
 ATTEMPT_LIMIT = 3000.0  # seconds for all of an attempt: below the lease of a claim
 TOGETHER = 65536  # octets of content that are gathered before they are written: a small message goes in one piece
 # What a server that has closed on an idle connection answers to, if it answers at all.
 _BEFORE_MAIL = ("", "RSET", "MAIL")
-
-
-class Outgoing(NamedTuple):
-    """What is to be sent. `pieces` reads it anew each time it is called."""
-
-    sender: str
-    recipients: tuple[str, ...]
-    size: int
-    eight_bit: bool
-    pieces: Callable[[], AsyncIterator[bytes]]
-    mail: MailParams = NO_MAIL_PARAMS
-    rcpt: Mapping[str, RcptParams] = MappingProxyType({})  # by recipient
-    utf8_header: bool = False
-    start: bytes = b""  # of the content: at least its header, unless that is very long
 
 
 class Sender:

@@ -4,7 +4,8 @@ Every transport gives a `Report`, so that trace, retries and reports to the send
 `queue/remote.py`, posting is `queue/transports_webhook.py`; what needs nobody else is here.
 """
 
-from posthouse.queue.remote import Outgoing, Sender
+from posthouse.queue.outgoing import Outgoing
+from posthouse.queue.remote import Sender
 from posthouse.queue.results import DELIVERED, Report, Verdict
 from posthouse.queue.routes import Route
 from posthouse.queue.transports_webhook import WebhookTransport

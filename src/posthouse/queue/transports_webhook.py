@@ -21,7 +21,8 @@ from posthouse.base import signatures
 from posthouse.base.clock import Clock
 from posthouse.net.http import HttpFailed, Response, fetch
 from posthouse.net.tls import client_context
-from posthouse.queue.remote import ATTEMPT_LIMIT, Outgoing
+from posthouse.queue.outgoing import Outgoing
+from posthouse.queue.remote import ATTEMPT_LIMIT
 from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Contact, Report, Verdict
 from posthouse.queue.routes import Target
 

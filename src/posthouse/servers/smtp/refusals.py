@@ -6,14 +6,13 @@ it. Rows are gathered for a moment and written in one transaction: no session wa
 the last seconds, which the log has as well; what cannot be written is dropped with a line in the log.
 """
 
-import asyncio
-import contextlib
 from collections import OrderedDict
 
 from posthouse.base import ids
 from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
 from posthouse.base.networks import site
+from posthouse.base.soon import Soon
 from posthouse.servers.smtp.transaction import Transaction, Where
 from posthouse.store import events
 from posthouse.store.blobs.writer import Content
@@ -62,7 +61,7 @@ class Refusals:
         self._clients: OrderedDict[str, _Counts] = OrderedDict()
         self._rows: list[events.Event] = []
         self._hashes: dict[int, int] = {}  # of Message-IDs, by trace
-        self._task: asyncio.Task[None] | None = None
+        self._soon = Soon(clock, EVERY, self.flush)
 
     def keep(
         self, client: str, transaction: Transaction, where: Where, content: Content | None, digest: Digest | None
@@ -84,8 +83,7 @@ class Refusals:
         self._rows.append(events.Event(number, number, "refused", data))
         if digest is not None and digest.message_id_hash:
             self._hashes[number] = digest.message_id_hash
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._soon())
+        self._soon.note()
         return number
 
     def _counts(self, client: str) -> _Counts:
@@ -97,11 +95,6 @@ class Refusals:
         else:
             self._clients.move_to_end(client)
         return counts
-
-    async def _soon(self) -> None:
-        await self._clock.sleep(EVERY)
-        self._task = None
-        await self.flush()
 
     async def flush(self) -> None:
         """Write what waits."""
@@ -116,12 +109,7 @@ class Refusals:
 
     async def close(self) -> None:
         """Write what waits, and stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        await self.flush()
+        await self._soon.close()
 
 
 def _site(client: str) -> str:

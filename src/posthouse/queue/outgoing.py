@@ -1,0 +1,21 @@
+"""A message on its way out, as those see it who send or convert it."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from posthouse.smtp.params import NO_MAIL_PARAMS, MailParams, RcptParams
+
+
+class Outgoing(NamedTuple):
+    """What is to be sent. `pieces` reads it anew each time it is called."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    size: int
+    eight_bit: bool
+    pieces: Callable[[], AsyncIterator[bytes]]
+    mail: MailParams = NO_MAIL_PARAMS
+    rcpt: Mapping[str, RcptParams] = MappingProxyType({})  # by recipient
+    utf8_header: bool = False
+    start: bytes = b""  # of the content: at least its header, unless that is very long
