@@ -36,12 +36,24 @@ class Demo:
         self.info = json.loads(line)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def _stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(30)
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._log.close()
+
+    def restart(self, cold: bool = False) -> None:
+        """Stop, and start again with the same mail; `cold`: with nothing of its files in memory."""
+        self._stop()
+        for path in Path(self.folder).rglob("*") if cold else ():
+            if path.is_file():
+                with open(path, "rb") as file:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        self.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
         if not self._keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 

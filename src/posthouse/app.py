@@ -21,7 +21,7 @@ from posthouse.auth.login import Logins
 from posthouse.auth.tokens import Verifier
 from posthouse.base import ids
 from posthouse.base.clock import Clock, SystemClock
-from posthouse.base.errors import Permanent
+from posthouse.base.errors import Permanent, PosthouseError
 from posthouse.base.filter_settings import Filter
 from posthouse.base.log import Logger, get_logger
 from posthouse.base.networks import trusted
@@ -45,6 +45,7 @@ from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
 from posthouse.servers.imap.shared import SEARCHES
 from posthouse.servers.imap.watches import Watches
+from posthouse.servers.indexing import Indexing
 from posthouse.servers.pop3 import LoginDelay, MailboxLocks, Pop3Service
 from posthouse.servers.queue_admin import QueueAdmin
 from posthouse.servers.smtp import SmtpService
@@ -52,6 +53,8 @@ from posthouse.servers.smtp.copies import HeldCopies
 from posthouse.servers.smtp.refusals import Refusals
 from posthouse.store import suppression
 from posthouse.store.feed import ChangeFeed
+from posthouse.store.index import documents
+from posthouse.store.index.file import Index
 from posthouse.store.model import Change, FileSpared
 from posthouse.store.sqlite import SqliteDatabase
 from posthouse.wire.sasl import MECHANISMS
@@ -85,6 +88,7 @@ class App:
         self.listening: list[dict[str, object]] = []  # all of them
         self._started = False
         self.tls: ServerTls | None = None
+        self.indexing: Indexing | None = None
         self._resolver = resolver
         self._captured = captured
         self._closers: list[Callable[[], Awaitable[None]]] = []
@@ -190,6 +194,7 @@ class App:
         )
         pop3_shared = MailboxLocks(), LoginDelay(settings.pop3.login_delay, clock)
         watches, searching = Watches(feed), asyncio.Semaphore(SEARCHES)
+        await self._open_index(searching)
         common = (settings, database)
         for listen in settings.listen:
             mechanisms = logins.offered(cram_md5=listen.cram_md5)
@@ -259,6 +264,7 @@ class App:
             "webhooks": Action(webhooks.wake),
             "refusals": Action(refusals.flush),
             **queue_admin.actions(),
+            **(self.indexing.actions() if self.indexing is not None else {}),
         }
         admin = AdminSocket(settings.data / "admin.sock", actions, log)
         await admin.open()
@@ -285,6 +291,27 @@ class App:
         if tls.certificate is not None and tls.key is not None:
             return ServerTls(tls.certificate, tls.key, report=failed, taken=taken, others=named)
         return ServerTls.self_made(folder, self.settings.hostname, failed, taken=taken, others=named)
+
+    async def _open_index(self, turn: asyncio.Semaphore) -> None:
+        """The search index. Without one a search reads messages, so no trouble with it keeps the server from work."""
+        database = self.database
+        try:
+            index = await Index.open(database, documents.version())
+        except PosthouseError as error:
+            self.log.error("server.failed", what="search index", error=str(error))
+            return
+
+        async def close() -> None:
+            database.index = None
+            await index.close()
+
+        self._closers.append(close)
+        database.index = index
+        self.indexing = Indexing(
+            database, index, self.clock, self.log, turn, documents.Documents() if documents.available() else None
+        )
+        self.indexing.start()
+        self._closers.append(self.indexing.close)
 
     def _tls_of(self, listen: Listen, usual: ServerTls) -> ServerTls:
         """A port may have a certificate, a profile or a CA for clients of its own."""

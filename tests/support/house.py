@@ -115,3 +115,5 @@ async def opened(
         await app.database.write(people)
         yield House(app)
         assert await app.database.read(check.findings) == []
+        assert app.database.index is not None
+        assert await app.database.index.findings() == []

@@ -24,6 +24,7 @@ from posthouse.cli import (
     doctor,
     domain,
     explain,
+    index,
     mailbox,
     mime,
     output,
@@ -76,6 +77,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(suppression.app, name="suppression")
 app.add_typer(srs.app, name="srs")
 app.add_typer(webhook.app, name="webhook")
+app.add_typer(index.app, name="index")
 app.command("explain")(explain.explain)
 app.command("send")(send.send)
 app.command("doctor")(doctor.doctor)

@@ -1,5 +1,7 @@
 """Is the store consistent? Runs at the end of every test that touches it, and as `posthouse check`.
 
+The search index is no part of it, as it can be made anew: `store/index/file.py` looks at that (`Index.findings`).
+
 Returns findings as sentences for people; an empty list means that all is well. It reads only.
 """
 

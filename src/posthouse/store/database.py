@@ -10,11 +10,16 @@ with whatever the function raised (its changes are undone then).
 """
 
 import asyncio
+from array import array
 from collections.abc import Callable, Iterable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from posthouse.store.blobs.files import BlobFiles
 from posthouse.store.model import Change
+
+if TYPE_CHECKING:
+    from posthouse.store.index.file import Index
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +30,7 @@ class Tx(Protocol):
     """One transaction. Parameters are positional and stand as `?` in the SQL."""
 
     files: BlobFiles
+    index: "Index | None"  # of what messages say, if there is one
 
     def all(self, sql: str, *args: object) -> list[Row]:
         """All rows of a query."""
@@ -46,8 +52,38 @@ class Tx(Protocol):
         """Execute a statement once for each row of parameters."""
         ...
 
+    def numbers(self, values: "array[int]") -> object:
+        """Many numbers (at least one) as the one parameter of `… IN (SELECT value FROM carray(?))`."""
+        ...
+
     def publish(self, change: Change) -> None:
         """Tell the change feed, once the transaction is committed."""
+        ...
+
+
+class Beside(Protocol):
+    """A database file beside the main one, with the same key, for what can be made again. Its methods block."""
+
+    path: Path
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on a snapshot, on any thread."""
+        ...
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in a transaction, on one thread at a time."""
+        ...
+
+    def size(self) -> int:
+        """Octets of the file."""
+        ...
+
+    def remove(self) -> None:
+        """Remove the file, whoever has it open. Nothing can be done with this object afterwards."""
+        ...
+
+    def close(self) -> None:
+        """Close it, when nobody uses it."""
         ...
 
 
@@ -55,6 +91,7 @@ class Database(Protocol):
     """What a storage engine offers. `store/sqlite.py` is one."""
 
     files: BlobFiles
+    index: "Index | None"
 
     async def read(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(tx, …)` on a snapshot of the database."""
@@ -70,6 +107,10 @@ class Database(Protocol):
 
     async def work(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run blocking work that is no transaction (blob files) on a worker thread."""
+        ...
+
+    def beside(self, name: str) -> Beside:
+        """A database file of this name beside the main one; it is opened when it is first used."""
         ...
 
     def on_commit(self, listener: Callable[[list[Change]], None]) -> None:

@@ -4,7 +4,8 @@ So a sort never holds the interpreter, and reads nothing of a message. Emails wi
 reported instead: the caller makes their headings and asks again.
 """
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from posthouse.imap import numbers
@@ -25,6 +26,7 @@ _COLUMNS = {
     "DISPLAYFROM": "h.author_shown",  # RFC 5957
     "DISPLAYTO": "h.recipient_shown",
 }
+_BY_SCORE = "RELEVANCY"  # RFC 6203
 Criteria = Sequence[tuple[str, bool]]  # names of `_COLUMNS`, each with whether it is reversed
 
 
@@ -52,14 +54,35 @@ class Threaded(NamedTuple):
     missing: list[int]
 
 
-def order(tx: Tx, wanted: Wanted, criteria: Criteria) -> Sorted:
-    """At most `MAX_SORTED` UIDs, and one more if there are more. Equal ones stand as in the mailbox."""
-    by = [_COLUMNS[name] + (" DESC" if reverse else "") for name, reverse in criteria]
-    rows, chosen = _rows(tx, wanted, "", ", ".join([*by, "e.uid"]), MAX_SORTED)
+def order(tx: Tx, wanted: Wanted, criteria: Criteria, scores: Mapping[int, int] = {}) -> Sorted:
+    """At most `MAX_SORTED` UIDs, and one more if there are more. Equal ones stand as in the mailbox. `scores`, by UID,
+    are what RELEVANCY goes by: the highest first (RFC 6203 section 6)."""
+    by: list[str] = []
+    args: list[object] = []
+    for name, reverse in criteria:
+        if name == _BY_SCORE:
+            column, more = _score(tx, scores)
+            args += more
+            reverse = not reverse
+        else:
+            column = _COLUMNS[name]
+        by.append(column + (" DESC" if reverse else ""))
+    rows, chosen = _rows(tx, wanted, "", ", ".join([*by, "e.uid"]), MAX_SORTED, args)
     missing = [-uid for (uid,) in rows if uid < 0]
     if missing:
         return Sorted([], missing)
     return Sorted([uid for (uid,) in rows if chosen is None or uid in chosen], [])
+
+
+def _score(tx: Tx, scores: Mapping[int, int]) -> tuple[str, list[object]]:
+    """The scores as an expression."""
+    of_score: dict[int, array[int]] = {}
+    for uid, score in scores.items():
+        of_score.setdefault(score, array("q")).append(uid)
+    if not of_score:
+        return "NULL", []  # a number would name a column
+    cases = "WHEN e.uid IN (SELECT value FROM carray(?)) THEN ? " * len(of_score)
+    return f"CASE {cases}ELSE 0 END", [one for score, uids in of_score.items() for one in (tx.numbers(uids), score)]
 
 
 def threaded(tx: Tx, wanted: Wanted) -> Threaded:
@@ -71,7 +94,9 @@ def threaded(tx: Tx, wanted: Wanted) -> Threaded:
     return Threaded(rows if chosen is None else [row for row in rows if row[0] in chosen], [])
 
 
-def _rows(tx: Tx, wanted: Wanted, columns: str, by: str, most: int) -> tuple[list[Row], frozenset[int] | None]:
+def _rows(
+    tx: Tx, wanted: Wanted, columns: str, by: str, most: int, by_args: Sequence[object] = ()
+) -> tuple[list[Row], frozenset[int] | None]:
     """Rows that begin with a UID, or the id of an email below 0 if it has no heading; and which UIDs are to be taken
     from them, if not all."""
     mailbox_id, first, last, query, uids = wanted
@@ -98,6 +123,7 @@ def _rows(tx: Tx, wanted: Wanted, columns: str, by: str, most: int) -> tuple[lis
         first,
         last,
         *args,
+        *by_args,
     )
     return rows, chosen
 

@@ -19,10 +19,11 @@ import os
 import queue
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 import apsw
 
@@ -33,6 +34,9 @@ from posthouse.store.database import Row, Tx
 from posthouse.store.dialect import SQLITE
 from posthouse.store.model import Change
 
+if TYPE_CHECKING:
+    from posthouse.store.index.file import Index
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -42,16 +46,18 @@ GATHER_STEP, GATHER_STEPS = 0.0005, 8  # seconds between looks, and how many: 4 
 BUSY_TIMEOUT = 10_000  # ms to wait for another process (a command, a backup) that writes
 CHECKPOINT_PAGES = 4000  # 16 MiB of WAL, then its pages move to the database file
 CACHE_KIB = 8192
+WAL_KEPT = 64 * 1024 * 1024  # octets of the WAL of a file beside the main one that stay when it is empty
 
 
 class SqliteTx:
     """A transaction on one connection. See `store.database.Tx`."""
 
-    __slots__ = ("_con", "changes", "files")
+    __slots__ = ("_con", "changes", "files", "index")
 
-    def __init__(self, con: apsw.Connection, files: BlobFiles) -> None:
+    def __init__(self, con: apsw.Connection, files: BlobFiles, index: "Index | None" = None) -> None:
         self._con = con
         self.files = files
+        self.index = index
         self.changes: list[Change] = []
 
     def all(self, sql: str, *args: object) -> list[Row]:
@@ -69,6 +75,9 @@ class SqliteTx:
 
     def many(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
         self._con.executemany(sql, cast(Any, rows))
+
+    def numbers(self, values: "array[int]") -> object:
+        return apsw.carray(values)
 
     def publish(self, change: Change) -> None:
         self.changes.append(change)
@@ -95,6 +104,93 @@ def translate(error: Exception) -> Exception:
     return Temporary(f"database: {type(error).__name__}: {error}", "Storage is not available")
 
 
+def _connect(
+    path: Path, keys: Keys, readonly: bool, synchronous: str = "FULL", mapped: int = 1 << 28
+) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    con = apsw.Connection(str(path), flags=flags, statementcachesize=200)
+    if keys.database is not None:
+        con.execute(f"PRAGMA key = 'raw:{keys.database.hex()}'")
+    con.set_busy_timeout(BUSY_TIMEOUT)
+    for pragma in (
+        f"synchronous = {synchronous}",
+        "foreign_keys = OFF",  # check.py looks for what they would forbid; deletes name their order
+        f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+        f"cache_size = -{CACHE_KIB}",
+        "temp_store = MEMORY",
+        f"mmap_size = {0 if keys.database else mapped}",
+    ):
+        con.execute(f"PRAGMA {pragma}")
+    return con
+
+
+class SqliteFile:
+    """See `store.database.Beside`. A crash may cost its last transactions, never its order."""
+
+    def __init__(self, path: Path, keys: Keys, files: BlobFiles) -> None:
+        self.path = path
+        self._keys = keys
+        self._files = files
+        self._thread_local = threading.local()
+        self._connections: list[apsw.Connection] = []
+        self._con: apsw.Connection | None = None
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        try:
+            con: apsw.Connection | None = getattr(self._thread_local, "con", None)
+            if con is None:
+                con = self._thread_local.con = _connect(self.path, self._keys, readonly=True, mapped=0)
+                self._connections.append(con)
+            return self._inside(con, "BEGIN", work)
+        except Exception as error:
+            raise translate(error) from error
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        try:
+            if self._con is None:
+                self._con = _connect(self.path, self._keys, False, "NORMAL", 0)
+                self._con.execute("PRAGMA journal_mode = WAL")
+                self._con.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
+                os.chmod(self.path, 0o600)
+            return self._inside(self._con, "BEGIN IMMEDIATE", work)
+        except Exception as error:
+            raise translate(error) from error
+
+    def _inside(self, con: apsw.Connection, begin: str, work: Callable[[Tx], T]) -> T:
+        con.execute(begin)
+        try:
+            result = work(SqliteTx(con, self._files))
+            con.execute("COMMIT")
+            return result
+        except BaseException:
+            if con.in_transaction:
+                with contextlib.suppress(apsw.Error):
+                    con.execute("ROLLBACK")
+            raise
+
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self._paths() if path.exists())
+
+    def remove(self) -> None:
+        if self._con is not None:
+            with contextlib.suppress(apsw.Error):
+                self._con.close()
+            self._con = None
+        for path in self._paths():
+            path.unlink(missing_ok=True)
+
+    def _paths(self) -> list[Path]:
+        return [self.path.with_name(self.path.name + end) for end in ("", "-wal", "-shm")]
+
+    def close(self) -> None:
+        for con in (*self._connections, self._con):
+            if con is not None:
+                with contextlib.suppress(apsw.Error):  # somebody still reads: it goes with its thread
+                    con.close()
+        self._connections.clear()
+        self._con = None
+
+
 class SqliteDatabase:
     """One database file with its blob files. Use `await SqliteDatabase.open(...)`."""
 
@@ -102,6 +198,7 @@ class SqliteDatabase:
         self.path = folder / "posthouse.db"
         self._keys = keys
         self.files = BlobFiles(folder / "blobs", keys, inline_max)
+        self.index: Index | None = None  # whoever has one puts it here
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._listeners: list[Callable[[list[Change]], None]] = []
         self._readers = ThreadPoolExecutor(readers, "reader")
@@ -136,21 +233,10 @@ class SqliteDatabase:
         os.chmod(self.path, 0o600)
 
     def _connect(self, readonly: bool = False) -> apsw.Connection:
-        flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        con = apsw.Connection(str(self.path), flags=flags, statementcachesize=200)
-        if self._keys.database is not None:
-            con.execute(f"PRAGMA key = 'raw:{self._keys.database.hex()}'")
-        con.set_busy_timeout(BUSY_TIMEOUT)
-        for pragma in (
-            "synchronous = FULL",
-            "foreign_keys = OFF",  # check.py looks for what they would forbid; deletes name their order
-            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-            f"cache_size = -{CACHE_KIB}",
-            "temp_store = MEMORY",
-            f"mmap_size = {0 if self._keys.database else 1 << 28}",
-        ):
-            con.execute(f"PRAGMA {pragma}")
-        return con
+        return _connect(self.path, self._keys, readonly)
+
+    def beside(self, name: str) -> "SqliteFile":
+        return SqliteFile(self.path.with_name(name), self._keys, self.files)
 
     # Reading
 
@@ -166,7 +252,7 @@ class SqliteDatabase:
         try:
             con.execute("BEGIN")
             try:
-                return work(SqliteTx(con, self.files))
+                return work(SqliteTx(con, self.files, self.index))
             finally:
                 con.execute("COMMIT")
         except Exception as error:

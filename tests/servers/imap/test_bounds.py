@@ -3,6 +3,8 @@
 import asyncio
 import re
 from array import array
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -10,10 +12,9 @@ from posthouse.imap.commands.fetch import FetchRequest, Section
 from posthouse.imap.commands.search import MAX_KEYS
 from posthouse.imap.fetch import SMALL, compile_fetch
 from posthouse.imap.view import USUAL
-from posthouse.mime.scan import Scanner
 from posthouse.servers.imap import fetch
 from posthouse.servers.imap import list as listing
-from posthouse.store import search
+from posthouse.store.index import texts
 from tests.support.imap_site import ImapSite
 from tests.support.store import opened
 
@@ -116,13 +117,13 @@ def test_only_usual_requests_are_remembered() -> None:
 def test_many_texts_cost_one_look_at_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
 
-    class Counting(Scanner):
-        def __init__(self) -> None:
-            nonlocal looks
-            looks += 1
-            super().__init__()
+    def counting(*args: Any) -> Iterator[str]:
+        nonlocal looks
+        looks += 1
+        return real(*args)
 
-    monkeypatch.setattr(search, "Scanner", Counting)
+    real = texts.body_texts
+    monkeypatch.setattr(texts, "body_texts", counting)
     body = b"Content-Transfer-Encoding: base64\r\n\r\nZ3LDvG4gYW5kIHJvdA==\r\n"  # grün and rot
 
     async def main() -> None:

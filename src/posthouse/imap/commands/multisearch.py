@@ -62,7 +62,7 @@ def esearch(cursor: Cursor) -> Esearch | BadCharset:
         cursor.space()
     if charset is None:
         return BadCharset()
-    found = program(cursor, charset)
+    found = program(cursor, charset, b"RELEVANCY" in (give or ()))
     give = give or frozenset((b"ALL",))
     return Esearch(tuple(sources), found.key, give, partial, found.modseq, found.by_number, update)
 

@@ -20,8 +20,8 @@ MAX_DEPTH = 50
 MAX_TEXTS = 100  # each costs a look at every message
 MAX_TEXT = 4096  # characters looked for
 
-# UPDATE and CONTEXT are of RFC 5267; CONTEXT is a hint that needs no answer.
-_RETURN = frozenset((b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"UPDATE", b"CONTEXT"))
+# UPDATE and CONTEXT are of RFC 5267; CONTEXT is a hint that needs no answer. RELEVANCY is of RFC 6203.
+_RETURN = frozenset((b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"UPDATE", b"CONTEXT", b"RELEVANCY"))
 _CHARSETS = {b"UTF-8": "utf-8", b"UTF8": "utf-8", b"US-ASCII": "ascii", b"ASCII": "ascii"}
 
 
@@ -64,7 +64,7 @@ def _search(cursor: Cursor, uid: bool) -> Search | BadCharset:
         cursor.space()
     if charset is None:
         return BadCharset()
-    found = program(cursor, charset)
+    found = program(cursor, charset, give is not None and b"RELEVANCY" in give)
     return Search(found.key, uid, give, partial, found.modseq, found.by_number, update)
 
 
@@ -114,13 +114,16 @@ class Program(NamedTuple):
     by_number: bool  # sequence numbers are
 
 
-def program(cursor: Cursor, charset: str) -> Program:
-    """search-key *(SP search-key), up to the end of the command"""
+def program(cursor: Cursor, charset: str, scored: bool = False) -> Program:
+    """search-key *(SP search-key), up to the end of the command; `scored`: scores are asked for, which only FUZZY has
+    (RFC 6203 section 4)"""
     parser = _Parser(cursor, charset)
     found = [parser.key(0)]
     while cursor.skip_space():
         found.append(parser.key(0))
     cursor.end()
+    if scored and not parser.fuzzy:
+        raise BadSyntax("RELEVANCY is there with FUZZY only")
     return Program(found[0] if len(found) == 1 else keys.And(tuple(found)), parser.modseq, parser.by_number)
 
 
@@ -175,6 +178,7 @@ class _Parser:
         self._left = MAX_KEYS
         self.modseq = False  # MODSEQ was looked for
         self.by_number = False  # sequence numbers were
+        self.fuzzy = False  # FUZZY was
         self._texts_left = MAX_TEXTS
 
     def key(self, depth: int) -> Key:
@@ -201,6 +205,7 @@ class _Parser:
         if name == b"NOT":
             return keys.Not(self.key(depth + 1))
         if name == b"FUZZY":
+            self.fuzzy = True
             return keys.Fuzzy(self.key(depth + 1))
         if name == b"OR":
             one = self.key(depth + 1)

@@ -1,4 +1,4 @@
-"""SORT and THREAD, and their UID forms (RFC 5256, RFC 5267, RFC 5957)."""
+"""SORT and THREAD, and their UID forms (RFC 5256, RFC 5267, RFC 5957, RFC 6203)."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,9 @@ from posthouse.imap.tokens import BadSyntax, Cursor
 
 MAX_CRITERIA = 20
 
-CRITERIA = frozenset((b"ARRIVAL", b"CC", b"DATE", b"FROM", b"SIZE", b"SUBJECT", b"TO", b"DISPLAYFROM", b"DISPLAYTO"))
+CRITERIA = frozenset(
+    (b"ARRIVAL", b"CC", b"DATE", b"FROM", b"SIZE", b"SUBJECT", b"TO", b"DISPLAYFROM", b"DISPLAYTO", b"RELEVANCY")
+)
 ALGORITHMS = frozenset((b"ORDEREDSUBJECT", b"REFERENCES", b"REFS"))
 
 
@@ -65,7 +67,8 @@ def _sort(cursor: Cursor, uid: bool) -> Sort | BadCharset:
     cursor.space()
     if charset is None:
         return BadCharset()
-    found = program(cursor, charset)
+    scored = ("RELEVANCY", False) in criteria or ("RELEVANCY", True) in criteria
+    found = program(cursor, charset, scored or (give is not None and b"RELEVANCY" in give))
     return Sort(tuple(criteria), found.key, uid, give, partial, found.modseq, found.by_number, update)
 
 

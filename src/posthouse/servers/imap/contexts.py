@@ -107,7 +107,9 @@ def begin(
     assert contexts is not None
     tag = session.engine.tag
     most = MAX_RESULT if criteria is None else MAX_SORTED_RESULT
-    if len(contexts.by_tag) >= MAX_CONTEXTS or len(results) > most:
+    # Scores change with every message that comes in; what is sorted by them is not kept up.
+    scored = criteria is not None and any(name == "RELEVANCY" for name, _ in criteria)
+    if len(contexts.by_tag) >= MAX_CONTEXTS or len(results) > most or scored:
         session.engine.untagged(replies.no_update(tag))
         if not contexts.by_tag:
             session.contexts = None

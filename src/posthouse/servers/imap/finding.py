@@ -7,7 +7,7 @@ for everything else.
 import contextlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from posthouse.imap import keys, numbers
 from posthouse.imap.keys import Key
@@ -95,11 +95,13 @@ async def wanted_of(
     return Wanted(mailbox_id, first, last, None, uids), modseq
 
 
-async def ordered(service: Shared, wanted: Wanted, criteria: Criteria) -> list[int]:
-    """UIDs in the order of the criteria."""
+async def ordered(
+    service: Shared, wanted: Wanted, criteria: Criteria, scores: Mapping[int, int] | None = None
+) -> list[int]:
+    """UIDs in the order of the criteria; `scores` by UID, if they are among these."""
     while True:
         async with service.searching:
-            found = await service.database.read(sorting.order, wanted, criteria)
+            found = await service.database.read(sorting.order, wanted, criteria, scores or {})
         if not found.missing:
             return found.uids
         await make_headings(service, found.missing)
@@ -111,6 +113,17 @@ async def make_headings(service: Shared, email_ids: list[int]) -> None:
         async with service.searching:
             made, email_ids = await service.database.read(headings.made, email_ids)
         await service.database.write(headings.save, made)
+
+
+async def relevancy(service: Shared, mailbox_id: int, key: Key, uids: Sequence[int]) -> list[int]:
+    """The scores of what was found (UIDs, ascending), in their order (RFC 6203 section 4)."""
+    query = stored.prepare(key)
+    scores: list[int] = []
+    while len(scores) < len(uids):
+        piece = uids[len(scores) : len(scores) + stored.SCORED]
+        async with service.searching:
+            scores += await service.database.read(stored.relevancy, mailbox_id, query, piece)
+    return scores
 
 
 def told(uids: Sequence[int], give: frozenset[bytes], partial: tuple[int, int] | None) -> Sequence[int]:
@@ -150,11 +163,12 @@ def items(
     partial: tuple[int, int] | None,
     modseq: int,
     ranges: numbers.Ranges | None = None,
+    scores: Sequence[int] = (),
 ) -> list[tuple[bytes, bytes]]:
     """What an ESEARCH response says of a result in its order (RFC 4731 section 3.1, RFC 5267 sections 3.1 and 4.4).
 
     No range names a value that is not among the result, so that a client may count them. `ranges`: all of it, if they
-    are at hand.
+    are at hand. `scores` (of RELEVANCY): one for each message that ALL, or PARTIAL, names.
     """
     found: list[tuple[bytes, bytes]] = []
     if values and b"MIN" in give:
@@ -167,6 +181,9 @@ def items(
         found.append((b"PARTIAL", b"(%d:%d %b)" % (*partial, numbers.format_set(cut(values, *partial)) or b"NIL")))
     if b"COUNT" in give:
         found.append((b"COUNT", b"%d" % len(values)))
+    if b"RELEVANCY" in give:
+        shown = scores if partial is None else cut(scores, *partial)
+        found.append((b"RELEVANCY", b"(%b)" % b" ".join([b"%d" % score for score in shown])))
     if modseq:
         found.append((b"MODSEQ", b"%d" % modseq))
     return found

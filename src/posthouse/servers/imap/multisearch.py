@@ -13,7 +13,7 @@ from posthouse.imap.commands.multisearch import CancelUpdate, Esearch
 from posthouse.imap.names import SEPARATOR
 from posthouse.imap.view import UidList, View
 from posthouse.servers.imap import access, contexts
-from posthouse.servers.imap.finding import ascending, find, highest_modseq, items, resolve, saved, told
+from posthouse.servers.imap.finding import ascending, find, highest_modseq, items, relevancy, resolve, saved, told
 from posthouse.servers.imap.progress import Progress
 from posthouse.store import acl, mailboxes, select
 from posthouse.store.database import Tx
@@ -130,7 +130,10 @@ async def _search_one(session: "ImapSession", event: Esearch, mailbox: Mailbox, 
         highest = 0
         if event.condstore:
             highest = await highest_modseq(service, mailbox.id, told(uids, give, event.partial))
-        said = items(uids, give, event.partial, highest)
+        scores: list[int] = []
+        if b"RELEVANCY" in give:
+            scores = await relevancy(service, mailbox.id, key, uids)
+        said = items(uids, give, event.partial, highest, None, scores)
         if said or give != {b"SAVE"}:
             line = replies.esearch(session.engine.tag, True, said, source)
             await session.send(b"* %b\r\n" % line)

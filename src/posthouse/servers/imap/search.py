@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from posthouse.imap import numbers, replies
 from posthouse.imap.commands.search import Search
 from posthouse.servers.imap import contexts, limits
-from posthouse.servers.imap.finding import ascending, find, highest_modseq, items, resolve, saved, told
+from posthouse.servers.imap.finding import ascending, find, highest_modseq, items, relevancy, resolve, saved, told
 from posthouse.servers.imap.progress import Progress
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ async def search(session: "ImapSession", event: Search) -> None:
     if event.condstore:
         said_of = told(uids, shown or frozenset(), event.partial)
         highest = await highest_modseq(service, watch.mailbox_id, said_of)
+    scores: list[int] = []
+    if give is not None and b"RELEVANCY" in give:
+        scores = await relevancy(service, watch.mailbox_id, key, uids)
     ranges: numbers.Ranges | None = None
     values = uids
     if not event.uid:
@@ -47,7 +50,7 @@ async def search(session: "ImapSession", event: Search) -> None:
         words = b"".join([b" %d" % value for value in values])
         session.engine.untagged(b"SEARCH" + words + (b" (MODSEQ %d)" % highest if highest else b""))
     else:
-        said = items(values, shown, event.partial, highest, ranges)
+        said = items(values, shown, event.partial, highest, ranges, scores)
         # RFC 5182 section 2.1: with nothing but SAVE there is nothing to say.
         if said or shown != {b"SAVE"}:
             session.engine.untagged(replies.esearch(session.engine.tag, event.uid, said))

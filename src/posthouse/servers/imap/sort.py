@@ -4,7 +4,7 @@ Both take turns with searches (`Shared.searching`): a large mailbox keeps one re
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from posthouse.imap import replies, threads
@@ -14,10 +14,12 @@ from posthouse.servers.imap import contexts, limits
 from posthouse.servers.imap.finding import (
     Places,
     ascending,
+    find,
     highest_modseq,
     items,
     make_headings,
     ordered,
+    relevancy,
     resolve,
     saved,
     told,
@@ -46,7 +48,11 @@ async def sort(session: "ImapSession", event: Sort) -> None:
     if limits.refused(session, key):
         return
     wanted, modseq = await wanted_of(service, watch.mailbox_id, view, key, Progress(session, view.count))
-    uids = array("I", await ordered(service, wanted, event.criteria))
+    scores: dict[int, int] = {}
+    if any(name == "RELEVANCY" for name, _ in event.criteria) or (give is not None and b"RELEVANCY" in give):
+        found = wanted.uids if wanted.query is None else (await find(service, watch.mailbox_id, view, key))[0]
+        scores = dict(zip(found, await relevancy(service, watch.mailbox_id, key, found), strict=True))
+    uids = array("I", await ordered(service, wanted, event.criteria, scores))
     if len(uids) > sorting.MAX_SORTED:
         session.done_with(replies.TOO_MANY_TO_SORT, expunges=event.uid)
         return
@@ -57,7 +63,7 @@ async def sort(session: "ImapSession", event: Sort) -> None:
         options = shown_options or frozenset()
         said_of = await service.database.work(ascending, told(uids, options, event.partial), in_view)
         highest = await highest_modseq(service, watch.mailbox_id, said_of)
-    arguments = (uids, in_view, event.uid, shown_options, event.partial, highest)
+    arguments = (uids, in_view, event.uid, shown_options, event.partial, highest, scores)
     said = _said(*arguments) if len(uids) <= INLINE else await service.database.work(_said, *arguments)
     if isinstance(said, bytes):
         await session.send(said)
@@ -78,14 +84,17 @@ def _said(
     give: frozenset[bytes] | None,
     partial: tuple[int, int] | None,
     highest: int,
+    scores: Mapping[int, int],
 ) -> bytes | list[tuple[bytes, bytes]]:
     """The SORT response, or what an ESEARCH response says (RFC 5267 section 3)."""
+    known: Sequence[int] = uids
     values: Sequence[int] = uids
     if not uid:
         places = Places(view)
-        values = array("I", [number for one in uids if (number := places.of(one))])
+        known = array("I", [one for one in uids if places.of(one)])
+        values = array("I", [places.of(one) for one in known])
     if give is not None:
-        return items(values, give, partial, highest)
+        return items(values, give, partial, highest, None, [scores.get(one, 1) for one in known])
     words = [b" %d" % value for value in values]
     modseq = b" (MODSEQ %d)" % highest if highest and words else b""
     return b"* SORT%b%b\r\n" % (b"".join(words), modseq)

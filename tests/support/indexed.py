@@ -1,0 +1,44 @@
+"""A database with its search index, brought up to date when a test says so."""
+
+import asyncio
+
+from posthouse.base.log import get_logger
+from posthouse.servers.indexing import Indexing
+from posthouse.store.index.documents import Documents
+from posthouse.store.index.file import Index
+from posthouse.store.sqlite import SqliteDatabase
+from tests.support.clock import FakeClock
+
+
+class Hurried(FakeClock):
+    """Sleeps are over at once."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.move(seconds)
+        await asyncio.sleep(0)
+
+
+class Indexed:
+    """Use it as: async with Indexed(database) as indexed: … await indexed.catch_up()."""
+
+    def __init__(self, database: SqliteDatabase, documents: Documents | None = None) -> None:
+        self._database = database
+        self._documents = documents
+        self.clock = Hurried()
+
+    async def __aenter__(self) -> "Indexed":
+        self.index = self._database.index = await Index.open(self._database)
+        self.indexing = Indexing(self._database, self.index, self.clock, get_logger(), documents=self._documents)
+        return self
+
+    async def catch_up(self) -> None:
+        """Index what is not indexed yet."""
+        await self.indexing.catch_up()
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            assert await self.index.findings() == []
+        finally:
+            self._database.index = None
+            await self.indexing.close()
+            await self.index.close()
