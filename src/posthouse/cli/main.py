@@ -31,6 +31,7 @@ from posthouse.cli import (
     queue,
     send,
     serve,
+    spf,
     srs,
     suppression,
     webhook,
@@ -78,6 +79,7 @@ app.add_typer(suppression.app, name="suppression")
 app.add_typer(srs.app, name="srs")
 app.add_typer(webhook.app, name="webhook")
 app.add_typer(index.app, name="index")
+app.add_typer(spf.app, name="spf")
 app.command("explain")(explain.explain)
 app.command("send")(send.send)
 app.command("doctor")(doctor.doctor)

@@ -118,7 +118,7 @@ def _parse(text: str, utf8: bool) -> Address | None:
 def parse_domain(text: str, utf8: bool = False) -> str | None:
     """A domain in lower case as A-labels, or an address literal in its canonical form; None if neither."""
     if not text.isascii():
-        encoded = _to_ascii(text) if utf8 else None
+        encoded = to_ascii(text) if utf8 else None
         if encoded is None:
             return None
         text = encoded
@@ -141,7 +141,8 @@ def _literal(text: str) -> str | None:
         return None
 
 
-def _to_ascii(domain: str) -> str | None:
+def to_ascii(domain: str) -> str | None:
+    """A domain with U-labels as A-labels; None if that cannot be done."""
     if len(domain) > MAX_DOMAIN:
         return None
     import idna  # its tables take some MB: only for those who get such mail
