@@ -158,6 +158,8 @@ class _Check:
         # An IPv4 client on an IPv6 socket is an IPv4 client (section 5).
         self._ip = (ip.ipv4_mapped or ip) if isinstance(ip, IPv6Address) else ip
         self._kind = "A" if isinstance(self._ip, IPv4Address) else "AAAA"
+        self._ip_name = "ip4" if self._kind == "A" else "ip6"
+        self._number = int(self._ip)
         self._resolver = resolver
         self._values = _values(self._ip, sender, helo, receiver, now)
         self._terms = self._void = 0
@@ -184,7 +186,12 @@ class _Check:
     async def _evaluate(self, record: Record, domain: str) -> _Found:
         own = self.record
         for mechanism in record.mechanisms:
-            if await self._matches(mechanism, domain):
+            name = mechanism.name
+            if name == "ip4" or name == "ip6":  # here, without a coroutine: some records are hundreds of these
+                matches = self._within(mechanism) if name == self._ip_name else False
+            else:
+                matches = name == "all" or await self._matches(mechanism, domain)
+            if matches:
                 self.record = own  # and not one that was included
                 return _Found(_RESULTS[mechanism.qualifier], domain, mechanism.text, record.exp)
         if record.redirect is not None and record.redirects:
@@ -202,12 +209,7 @@ class _Check:
         return found
 
     async def _matches(self, mechanism: Mechanism, domain: str) -> bool:
-        match mechanism.name:
-            case "all":
-                return True
-            case "ip4" | "ip6":
-                network = mechanism.network
-                return network is not None and network.version == self._ip.version and self._ip in network
+        """Whether a mechanism that asks the DNS matches."""
         self._count()
         name = domain if mechanism.spec is None else await self._name(mechanism.spec, domain)
         match mechanism.name:
@@ -285,10 +287,17 @@ class _Check:
             values["p"] = _best(await self._validated(), domain.lower())
         return values
 
+    def _shift(self, mechanism: Mechanism) -> int:
+        """How many bits on the right do not count."""
+        return 32 - mechanism.bits4 if self._kind == "A" else 128 - mechanism.bits6
+
+    def _within(self, mechanism: Mechanism) -> bool:
+        return self._number >> self._shift(mechanism) == mechanism.network
+
     def _among(self, addresses: Sequence[str], mechanism: Mechanism) -> bool:
-        own, width = int(self._ip), self._ip.max_prefixlen
-        shift = width - (mechanism.bits4 if width == 32 else mechanism.bits6)
-        return any(int(ip_address(one)) >> shift == own >> shift for one in addresses)
+        shift = self._shift(mechanism)
+        own = self._number >> shift
+        return any(int(ip_address(one)) >> shift == own for one in addresses)
 
     # The DNS, and its limits
 
