@@ -338,9 +338,10 @@ def test_terms_of_included_records_count() -> None:
 
 
 @pytest.mark.parametrize(("terms", "result"), [(2, "pass"), (3, "permerror")])
-@pytest.mark.parametrize("term", ["a:nowhere.test", "a:six.test", "mx:here.test", "exists:nowhere.test"])
+@pytest.mark.parametrize("term", ["a:nowhere.test", "a:six.test", "mx:here.test", "exists:nowhere.test", "ptr"])
 def test_two_terms_may_find_nothing(term: str, terms: int, result: str) -> None:
-    assert asyncio.run(check(zone(f"v=spf1 {f'{term} ' * terms} ip4:{V4}"))).result == result
+    record = f"v=spf1 {f'{term} ' * terms} all"
+    assert asyncio.run(check(zone(record), ip="192.0.2.8")).result == result
 
 
 def test_an_explanation_that_is_missing_does_not_count() -> None:
@@ -492,3 +493,9 @@ def test_nothing_is_raised_for_odd_answers(data: st.DataObject) -> None:
     found = asyncio.run(check(Broken(data.draw), ip=data.draw(st.sampled_from([V4, V6]))))
     assert found.result in WORDS
     assert len(found.lookups) <= 10 * 12 + 12
+
+
+def test_terms_whose_hosts_have_no_address_of_this_kind_count_once() -> None:
+    more = {"many.test": {"MX": [(n, "four.test") for n in range(5)]}}
+    found = asyncio.run(check(zone(f"v=spf1 mx:many.test a:four.test ip6:{V6} -all", **more), ip=V6))
+    assert found.result == "pass"

@@ -164,6 +164,7 @@ class _Check:
         self._values = _values(self._ip, sender, helo, receiver, now)
         self._terms = self._void = 0
         self._names: list[str] | None = None  # that the address validly has
+        self._nameless = False  # there is no PTR record
         self.lookups: list[Lookup] = []
         self.record = ""
 
@@ -241,9 +242,12 @@ class _Check:
 
     async def _ptr(self, name: str) -> bool:
         target = name.lower()
-        return any(own == target or own.endswith(f".{target}") for own in await self._validated(counts=True))
+        names = await self._validated()
+        if self._nameless:
+            self._found_nothing()
+        return any(own == target or own.endswith(f".{target}") for own in names)
 
-    async def _validated(self, *, counts: bool = False) -> list[str]:
+    async def _validated(self) -> list[str]:
         """The names of the address that have this address (section 5.5). Errors are no error here: the names are not
         in the hand of the domain that is checked."""
         if self._names is None:
@@ -252,8 +256,7 @@ class _Check:
             except Unavailable:
                 self._names = []
                 return []
-            if counts and not names:
-                self._found_nothing()
+            self._nameless = not names
             names = [name for name in names[:MAX_NAMES] if name]
             answers = await self._side_by_side(names)
             self._names = [
