@@ -424,7 +424,7 @@ async def test_the_command(tmp_path: Path) -> None:
     ],
 )
 def test_how_a_resolver_is_written(text: str, host: str, port: int) -> None:
-    assert doctor._host_and_port(text) == ([host], port)
+    assert doctor.host_and_port(text) == ([host], port)
 
 
 @on_loop

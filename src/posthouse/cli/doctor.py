@@ -85,14 +85,15 @@ def _around(settings: "Settings", resolver: str) -> Around:
 
     dns, clock = settings.dns, SystemClock()
     validating = {"auto": None, "yes": True, "no": False}[dns.validating]
-    servers, port = (list(dns.nameservers), 53) if not resolver else _host_and_port(resolver)
+    servers, port = (list(dns.nameservers), 53) if not resolver else host_and_port(resolver)
     system = SystemResolver(clock, servers, port=port, timeout=min(dns.timeout, LOOKUP), validating=validating)
     asked = None if dns.only_zone else system
     names = asked if asked is not None and not dns.zone else ZoneResolver(zone_of_text(dns.zone), asked)
     return Around(settings, asked, names, clock.now(), kernel_synchronised)
 
 
-def _host_and_port(text: str) -> tuple[list[str], int]:
+def host_and_port(text: str) -> tuple[list[str], int]:
+    """What --resolver says: addresses of name servers, and their port."""
     from ipaddress import ip_address
 
     host, _, port = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", "53")
