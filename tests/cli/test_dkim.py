@@ -84,6 +84,8 @@ def test_lines_of_a_file(keys: Path, dns: str) -> None:
     once = signed(keys, "ed", given=unix)
     assert once.endswith(MESSAGE)
     assert last("--resolver", dns, given=once.replace(b"\r\n", b"\n")) == "pass"
+    mailbox = b"From anna@example.org Mon Jan  1 00:00:00 2024\n" + once.replace(b"\r\n", b"\n")
+    assert last("--resolver", dns, given=mailbox) == "pass"
 
 
 def test_without_a_signature() -> None:

@@ -250,6 +250,24 @@ def test_what_is_signed_once_and_there_twice() -> None:
     assert (twice.word, twice.reason) == ("policy", "one From field is signed, and there is another")
 
 
+@pytest.mark.parametrize("line", [b"Buy this!\r\n", b"\r\r\n", b"From x\r\n", b": y\r\n", b"\xef\xbb\xbf\r\n"])
+def test_text_in_the_header(line: bytes) -> None:
+    """What is no field is signed by nobody, and shown by some as the beginning of the body."""
+    made = signed().replace(b"\r\nX-Other", b"\r\n" + line + b"X-Other")
+    assert result(made).word == "policy"
+    assert result(line + signed()).word == "policy"
+    with pytest.raises(Permanent, match="a line that is no field"):
+        signed(line + MESSAGE)
+
+
+def test_a_header_without_its_end() -> None:
+    header = signed().partition(b"\r\n\r\n")[0]
+    for ending in (b"", b"\r\n"):
+        verifier = Verifier(header + ending)
+        verifier.feed(dkim.split(MESSAGE)[1])
+        assert [one.word for one in asyncio.run(verifier.finish(resolver().txt, NOW))] == ["pass"]
+
+
 def test_a_signature_of_tomorrow() -> None:
     made = signed()
     assert result(made, now=NOW - 86_400).word == "pass"

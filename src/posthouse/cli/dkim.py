@@ -1,7 +1,8 @@
 """`posthouse dkim`: verify the signatures of a message in a file, and sign one. No server and no settings are needed.
 
 Both read the message whole. Lines that end with LF alone, as in most files, are taken as if they ended with CRLF,
-unless there is a CRLF as well: then every byte is what it is.
+unless there is a CRLF as well: then every byte is what it is. The separator of a mailbox file on top ("From ...") is
+left out.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ LOOKUP = 10.0  # seconds for a key
 
 def _message(file: str) -> bytes:
     raw = mime.read(file)
+    if raw.startswith((b"From ", b">From ")):
+        raw = raw.partition(b"\n")[2]
     return raw if b"\r\n" in raw else raw.replace(b"\n", b"\r\n")
 
 

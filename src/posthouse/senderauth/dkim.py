@@ -264,6 +264,9 @@ class Verifier:
             one.word, one.reason = "policy", "one From field is signed, and there is another"
         elif not self._header.count(b"from"):
             one.word, one.reason = "policy", "there is no From field"
+        elif self._header.has_strays():
+            # Such a line is signed by nobody: whoever forwards the message may write text there.
+            one.word, one.reason = "policy", "the header has a line that is no field, which is not signed"
         elif "." not in said.domain:
             one.word, one.reason = "policy", "a top-level domain signs for nobody"
 
@@ -278,6 +281,15 @@ class _Header:
         for number, field in enumerate(self.fields):
             self._numbers.setdefault(field.name.lower(), []).append(number)
         self._made: dict[Canon, dict[int, bytes]] = {"simple": {}, "relaxed": {}}
+
+    def has_strays(self) -> bool:
+        """Whether there are lines that are no field. Many programs show them, and all below, as the body."""
+        at = 0
+        for field in self.fields:
+            if field.start != at:
+                return True
+            at = field.end
+        return self._raw[at:] not in (b"", b"\r\n", b"\n")
 
     def numbers(self, name: bytes) -> list[int]:
         """The fields of this name (in lower case), from top to bottom."""
@@ -410,6 +422,8 @@ class Signer:
         fields = _Header(header)
         if not fields.count(b"from"):
             raise Permanent("the message has no From field: it cannot be signed")
+        if fields.has_strays():
+            raise Permanent("the header has a line that is no field: it cannot be signed")
         names = self._names(fields)
         tags = ["v=1", f"a={self.algorithm}", f"c={self.header_canon}/{self.body_canon}", f"d={domain}"]
         tags.append(f"s={selector}")
