@@ -360,11 +360,21 @@ def test_thousands_of_signatures() -> None:
     made = signed()
     field = made[: -len(MESSAGE)]
     asked = Says([dkim.record_of(ed_key()).encode()])
-    found = results(field * 5000 + MESSAGE, asked)
+    found = results(field * 25 + b"DKIM-Signature: v=1;\r\n" * 10_000 + MESSAGE, asked)
     assert len(found) == dkim.MAX_SIGNATURES + 1
     assert [one.word for one in found].count("pass") == dkim.MAX_SIGNATURES
     assert found[-1].reason == "not looked at: there are more than 20 signatures"
     assert asked.asked == ["ed._domainkey.example.org"]
+
+
+def test_a_large_header() -> None:
+    fill = b"X:" + b"x" * (dkim.MAX_HEADER - len(dkim.split(signed())[0]) - 4) + b"\r\n"
+    assert result(fill + signed()).word == "pass"
+    one = result(b"x" + fill + signed())
+    assert (one.word, one.reason) == ("neutral", "not looked at: the header is larger than 262144 octets")
+    assert results(fill * 2 + MESSAGE) == []
+    with pytest.raises(Permanent, match="header is larger"):
+        signed(fill * 2 + MESSAGE)
 
 
 def test_many_fields_of_one_name() -> None:
@@ -379,7 +389,13 @@ def test_costs_grow_with_the_message_alone() -> None:
     def work(message: bytes) -> None:
         results(message)
 
-    for piece in (field, b"To: x\r\n", b"To:" + b" " * 400 + b"\r\n ", b"DKIM-Signature: ;\r\n", b"x" * 50 + b"\r\n"):
+    for piece in (
+        b"a:b\r\n",
+        b"To: x\r\n",
+        b"To:" + b" " * 40 + b"\r\n ",
+        b"DKIM-Signature: ;\r\n",
+        b"x" * 50 + b"\r\n",
+    ):
         assert_linear(work, lambda size, piece=piece: field * 20 + piece * size + MESSAGE)  # type: ignore[misc]
 
 

@@ -32,6 +32,7 @@ from posthouse.senderauth.dkim_canon import BodyHash, Canon
 from posthouse.senderauth.dkim_tags import Fault, Record, Signature, Word
 
 MAX_SIGNATURES = 20  # that are looked at; real messages have up to five
+MAX_HEADER = 256 * 1024  # octets; what is longer is body for the MIME scanner, too
 MAX_RECORDS = 10  # TXT records of one name
 MIN_RSA, MAX_RSA = 1024, 8192  # RFC 8301 section 3.2 asks for 1024 to 4096
 MAX_EXPONENT = 64  # bits: the work of a check grows with them
@@ -75,6 +76,7 @@ SIGNED = (
 MAX_SAME = 10  # fields of one name that are signed; so h= stays below what `dkim_tags` reads
 
 _ALONE = (b"subject", b"date", b"to", b"cc", b"message-id", b"reply-to")  # RFC 5322 section 3.6: one at the most
+_has_signature = re.compile(rb"(?i)(?:\A|\n)dkim-signature[ \t]*+:").search
 _body_start = re.compile(rb"(?:\A|\n)\r?\n").search
 _WIDTH = 76
 
@@ -164,8 +166,12 @@ class Verifier:
     """The signatures of one message. `header` may have its empty line."""
 
     def __init__(self, header: bytes) -> None:
-        self._header = _Header(header)
         self._found: list[_Open | Result] = []
+        if len(header) > MAX_HEADER:
+            if _has_signature(header):
+                self._found.append(Result("neutral", f"not looked at: the header is larger than {MAX_HEADER} octets"))
+            header = b""
+        self._header = _Header(header)
         for number in self._header.numbers(b"dkim-signature"):
             if len(self._found) == MAX_SIGNATURES:
                 self._found.append(Result("neutral", f"not looked at: there are more than {MAX_SIGNATURES} signatures"))
@@ -419,6 +425,8 @@ class Signer:
         domain, selector = (dkim_tags.host(name.encode()) for name in (self.domain, self.selector))
         if domain is None or selector is None:
             raise Permanent(f"{self.selector}._domainkey.{self.domain} is no name in the DNS")
+        if len(header) > MAX_HEADER:
+            raise Permanent(f"the header is larger than {MAX_HEADER} octets: it cannot be signed")
         fields = _Header(header)
         if not fields.count(b"from"):
             raise Permanent("the message has no From field: it cannot be signed")
