@@ -21,6 +21,7 @@ from posthouse.base.settings import Settings
 from posthouse.cli import doctor
 from posthouse.cli.doctor import Around, Seen, examine
 from posthouse.cli.main import app
+from posthouse.cli.resolver import name_server
 from posthouse.net.dns import SystemResolver
 from posthouse.servers.admin import Action, AdminSocket
 from posthouse.store import events, outbox, pauses
@@ -424,7 +425,7 @@ async def test_the_command(tmp_path: Path) -> None:
     ],
 )
 def test_how_a_resolver_is_written(text: str, host: str, port: int) -> None:
-    assert doctor.host_and_port(text) == ([host], port)
+    assert name_server(text) == ([host], port)
 
 
 @on_loop

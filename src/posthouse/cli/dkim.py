@@ -43,12 +43,12 @@ def verify(
 ) -> None:
     """Verify the signatures of a message. The last line has one result a signature, or "none"."""
     from posthouse.base.clock import SystemClock
-    from posthouse.cli.doctor import host_and_port
+    from posthouse.cli.resolver import name_server
     from posthouse.net.dns import SystemResolver
     from posthouse.senderauth import dkim
 
     clock = SystemClock()
-    servers, port = host_and_port(resolver) if resolver else ([], 53)
+    servers, port = name_server(resolver) if resolver else ([], 53)
     message = _message(file)
 
     async def run() -> "list[Result]":

@@ -21,6 +21,7 @@ import typer
 
 from posthouse.base.errors import PosthouseError
 from posthouse.cli import opening, output
+from posthouse.cli.resolver import name_server
 
 if TYPE_CHECKING:
     from posthouse.base.settings import Settings
@@ -85,25 +86,11 @@ def _around(settings: "Settings", resolver: str) -> Around:
 
     dns, clock = settings.dns, SystemClock()
     validating = {"auto": None, "yes": True, "no": False}[dns.validating]
-    servers, port = (list(dns.nameservers), 53) if not resolver else host_and_port(resolver)
+    servers, port = (list(dns.nameservers), 53) if not resolver else name_server(resolver)
     system = SystemResolver(clock, servers, port=port, timeout=min(dns.timeout, LOOKUP), validating=validating)
     asked = None if dns.only_zone else system
     names = asked if asked is not None and not dns.zone else ZoneResolver(zone_of_text(dns.zone), asked)
     return Around(settings, asked, names, clock.now(), kernel_synchronised)
-
-
-def host_and_port(text: str) -> tuple[list[str], int]:
-    """What --resolver says: addresses of name servers, and their port."""
-    from ipaddress import ip_address
-
-    host, _, port = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", "53")
-    try:
-        if not (port.isdecimal() and 0 < int(port) < 65536):
-            raise ValueError
-        return [str(ip_address(host.strip("[]")))], int(port)
-    except ValueError:
-        hint = "write an IP address, with a port if it is not 53: 127.0.0.1:5353"
-        raise typer.BadParameter(hint, param_hint="--resolver") from None
 
 
 async def examine(around: Around, patience: float = PATIENCE) -> list[tuple[str, Seen]]:

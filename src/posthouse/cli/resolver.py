@@ -1,0 +1,49 @@
+"""The option --resolver of commands that ask the DNS, and the resolver that they ask."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from posthouse.cli import opening, output
+
+if TYPE_CHECKING:
+    from posthouse.net.dns import Resolver
+
+HELP = "Ask this resolver (an IP address) in place of the configured ones."
+Option = Annotated[str, typer.Option("--resolver", metavar="HOST:PORT", help=HELP)]
+
+
+def name_server(text: str) -> tuple[list[str], int]:
+    """The address and the port that --resolver names. Raises what typer prints for a wrong call."""
+    from ipaddress import ip_address
+
+    host, _, port = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", "53")
+    try:
+        if not (port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError
+        return [str(ip_address(host.strip("[]")))], int(port)
+    except ValueError:
+        hint = "write an IP address, with a port if it is not 53: 127.0.0.1:5353"
+        raise typer.BadParameter(hint, param_hint="--resolver") from None
+
+
+def chosen(options: output.Options, text: str, timeout: float = 5.0) -> "Resolver":
+    """The resolver that --resolver names; without it, the one of the settings. Nothing is kept: who asks with a command
+    wants to know how it is now."""
+    from posthouse.base.clock import SystemClock
+    from posthouse.net.dns import SystemResolver, ZoneResolver, zone_of_text
+
+    if text:
+        servers, port = name_server(text)
+        return SystemResolver(SystemClock(), servers, port=port, timeout=timeout, cache_size=0)
+    dns = opening.settings(options).dns
+    system = SystemResolver(
+        SystemClock(),
+        list(dns.nameservers),
+        timeout=min(dns.timeout, timeout),
+        cache_size=0,
+        validating={"auto": None, "yes": True, "no": False}[dns.validating],
+    )
+    if not dns.zone and not dns.only_zone:
+        return system
+    return ZoneResolver(zone_of_text(dns.zone), None if dns.only_zone else system)
