@@ -21,6 +21,7 @@ from posthouse.cli import (
     address,
     config,
     demo,
+    dkim,
     doctor,
     domain,
     explain,
@@ -84,6 +85,7 @@ app.command("explain")(explain.explain)
 app.command("send")(send.send)
 app.command("doctor")(doctor.doctor)
 app.add_typer(mime.app, name="mime")
+app.add_typer(dkim.app, name="dkim")
 app.add_typer(config.app, name="config")
 
 

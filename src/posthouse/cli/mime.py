@@ -15,7 +15,8 @@ app = typer.Typer(help="Look at messages in files.", no_args_is_help=True)
 MAX_SIZE = 256 << 20  # it is read into memory
 
 
-def _read(file: str) -> bytes:
+def read(file: str) -> bytes:
+    """A message in a file, or on standard input. Raises `Permanent`."""
     from posthouse.base.errors import Permanent
 
     try:
@@ -41,7 +42,7 @@ def tree(
     """Show the parts of a message, as IMAP numbers them."""
     from posthouse.mime import tree as trees
 
-    node = trees.read(_read(file))
+    node = trees.read(read(file))
     write = sys.stdout.write
     if as_json:
         for piece in trees.to_json(node):

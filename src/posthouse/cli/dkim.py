@@ -1,0 +1,116 @@
+"""`posthouse dkim`: verify the signatures of a message in a file, and sign one. No server and no settings are needed.
+
+Both read the message whole. Lines that end with LF alone, as in most files, are taken as if they ended with CRLF,
+unless there is a CRLF as well: then every byte is what it is. The separator of a mailbox file on top ("From ...") is
+left out.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from posthouse.cli import mime, output
+
+if TYPE_CHECKING:
+    from posthouse.senderauth.dkim import Result
+    from posthouse.senderauth.dkim_canon import Canon
+
+app = typer.Typer(help="Signatures of domains (DKIM): verify and sign.", no_args_is_help=True)
+_File = Annotated[str, typer.Argument(help="A file with a message; - is standard input.")]
+MAX_KEY_FILE = 1 << 20
+LOOKUP = 10.0  # seconds for a key
+
+
+def _message(file: str) -> bytes:
+    raw = mime.read(file)
+    if raw.startswith((b"From ", b">From ")):
+        raw = raw.partition(b"\n")[2]
+    return raw if b"\r\n" in raw else raw.replace(b"\n", b"\r\n")
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    file: _File = "-",
+    resolver: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Ask this resolver (an IP address) in place of the system's.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: everything each result rests on.")] = False,
+) -> None:
+    """Verify the signatures of a message. The last line has one result a signature, or "none"."""
+    from posthouse.base.clock import SystemClock
+    from posthouse.cli.resolver import name_server
+    from posthouse.net.dns import SystemResolver
+    from posthouse.senderauth import dkim
+
+    clock = SystemClock()
+    servers, port = name_server(resolver) if resolver else ([], 53)
+    message = _message(file)
+
+    async def run() -> "list[Result]":
+        asked = SystemResolver(clock, servers, port=port, timeout=LOOKUP)
+        return await dkim.verify(message, asked.txt, clock.now() // 1_000_000)
+
+    results = asyncio.run(run())
+    words = ",".join(result.word for result in results) or "none"
+    if as_json:
+        print(json.dumps({"result": words, "signatures": [result._asdict() for result in results]}))
+    else:
+        _show(context.obj, results)
+        print(words)
+
+
+def _show(options: output.Options, results: "list[Result]") -> None:
+    rows = [
+        (
+            result.word,
+            result.domain,
+            result.selector,
+            f"{result.algorithm} {result.bits or ''} {result.canon}".strip(),
+            "; ".join(filter(None, (result.reason, *result.weaknesses))),
+        )
+        for result in results
+    ]
+    columns = ["Result", "Domain", "Selector", "How", "What was seen"]
+    output.show(options, False, columns, rows, "The message has no signature.", ["What was seen"])
+
+
+@app.command()
+def sign(
+    domain: Annotated[str, typer.Option(help="The domain that signs.")],
+    selector: Annotated[str, typer.Option(help="The name of the key below _domainkey in the domain.")],
+    key: Annotated[Path, typer.Option(metavar="FILE", help="The private key, in PEM.")],
+    file: _File = "-",
+    canon: Annotated[
+        str, typer.Option(metavar="HEADER/BODY", help="What may change on the way: simple or relaxed, for each.")
+    ] = "relaxed/relaxed",
+    alg: Annotated[
+        Literal["rsa-sha256", "ed25519-sha256"] | None, typer.Option(help="The algorithm; by default that of the key.")
+    ] = None,
+) -> None:
+    """Sign a message: it is printed with its signature on top, lines ending with CRLF."""
+    from posthouse.base.clock import SystemClock
+    from posthouse.base.errors import Permanent
+    from posthouse.senderauth import dkim
+
+    canons: dict[str, Canon] = {"simple": "simple", "relaxed": "relaxed"}
+    header_canon, _, body_canon = canon.partition("/")
+    if header_canon not in canons or body_canon not in canons:
+        raise typer.BadParameter("write simple/simple, simple/relaxed, relaxed/simple or relaxed/relaxed")
+    try:
+        with open(key, "rb") as opened:
+            private = dkim.private_key(opened.read(MAX_KEY_FILE))
+    except OSError as error:
+        raise Permanent(f"{key} cannot be read: {error.strerror}") from error
+    except Permanent as error:
+        raise Permanent(f"{key}: {error}") from error
+    signer = dkim.Signer(domain, selector, private, canons[header_canon], canons[body_canon])
+    if alg is not None and alg != signer.algorithm:
+        raise Permanent(f"{key} is a key for {signer.algorithm}, not for {alg}")
+    signed = dkim.sign(_message(file), [signer], SystemClock().now() // 1_000_000)
+    sys.stdout.buffer.write(signed)
+    sys.stdout.buffer.flush()
