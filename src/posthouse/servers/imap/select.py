@@ -83,8 +83,8 @@ def _open(tx: Tx, account_id: int, name: str, known: Container[int] = ()) -> tup
 async def _catch_up_since(session: "ImapSession", known: mailboxes.Known) -> None:
     """QRESYNC: what went and what changed since the client last looked (RFC 7162 section 3.2.5.1)."""
     view, watch = session.selected
-    last = view.last_uid
-    wanted = [(1, last + 1)] if known.uids is None else numbers.of_uids(known.uids, last)
+    # What went may have had higher UIDs than all that is left.
+    wanted = [(1, numbers.HIGHEST + 1)] if known.uids is None else numbers.of_uids(known.uids, numbers.HIGHEST)
     await tell_vanished(session, wanted, known.modseq)
     rows = await session.service.database.read(stored.flags_since, watch.mailbox_id, known.modseq + 1)
     if known.uids is not None:
