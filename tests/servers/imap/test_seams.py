@@ -2,13 +2,28 @@
 
 import asyncio
 import re
+import zlib
+from collections.abc import Awaitable
+from typing import cast
 
 import pytest
 
+from posthouse.imap.commands.any import Turn
+from posthouse.imap.commands.append import AppendEnd
+from posthouse.imap.options import Options
+from posthouse.imap.server import ImapServer
+from posthouse.servers.imap.service import HANDLERS
+from posthouse.servers.imap.session import ImapSession
+from posthouse.store import check
 from tests.support.imap_site import ImapSite
 from tests.support.store import opened
 
 SMALL = b"Subject: x\r\n\r\nhello\r\n"
+
+
+def deflated(data: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
 
 
 @pytest.mark.parametrize("known", ["", " 1:6"])
@@ -35,5 +50,92 @@ def test_what_went_above_all_that_is_left_is_told(known: str) -> None:
             assert b"\r\n* VANISHED (EARLIER) 2,5:6\r\n" in answer
             answer = await client.command(f"UID FETCH 1:* (FLAGS) (CHANGEDSINCE {since} VANISHED)")
             assert answer.startswith(b"* VANISHED (EARLIER) 2,5:6\r\n")
+
+    asyncio.run(main())
+
+
+def test_lines_without_end_leave_turns_for_others() -> None:
+    """What the engine answers itself, or passes over, comes in portions, inflated or not."""
+    plain = ImapServer(Options())
+    plain.receive(b"\r\n" * 1000)
+    assert plain.next_event() == Turn()
+    asked = ImapServer(Options())
+    asked.receive(b"a CAPABILITY\r\n" * 1000)
+    assert asked.next_event() == Turn()
+    assert asked.take_output().count(b"a OK") <= 100
+    packed = ImapServer(Options(plaintext_login=True))
+    packed.receive(b"a LOGIN x y\r\n")
+    packed.next_event()
+    packed.authenticated()
+    packed.receive(b"b COMPRESS DEFLATE\r\n")
+    assert packed.next_event() is None
+    packed.receive(deflated(b"x" * (8 << 20)))
+    turns = 0
+    while packed.next_event() == Turn():
+        turns += 1
+    assert turns >= 4
+
+
+def test_a_bomb_that_is_not_read_fills_no_memory() -> None:
+    """Three KiB that ask a hundred thousand times for a KiB: the answers wait until the client reads."""
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = site.client(room=64 * 1024)
+            await client.command("LOGIN alice secret")
+            await client.send(b"z COMPRESS DEFLATE\r\n")
+            client.connection.data_received(deflated(b"a CAPABILITY\r\n" * 100_000))
+            while not client.connection.is_blocked:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            await client.settle()
+            assert len(client.transport.written) < 256 * 1024
+            client.close()
+
+    asyncio.run(main())
+
+
+def test_no_tls_under_compression() -> None:
+    """UNAUTHENTICATE leaves a connection compressed: what waits to be inflated must not be obeyed under TLS."""
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            await client.send(b"z COMPRESS DEFLATE\r\n")
+            packer, reader = zlib.compressobj(9, zlib.DEFLATED, -15), zlib.decompressobj(-15)
+
+            async def say(line: bytes) -> bytes:
+                return reader.decompress(await client.send(packer.compress(line) + packer.flush(zlib.Z_SYNC_FLUSH)))
+
+            assert b"a OK" in await say(b"a UNAUTHENTICATE\r\n")
+            assert b"STARTTLS" not in await say(b"b CAPABILITY\r\n")
+            assert (await say(b"c STARTTLS\r\nd NOOP\r\n")).startswith(b"c BAD")
+
+    asyncio.run(main())
+
+
+def test_large_commands_are_not_put_off() -> None:
+    """A pipelined MULTIAPPEND is large: only single small messages are gathered over commands."""
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            session = cast(ImapSession, client.connection._session)
+            most, finish = 0, HANDLERS[AppendEnd]
+
+            def finished(session: ImapSession, event: AppendEnd) -> Awaitable[None] | None:
+                nonlocal most
+                waiting = finish(session, event)
+                most = max(most, len(session.put_off))
+                return waiting
+
+            session._handlers = {**HANDLERS, AppendEnd: finished}
+            one = b" {%d+}\r\n%b" % (len(SMALL), SMALL)
+            answer = await client.send(b"".join(b"A%d APPEND INBOX%b\r\n" % (n, one * 3) for n in range(20)))
+            assert answer.count(b"APPENDUID") == 20
+            assert most == 0
+            assert await database.read(check.findings) == []
 
     asyncio.run(main())

@@ -239,7 +239,7 @@ def end(session: "ImapSession", event: append.AppendEnd) -> Awaitable[None] | No
     if gathering is None or not plain or not session.engine.buffered or len(session.put_off) >= TOGETHER:
         return _end(session, event)
     intake, start = gathering.intake, gathering.start
-    if intake is None or start is None or intake.spills(0):
+    if intake is None or start is None or intake.spills(0) or gathering.ready:  # many, or large: they need no others
         return _end(session, event)
     content, digest, _scan = intake.finish()
     gathering.intake = None

@@ -1,5 +1,6 @@
 """SELECT and EXAMINE, the end of a selection, EXPUNGE, NOOP and IDLE."""
 
+import asyncio
 from collections.abc import Awaitable, Container
 from typing import TYPE_CHECKING
 
@@ -156,6 +157,12 @@ async def expunge(session: "ImapSession", event: mailboxes.Expunge) -> None:
 def enabled(session: "ImapSession", _: common.Enable) -> None:
     """ENABLE with a mailbox open: the client is told where it stands."""
     session.done("ENABLE completed")
+
+
+async def turn(session: "ImapSession", _: common.Turn) -> None:
+    """Others first; and what was answered is to be read before there is more."""
+    await asyncio.sleep(0)
+    await session.connection.drain()
 
 
 def noop(session: "ImapSession", event: common.Noop) -> Awaitable[None] | None:
