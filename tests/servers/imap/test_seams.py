@@ -4,14 +4,16 @@ import asyncio
 import re
 import zlib
 from collections.abc import Awaitable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from posthouse.base.errors import Temporary
 from posthouse.imap.commands.any import Turn
 from posthouse.imap.commands.append import AppendEnd
 from posthouse.imap.options import Options
 from posthouse.imap.server import ImapServer
+from posthouse.servers.imap import contexts, finding
 from posthouse.servers.imap.service import HANDLERS
 from posthouse.servers.imap.session import ImapSession
 from posthouse.store import check
@@ -137,5 +139,109 @@ def test_large_commands_are_not_put_off() -> None:
             assert answer.count(b"APPENDUID") == 20
             assert most == 0
             assert await database.read(check.findings) == []
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"a SELECT INBOX\r\n",
+        b"a SELECT Shared/bob@example.org/INBOX\r\n",
+        b"a NOTIFY SET (PERSONAL (MessageNew MessageExpunge))\r\n",
+        b"a NOTIFY SET STATUS (PERSONAL (MessageNew MessageExpunge))\r\n",
+    ],
+)
+def test_who_goes_while_a_mailbox_is_read_leaves_nothing_behind(command: bytes) -> None:
+    """Else each client that loses its connection at that moment would be told of changes for ever."""
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database, ["bob"])
+            bob = await site.logged_in(name="bob")
+            await bob.command("SETACL INBOX alice@example.org lr")
+            client = await site.logged_in()
+            reading, go_on = asyncio.Event(), asyncio.Event()
+            read = database.read
+
+            async def slowly(*args: Any) -> Any:
+                found = await read(*args)
+                reading.set()
+                await go_on.wait()
+                return found
+
+            database.read = slowly  # type: ignore[assignment]
+            client.connection.data_received(command)
+            await reading.wait()
+            task = client.connection._task
+            assert task is not None
+            client.close()
+            go_on.set()
+            await task
+            await site.quiet()
+            watches = site.service.watches
+            assert not watches._watches
+            assert not watches._accounts
+            assert not watches._everybody
+
+    asyncio.run(main())
+
+
+def test_notify_that_fails_leaves_what_was_asked_for_before() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            await client.command("CREATE Work")
+            await client.command("NOTIFY SET (PERSONAL (MessageNew MessageExpunge))")
+            read = database.read
+
+            async def fail(*_: Any) -> Any:
+                raise Temporary("busy")
+
+            database.read = fail  # type: ignore[assignment]
+            assert b"T NO" in await client.try_command("NOTIFY SET (SUBTREE Work (MessageNew MessageExpunge))")
+            database.read = read  # type: ignore[method-assign]
+            await site.deliver(SMALL)
+            await client.settle()
+            assert client.transport.take().startswith(b"* STATUS INBOX ")
+            await client.command("NOTIFY NONE")
+            assert not site.service.watches._everybody
+
+    asyncio.run(main())
+
+
+def test_no_result_is_kept_up_to_date_after_its_mailbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search in the background comes to its end when another mailbox is selected: nothing is said of it."""
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            uid = await site.deliver(SMALL)
+            client, other = await site.logged_in("INBOX"), await site.logged_in("INBOX")
+            await client.command("CREATE Work")
+            await client.command("SEARCH RETURN (UPDATE ALL) UNSEEN")
+            await client.command("NOTIFY SET (SELECTED (MessageNew MessageExpunge FlagChange))")
+            searching, go_on = asyncio.Event(), asyncio.Event()
+            find = finding.find
+
+            async def slowly(*args: Any) -> Any:
+                found = await find(*args)
+                searching.set()
+                await go_on.wait()
+                return found
+
+            monkeypatch.setattr(contexts, "find", slowly)
+            other.connection.data_received(b"s UID STORE %d +FLAGS (\\Seen)\r\n" % uid)
+            await searching.wait()
+            client.transport.take()
+            client.connection.data_received(b"u UNSELECT\r\nw SELECT Work\r\n")
+            monkeypatch.undo()
+            while b"w OK" not in client.transport.written:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            client.transport.take()
+            go_on.set()
+            await site.quiet()
+            assert client.transport.take() == b""
 
     asyncio.run(main())

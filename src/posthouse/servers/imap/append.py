@@ -86,7 +86,10 @@ async def _begin(session: "ImapSession", event: append.Append) -> None:
     except BaseException:
         session.forget_append()
         raise
-    if problem is None:
+    if session.is_gone:
+        session.gathering = None
+        forget(session, gathering)
+    elif problem is None:
         session.engine.proceed()
     else:
         session.forget_append()

@@ -42,6 +42,8 @@ async def select(session: "ImapSession", event: mailboxes.Select) -> None:
         if found is None:
             engine.no(replies.NO_SUCH_MAILBOX)
             return
+        if session.is_gone:
+            return
         opening, session.rights = found
         watch = watches.enter(opening, recorded, session)
     listed_anew = any(isinstance(change, AclChanged) for change in recorded)
