@@ -393,7 +393,7 @@ class Connection(asyncio.Protocol):
                 waiting = session.handle(event)
             except Exception as error:
                 session.failed(error)
-                continue
+                waiting = None
             if waiting is None and now > begun + TURN:
                 waiting = asyncio.sleep(0)
             if waiting is not None:
@@ -426,7 +426,7 @@ class Connection(asyncio.Protocol):
                         again = session.handle(event)
                     except Exception as error:
                         session.failed(error)
-                        continue
+                        again = None
                     if again is None and self._loop.time() > begun + TURN:
                         again = asyncio.sleep(0)
                     if again is not None:

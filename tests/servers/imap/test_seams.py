@@ -13,6 +13,7 @@ from posthouse.imap.commands.any import Turn
 from posthouse.imap.commands.append import AppendEnd
 from posthouse.imap.options import Options
 from posthouse.imap.server import ImapServer
+from posthouse.net import connection as net_connection
 from posthouse.servers.imap import contexts, finding
 from posthouse.servers.imap.service import HANDLERS
 from posthouse.servers.imap.session import ImapSession
@@ -243,5 +244,23 @@ def test_no_result_is_kept_up_to_date_after_its_mailbox(monkeypatch: pytest.Monk
             go_on.set()
             await site.quiet()
             assert client.transport.take() == b""
+
+    asyncio.run(main())
+
+
+def test_events_that_are_answered_at_once_leave_turns_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            monkeypatch.setattr(net_connection, "TURN", -1.0)  # no time at all
+            client.connection.data_received(b"a NOOP\r\n" * 50)
+            assert client.transport.written.count(b"a OK") == 1
+            turns = 0
+            while client.connection._task is not None:
+                turns += 1
+                await asyncio.sleep(0)
+            assert turns >= 49
+            assert client.transport.take().count(b"a OK") == 50
 
     asyncio.run(main())
