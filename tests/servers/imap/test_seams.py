@@ -14,7 +14,7 @@ from posthouse.imap.commands.append import AppendEnd
 from posthouse.imap.options import Options
 from posthouse.imap.server import ImapServer
 from posthouse.net import connection as net_connection
-from posthouse.servers.imap import contexts, finding
+from posthouse.servers.imap import contexts, fetch, finding
 from posthouse.servers.imap.service import HANDLERS
 from posthouse.servers.imap.session import ImapSession
 from posthouse.store import check
@@ -262,5 +262,37 @@ def test_events_that_are_answered_at_once_leave_turns_too(monkeypatch: pytest.Mo
                 await asyncio.sleep(0)
             assert turns >= 49
             assert client.transport.take().count(b"a OK") == 50
+
+    asyncio.run(main())
+
+
+def test_headers_that_are_too_large_to_be_kept_are_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends a thousand messages with a MiB of header each must not fill the memory of who lists them."""
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            head = b"To: " + b"x" * 900 + b"@example.org\r\n"
+            for number in range(30):
+                await site.deliver(b"Subject: %d\r\n" % number + (head * 60 if number % 3 else b"") + b"\r\nx\r\n")
+            client = await site.logged_in("INBOX")
+            rendered: list[fetch.Rendered] = []
+            render = fetch.render
+
+            def seen(*args: Any) -> fetch.Rendered:
+                rendered.append(render(*args))
+                return rendered[-1]
+
+            monkeypatch.setattr(fetch, "BUDGET", 100_000)
+            monkeypatch.setattr(fetch, "render", seen)
+            for name in (b"SUBJECT", b"TO"):
+                rendered.clear()
+                answer = await client.command(b"FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (%b)])" % name)
+                uids = [int(uid) for uid in re.findall(rb"FETCH \(UID (\d+) ", answer)]
+                assert uids == list(range(1, 31))
+                assert len(rendered) >= 10
+                assert max(sum(map(len, one.pieces)) for one in rendered) < 250_000
+            monkeypatch.undo()
+            assert await client.command("FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (TO)])") == answer
 
     asyncio.run(main())

@@ -262,7 +262,7 @@ async def new_messages(session: "ImapSession", request: FetchRequest, uids: Sequ
         shared, out = view.shared, []
         recent = [] if session.engine.rev2 else list(view.recent)
         for low, high in view.find_uids(numbers.runs(uids)):
-            step = 1 if plan.sections else high - low
+            step = 1 if plan.sections or plan.listed >= 0 else high - low
             for number in range(low, high, step):
                 one = view.slice(number, number + step)
                 found = await read(render, watch.mailbox_id, plan, one, number + 1, recent, frozenset())
