@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
 SLICE = 1000  # messages rendered in one go
+PART = 200  # of them read at once, if they may be large
 FEW = 10  # if their headers may have to be read, and they come in descending order
+_BULKY = frozenset(("envelope", "bodystructure"))
 BUDGET = 1024 * 1024  # octets of content in one go
 
 
@@ -71,6 +73,32 @@ def render(
     """
     if plan.sections:
         return _render_sections(tx, mailbox_id, plan, uids, number, recent, told, section, since)
+    if backwards or len(uids) <= PART or _BULKY.isdisjoint(plan.columns):
+        return _render_rows(tx, mailbox_id, plan, uids, number, recent, since, backwards)
+    # An ENVELOPE usually has some hundred octets, but whoever wrote the message may have made it a MiB.
+    parts: list[Rendered] = []
+    done = size = 0
+    while done < len(uids) and size < BUDGET:
+        part = uids[done : done + PART]
+        parts.append(_render_rows(tx, mailbox_id, plan, part, number + done, recent, since))
+        done += parts[-1].done
+        size += sum(len(piece) for piece in parts[-1].pieces if isinstance(piece, bytes))
+    data = b"".join([piece for one in parts for piece in one.pieces if isinstance(piece, bytes)])
+    keywords = frozenset().union(*(one.keywords for one in parts))
+    return Rendered([data], done, sum(one.missing for one in parts), False, keywords)
+
+
+def _render_rows(
+    tx: Tx,
+    mailbox_id: int,
+    plan: Plan,
+    uids: "array[int]",
+    number: int,
+    recent: Ranges,
+    since: int,
+    backwards: bool = False,
+) -> Rendered:
+    """`render` of what needs no contents."""
     rows = stored.rows(tx, mailbox_id, uids[0], uids[-1], plan.columns, since)
     if plan.listed >= 0:
         rows, following = _with_listed(tx, plan.listed, rows, 0 if backwards else BUDGET)
@@ -224,7 +252,7 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
     missing, unknown = 0, False
     section = end = 0
     told: frozenset[int] = frozenset()
-    step = 1 if plan.sections else FEW if plan.listed >= 0 else SLICE
+    step = 1 if plan.sections else min(FEW, SLICE) if plan.listed >= 0 else SLICE
     spans = limits.downwards(found, step) if lowest else found
     for low, high in spans:
         end = low
