@@ -5,6 +5,7 @@ import zlib
 import pytest
 
 from posthouse.imap.commands import mailboxes
+from posthouse.imap.commands.any import Turn
 from posthouse.imap.deflate import PIECE, Deflate
 from posthouse.imap.options import Options
 from posthouse.imap.server import ImapServer
@@ -72,7 +73,10 @@ def test_a_bomb_is_inflated_piece_by_piece() -> None:
     engine.receive(b"a COMPRESS DEFLATE\r\n")
     assert engine.next_event() is None
     engine.receive(bomb)
-    assert engine.next_event() is None
+    turns = 0
+    while engine.next_event() == Turn():
+        turns += 1
+    assert turns > 40
     assert engine.buffered < 2 * PIECE
 
 

@@ -1,5 +1,6 @@
 """What we announce, in which state. Nothing stands here that does not work."""
 
+from collections.abc import Container
 from functools import lru_cache
 
 # Before login only what a client needs to log in; the rest waits, so that it is asked for again.
@@ -62,6 +63,24 @@ ENABLED_BY_NAME: dict[bytes, tuple[tuple[str, ...], bytes]] = {
     b"UIDONLY": (("uid_only",), b"UIDONLY"),
     b"UTF8=ACCEPT": (("utf8_accept",), b"UTF8=ACCEPT"),
 }
+
+
+def enable(engine: object, names: Container[bytes]) -> list[bytes]:
+    """Set what ENABLE names in an engine; what was not enabled before, as it is written."""
+    enabled = []
+    for name, (attributes, shown) in ENABLED_BY_NAME.items():
+        if name in names and not all(getattr(engine, attribute) for attribute in attributes):
+            for attribute in attributes:
+                setattr(engine, attribute, True)
+            enabled.append(shown)
+    return enabled
+
+
+def disable_all(engine: object) -> None:
+    """Nothing is enabled any more."""
+    for attributes, _ in ENABLED_BY_NAME.values():
+        for attribute in attributes:
+            setattr(engine, attribute, False)
 
 
 @lru_cache(64)

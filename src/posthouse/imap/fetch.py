@@ -85,7 +85,9 @@ def compile_fetch(request: FetchRequest, manner: Manner) -> Plan:
 
 @lru_cache(256)
 def _compile(request: FetchRequest, manner: Manner) -> Plan:
-    items = tuple(item for item in request.items if item != b"UID") if manner.uid_only else request.items
+    items = request.items
+    if manner.uid_only and (request.sections or items != (b"UID",)):
+        items = tuple(item for item in items if item != b"UID")  # it begins the response; but "()" is none
     wanted = ["uid"]
     sections = request.sections
     kept: tuple[Section, ...] = ()

@@ -28,6 +28,8 @@ from posthouse.wire import sasl
 
 MAX_TAG = 200
 MAX_LITERALS = 500  # in one command
+# What is answered here, or passed over, before others have a turn: lines, and inflated pieces.
+LINES_AT_ONCE, PIECES_AT_ONCE = 100, 16
 _READY, _ANSWER, _APPEND, _IDLE, _SASL = range(5)
 
 
@@ -121,7 +123,7 @@ class ImapServer:
 
     def next_event(self) -> Any | None:
         """The next event, or None: more bytes, or the answer to the last one, come first."""
-        while True:
+        for _ in range(PIECES_AT_ONCE):
             event = self._next_event()
             if event is not None or self._deflate is None or self.closed or self._waiting == _ANSWER:
                 return event
@@ -133,10 +135,11 @@ class ImapServer:
             if not inflated:
                 return None
             self._framer.feed(inflated)
+        return common.Turn()
 
     def _next_event(self) -> Any | None:
-        while not self.closed:
-            if self._waiting == _ANSWER:
+        for _ in range(LINES_AT_ONCE):
+            if self._waiting == _ANSWER or self.closed:
                 return None
             if self._waiting == _IDLE or self._waiting == _SASL:
                 line = self._framer.next_line()
@@ -162,7 +165,7 @@ class ImapServer:
                 event = self._discarded(found)
             if event is not None:
                 return event
-        return None
+        return common.Turn()
 
     def _is_append(self, found: Found | None) -> bool:
         """Does this belong to an APPEND whose client does not wait for anything?"""
@@ -241,7 +244,7 @@ class ImapServer:
             self.no(replies.BAD_CHARSET)
             return None
         if isinstance(event, auth.StartTls):
-            if self.secure or not self.options.starttls:
+            if not self._may_start_tls:
                 self._fail(replies.bad("TLS is here already" if self.secure else "TLS is not offered"))
                 return None
             if self._framer.buffered:
@@ -273,13 +276,7 @@ class ImapServer:
             self._deflate = Deflate(self._framer.take_rest())
 
     def _enable(self, names: tuple[bytes, ...]) -> None:
-        enabled = []
-        for name, (attributes, shown) in capabilities.ENABLED_BY_NAME.items():
-            if name in names and not all(getattr(self, attribute) for attribute in attributes):
-                for attribute in attributes:
-                    setattr(self, attribute, True)
-                enabled.append(b" " + shown)
-        self.untagged(b"ENABLED" + b"".join(enabled))
+        self.untagged(b"ENABLED" + b"".join(b" " + shown for shown in capabilities.enable(self, names)))
 
     @property
     def utf8(self) -> bool:
@@ -512,9 +509,7 @@ class ImapServer:
     def unauthenticated(self) -> None:
         """Answer to Unauthenticate: nobody is logged in, nothing is enabled (RFC 8437 section 3)."""
         self.state = State.NOT_AUTHENTICATED
-        for attributes, _ in capabilities.ENABLED_BY_NAME.values():
-            for attribute in attributes:
-                setattr(self, attribute, False)
+        capabilities.disable_all(self)
         self.ok("Nobody is logged in", b"CAPABILITY " + self._capabilities())
 
     def selected(self) -> None:
@@ -560,6 +555,11 @@ class ImapServer:
         )
 
     @property
+    def _may_start_tls(self) -> bool:
+        """Not under compression (after UNAUTHENTICATE): what waits to be inflated would be obeyed under TLS."""
+        return self.options.starttls and not self.secure and self._deflate is None
+
+    @property
     def _shows_passwords(self) -> bool:
         return self.secure or self.options.plaintext_login
 
@@ -567,7 +567,7 @@ class ImapServer:
         inside = self.state is not State.NOT_AUTHENTICATED
         return capabilities.line(
             inside,
-            self.options.starttls and not self.secure,
+            self._may_start_tls,
             self.mechanisms,
             self._shows_passwords,
             self._deflate is None,

@@ -24,6 +24,7 @@ LOCAL = "127.0.0.1"  # whoever comes by a UNIX socket is on this machine
 HELD_MAX = 64 * 1024  # bytes an engine may hold while an event waits for its answer
 # Seconds for strangers on a server that is nearly full, without a complete command and in all.
 CROWDED_SILENCE, CROWDED_STAY = 10.0, 60.0
+TURN = 0.005  # seconds of events that are answered at once, before other connections have a turn
 WRITE_HIGH = 256 * 1024  # bytes in the transport from which on writers wait
 
 
@@ -381,16 +382,20 @@ class Connection(asyncio.Protocol):
         if session is None:
             return
         engine = session.engine
+        begun = self._loop.time()
         while self._blocked is None:
             event = engine.next_event()
             if event is None:
                 break
-            self.deadline = self._loop.time() + self._timeout
+            now = self._loop.time()
+            self.deadline = now + self._timeout
             try:
                 waiting = session.handle(event)
             except Exception as error:
                 session.failed(error)
-                continue
+                waiting = None
+            if waiting is None and now > begun + TURN:
+                waiting = asyncio.sleep(0)
             if waiting is not None:
                 self._busy = True
                 self.flush()  # what is answered does not wait for what is not
@@ -409,7 +414,8 @@ class Connection(asyncio.Protocol):
                     self.close()
                 except Exception as error:
                     session.failed(error)
-                self.deadline = self._loop.time() + self._timeout
+                begun = self._loop.time()
+                self.deadline = begun + self._timeout
                 while True:
                     if self._session is None or self._blocked is not None:
                         return
@@ -420,7 +426,9 @@ class Connection(asyncio.Protocol):
                         again = session.handle(event)
                     except Exception as error:
                         session.failed(error)
-                        continue
+                        again = None
+                    if again is None and self._loop.time() > begun + TURN:
+                        again = asyncio.sleep(0)
                     if again is not None:
                         self.flush()
                         waiting = again

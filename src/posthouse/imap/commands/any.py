@@ -60,6 +60,12 @@ class Flush:
     """Commands that were put off (`ImapServer.later`) are to be answered now. No answer of its own but `flushed`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Much was dealt with and nothing of it is for the session: time for others, and for the client to read. No
+    answer."""
+
+
 def compress(cursor: Cursor) -> Compress:
     """compress = "COMPRESS" SP algorithm"""
     cursor.space()

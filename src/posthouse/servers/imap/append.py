@@ -86,7 +86,10 @@ async def _begin(session: "ImapSession", event: append.Append) -> None:
     except BaseException:
         session.forget_append()
         raise
-    if problem is None:
+    if session.is_gone:
+        session.gathering = None
+        forget(session, gathering)
+    elif problem is None:
         session.engine.proceed()
     else:
         session.forget_append()
@@ -239,7 +242,7 @@ def end(session: "ImapSession", event: append.AppendEnd) -> Awaitable[None] | No
     if gathering is None or not plain or not session.engine.buffered or len(session.put_off) >= TOGETHER:
         return _end(session, event)
     intake, start = gathering.intake, gathering.start
-    if intake is None or start is None or intake.spills(0):
+    if intake is None or start is None or intake.spills(0) or gathering.ready:  # many, or large: they need no others
         return _end(session, event)
     content, digest, _scan = intake.finish()
     gathering.intake = None

@@ -222,6 +222,8 @@ async def _refresh(
     key = resolve(context.key, view, _NOTHING, service.clock.now())
     parts = key.keys if isinstance(key, keys.And) else (key,)
     found, _ = await find(service, watch.mailbox_id, view, keys.And((keys.Uids(tuple(ranges)), *parts)))
+    if session.contexts is not contexts or session.view is not view or context.tag not in contexts.by_tag:
+        return  # another mailbox was selected meanwhile, or nobody wants to hear of this any more
     matching = {uid for uid in found if view.index(uid) >= 0}
     held = set(context.results) if len(matching) > 100 or everything else None
     new = sorted(uid for uid in matching if not (uid in held if held is not None else _holds(context, uid)))

@@ -6,6 +6,7 @@ that for one message: neither a slow client nor a large message nor many section
 """
 
 from array import array
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from posthouse.imap import fetch as compiled
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
 SLICE = 1000  # messages rendered in one go
+PART = 200  # of them read at once, if they may be large
+FEW = 10  # if their headers may have to be read, and they come in descending order
+_BULKY = frozenset(("envelope", "bodystructure"))
 BUDGET = 1024 * 1024  # octets of content in one go
 
 
@@ -69,9 +73,37 @@ def render(
     """
     if plan.sections:
         return _render_sections(tx, mailbox_id, plan, uids, number, recent, told, section, since)
+    if backwards or len(uids) <= PART or _BULKY.isdisjoint(plan.columns):
+        return _render_rows(tx, mailbox_id, plan, uids, number, recent, since, backwards)
+    # An ENVELOPE usually has some hundred octets, but whoever wrote the message may have made it a MiB.
+    parts: list[Rendered] = []
+    done = size = 0
+    while done < len(uids) and size < BUDGET:
+        part = uids[done : done + PART]
+        parts.append(_render_rows(tx, mailbox_id, plan, part, number + done, recent, since))
+        done += parts[-1].done
+        size += sum(len(piece) for piece in parts[-1].pieces if isinstance(piece, bytes))
+    data = b"".join([piece for one in parts for piece in one.pieces if isinstance(piece, bytes)])
+    keywords = frozenset().union(*(one.keywords for one in parts))
+    return Rendered([data], done, sum(one.missing for one in parts), False, keywords)
+
+
+def _render_rows(
+    tx: Tx,
+    mailbox_id: int,
+    plan: Plan,
+    uids: "array[int]",
+    number: int,
+    recent: Ranges,
+    since: int,
+    backwards: bool = False,
+) -> Rendered:
+    """`render` of what needs no contents."""
     rows = stored.rows(tx, mailbox_id, uids[0], uids[-1], plan.columns, since)
     if plan.listed >= 0:
-        rows = _with_listed(tx, plan.listed, rows)
+        rows, following = _with_listed(tx, plan.listed, rows, 0 if backwards else BUDGET)
+        if following:
+            uids = uids[: bisect_left(uids, following)]
     line = plan.line
     if len(rows) == len(uids):  # nothing was expunged: what is there in this range is what the view holds
         if recent:
@@ -87,12 +119,19 @@ def render(
     return Rendered([data], len(uids), len(uids) - len(lines), False, _keywords(plan, rows))
 
 
-def _with_listed(tx: Tx, column: int, rows: list[Row]) -> list[Row]:
-    """The rows, with the fields that are listed put in where they are not kept."""
+def _with_listed(tx: Tx, column: int, rows: list[Row], budget: int) -> tuple[list[Row], int]:
+    """The rows, with the fields that are listed put in where they are not kept: there are very many of them, so it ends
+    behind so many octets. The second value is the first UID that was left out, 0 if none was."""
+    loaded = 0
     for number, row in enumerate(rows):
-        if row[column] is None:
-            rows[number] = (*row[:column], stored.listed_of(tx, row[column + 1]), *row[column + 1 :])
-    return rows
+        if row[column] is not None:
+            continue
+        if loaded > budget > 0:
+            return rows[:number], row[0]
+        head = stored.listed_of(tx, row[column + 1])
+        loaded += len(head)
+        rows[number] = (*row[:column], head, *row[column + 1 :])
+    return rows, 0
 
 
 def _keywords(plan: Plan, rows: list[Row]) -> frozenset[str]:
@@ -207,13 +246,14 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
     progress, done = Progress(session, numbers.total(found)), 0
     since = event.changed_since
     if event.vanished:
-        await tell_vanished(session, numbers.of_uids(event.wanted, view.last_uid), since)
+        await tell_vanished(session, numbers.of_uids(event.wanted, numbers.HIGHEST), since)
     plan = compiled.compile_fetch(event.request, session.engine.manner)
     recent = [] if session.engine.rev2 else view.recent
     missing, unknown = 0, False
     section = end = 0
     told: frozenset[int] = frozenset()
-    spans = limits.downwards(found, 1 if plan.sections else SLICE) if lowest else found
+    step = 1 if plan.sections else min(FEW, SLICE) if plan.listed >= 0 else SLICE
+    spans = limits.downwards(found, step) if lowest else found
     for low, high in spans:
         end = low
         while low < high:

@@ -262,7 +262,7 @@ async def new_messages(session: "ImapSession", request: FetchRequest, uids: Sequ
         shared, out = view.shared, []
         recent = [] if session.engine.rev2 else list(view.recent)
         for low, high in view.find_uids(numbers.runs(uids)):
-            step = 1 if plan.sections else high - low
+            step = 1 if plan.sections or plan.listed >= 0 else high - low
             for number in range(low, high, step):
                 one = view.slice(number, number + step)
                 found = await read(render, watch.mailbox_id, plan, one, number + 1, recent, frozenset())
@@ -276,13 +276,34 @@ async def new_messages(session: "ImapSession", request: FetchRequest, uids: Sequ
 
 
 async def notify(session: "ImapSession", event: Notify) -> None:
-    if session.notifier is not None:
-        session.notifier.end()
     groups = tuple(
         Group(group.kind, tuple(map(access.canonical, group.names)), group.events, group.request)
         for group in event.groups
     )
     notifier = Notifier(session, groups)
+    try:
+        told = await _begin(session, notifier, event)
+    except BaseException:
+        notifier.end()
+        raise
+    if not told or session.is_gone:
+        notifier.end()
+    if session.is_gone:
+        return
+    if session.notifier is not None:
+        session.notifier.end()
+    if not told:
+        if session.notifier is not None:
+            session.notifier = Notifier(session)
+        session.done_with(_TOO_MUCH)
+        return
+    session.tell()  # as a NOOP would (section 3.1), and for the last time as it was
+    session.notifier = notifier
+    session.done("NOTIFY completed")
+
+
+async def _begin(session: "ImapSession", notifier: Notifier, event: Notify) -> bool:
+    """Listen, and tell how things stand; False: that is too much."""
     if notifier.groups:
         selected = session.watch.mailbox_id if session.watch is not None else 0
         notifier.listen(frozenset((session.account_id,)))  # so that nothing is missed between reading and listening
@@ -290,17 +311,12 @@ async def notify(session: "ImapSession", event: Notify) -> None:
             noticed.begin, notifier._reader(), event.status, selected, MAX_STATUS
         )
         if start.mailboxes > MAX_STATUS or len(start.owners) > MAX_OWNERS:
-            notifier.end()
-            if session.notifier is not None:
-                session.notifier = Notifier(session)
-            session.done_with(_TOO_MUCH)
-            return
-        notifier.listen(start.owners)
+            return False
+        if not session.is_gone:
+            notifier.listen(start.owners)
         for at in range(0, len(start.lines), 500):
             await session.send(b"".join(start.lines[at : at + 500]))
-    session.tell()  # as a NOOP would (section 3.1), and for the last time as it was
-    session.notifier = notifier
-    session.done("NOTIFY completed")
+    return True
 
 
 def bad_event(session: "ImapSession", _: BadEvent) -> None:

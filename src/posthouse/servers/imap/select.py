@@ -1,5 +1,6 @@
 """SELECT and EXAMINE, the end of a selection, EXPUNGE, NOOP and IDLE."""
 
+import asyncio
 from collections.abc import Awaitable, Container
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ async def select(session: "ImapSession", event: mailboxes.Select) -> None:
             found = await read(_open, session.account_id, event.name)
         if found is None:
             engine.no(replies.NO_SUCH_MAILBOX)
+            return
+        if session.is_gone:
             return
         opening, session.rights = found
         watch = watches.enter(opening, recorded, session)
@@ -83,8 +86,8 @@ def _open(tx: Tx, account_id: int, name: str, known: Container[int] = ()) -> tup
 async def _catch_up_since(session: "ImapSession", known: mailboxes.Known) -> None:
     """QRESYNC: what went and what changed since the client last looked (RFC 7162 section 3.2.5.1)."""
     view, watch = session.selected
-    last = view.last_uid
-    wanted = [(1, last + 1)] if known.uids is None else numbers.of_uids(known.uids, last)
+    # What went may have had higher UIDs than all that is left.
+    wanted = [(1, numbers.HIGHEST + 1)] if known.uids is None else numbers.of_uids(known.uids, numbers.HIGHEST)
     await tell_vanished(session, wanted, known.modseq)
     rows = await session.service.database.read(stored.flags_since, watch.mailbox_id, known.modseq + 1)
     if known.uids is not None:
@@ -156,6 +159,12 @@ async def expunge(session: "ImapSession", event: mailboxes.Expunge) -> None:
 def enabled(session: "ImapSession", _: common.Enable) -> None:
     """ENABLE with a mailbox open: the client is told where it stands."""
     session.done("ENABLE completed")
+
+
+async def turn(session: "ImapSession", _: common.Turn) -> None:
+    """Others first; and what was answered is to be read before there is more."""
+    await asyncio.sleep(0)
+    await session.connection.drain()
 
 
 def noop(session: "ImapSession", event: common.Noop) -> Awaitable[None] | None:

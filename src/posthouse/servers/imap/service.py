@@ -78,6 +78,7 @@ HANDLERS: Handlers = {
     append.AppendEnd: on_append.end,
     append.AppendAborted: on_append.aborted,
     common.Flush: on_append.flush,
+    common.Turn: on_select.turn,
     search.Search: on_search.search,
     sort.Sort: on_sort.sort,
     sort.Thread: on_sort.thread,

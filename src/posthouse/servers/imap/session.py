@@ -56,6 +56,7 @@ class ImapSession:
         "exchange",
         "gathering",
         "id",
+        "is_gone",
         "login",
         "notifier",
         "put_off",
@@ -93,6 +94,7 @@ class ImapSession:
         self._new_keywords = False
         self._new_rights = False
         self._modseq_told = False  # the client of a mailbox that is open was told where it stands
+        self.is_gone = False  # nobody would let go of what is taken from now on
         self.torn = False  # a response was begun and is not at its end
 
     # The connection's side
@@ -125,6 +127,10 @@ class ImapSession:
             self._end(status)
 
     def failed(self, error: Exception) -> None:
+        if self.is_gone:
+            self.forget_append()
+            self.service.log.debug("imap.gone", session=self.id, error=repr(error))
+            return
         status = self.status_of(error)
         self.forget_append()
         if self.torn:
@@ -162,6 +168,7 @@ class ImapSession:
             forget(self, one.gathering)
         self.leave()
         self.logged_out()
+        self.is_gone = True
 
     # For the commands
 
