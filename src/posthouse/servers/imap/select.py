@@ -83,8 +83,9 @@ def _open(tx: Tx, account_id: int, name: str, known: Container[int] = ()) -> tup
 async def _catch_up_since(session: "ImapSession", known: mailboxes.Known) -> None:
     """QRESYNC: what went and what changed since the client last looked (RFC 7162 section 3.2.5.1)."""
     view, watch = session.selected
-    last = view.last_uid
-    wanted = [(1, last + 1)] if known.uids is None else numbers.of_uids(known.uids, last)
+    # To the highest UID there may be: the client may know some above all that are left.
+    every = numbers.SequenceSet(((1, numbers.LAST),))
+    wanted = numbers.of_uids(known.uids or every, numbers.HIGHEST)
     await tell_vanished(session, wanted, known.modseq)
     rows = await session.service.database.read(stored.flags_since, watch.mailbox_id, known.modseq + 1)
     if known.uids is not None:
