@@ -1,4 +1,4 @@
-"""Real clients against the whole server, as people use them: swaks, curl, mutt, mbsync, fetchmail, imaplib, poplib.
+"""Real clients against the whole server, as people use them: swaks, curl, mutt, fetchmail, imaplib, poplib.
 
 Which of them are missing, and what follows, is tests/support/clients.py.
 """
@@ -77,38 +77,6 @@ def test_curl_sends_and_reads(tmp_path: Path) -> None:
         assert "Subject: by curl" in call(*base, f"pop3s://localhost:{house.ports['pop3s']}/2")
         said = call(*base, "--ssl-reqd", f"imap://localhost:{house.ports['imap']}/INBOX", "-X", "FETCH 1:* (ENVELOPE)")
         assert said.count("by curl") == 2
-
-    run(tmp_path, test)
-
-
-def test_mbsync_syncs_both_ways_and_then_has_nothing_to_do(tmp_path: Path) -> None:
-    mbsync = client("mbsync")
-
-    def test(house: House, ca: str) -> None:
-        fill(house, 50)
-        (tmp_path / "mail").mkdir()
-        config = tmp_path / "mbsyncrc"
-        config.write_text(
-            f"IMAPAccount house\nHost localhost\nPort {house.ports['imaps']}\nUser {BOB}\nPass {PASSWORD}\n"
-            f"SSLType IMAPS\nCertificateFile {ca}\n\nIMAPStore remote\nAccount house\n\n"
-            f"MaildirStore local\nPath {tmp_path}/mail/\nInbox {tmp_path}/mail/INBOX\nSubFolders Verbatim\n\n"
-            "Channel all\nMaster :remote:\nSlave :local:\nPatterns *\nCreate Both\nExpunge Both\nSyncState *\n"
-        )
-        command = [mbsync, "-c", str(config), "-V", "all"]
-        call(*command)
-        inbox = tmp_path / "mail" / "INBOX"
-        there = [p for folder in ("cur", "new") for p in (inbox / folder).iterdir()]
-        assert len(there) == 50
-        there[0].unlink()
-        (inbox / "new" / "1.local").write_bytes(b"Subject: from here\n\nlocal\n")
-        call(*command)
-        with imaplib.IMAP4("127.0.0.1", house.ports["imap"]) as imap:
-            imap.login(BOB, PASSWORD)
-            assert imap.select("INBOX")[1] == [b"50"]
-            assert len(imap.search(None, "SUBJECT", '"from here"')[1][0].split()) == 1
-        before = sorted(p.name for p in inbox.rglob("*") if p.is_file() and not p.name.startswith("."))
-        call(*command)
-        assert sorted(p.name for p in inbox.rglob("*") if p.is_file() and not p.name.startswith(".")) == before
 
     run(tmp_path, test)
 

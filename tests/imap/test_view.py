@@ -71,6 +71,21 @@ def test_flags_are_told_once_and_not_to_the_one_who_changed_them() -> None:
     assert view.pending
 
 
+def test_a_silent_change_hides_nothing_that_others_did() -> None:
+    view = make(7, 8, 9, 10)
+    view.flags_changed([(7, 5, 1, ""), (7, 6, 3, ""), (8, 6, 2, "")])
+    view.told([(7, 6, 3, ""), (8, 6, 2, "")], silent_after=5)  # both were ours, one was another's before
+    assert view.tell(expunges=False, manner=REV2) == [b"* 1 FETCH (UID 7 FLAGS (\\Answered \\Seen))\r\n"]
+    view.flags_changed([(9, 7, 1, "")])
+    view.told([(9, 7, 1, "")], silent_after=7)  # it had these flags already
+    assert view.tell(expunges=False, manner=REV2) == [b"* 3 FETCH (UID 9 FLAGS (\\Seen))\r\n"]
+    view.flags_changed([(10, 8, 1, "")])
+    view.told([(10, 9, 3, "")], silent_after=8)  # before the feed has brought ours
+    view.flags_changed([(10, 9, 3, "")])
+    assert view.tell(expunges=False, manner=REV2) == [b"* 4 FETCH (UID 10 FLAGS (\\Answered \\Seen))\r\n"]
+    assert not view.pending
+
+
 def test_a_deaf_client_costs_bounded_memory() -> None:
     view = make(*range(1, 10_001))
     view.flags_changed((uid, uid + 100, 1, "") for uid in range(1, 10_001))

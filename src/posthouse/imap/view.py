@@ -104,7 +104,7 @@ def _runs_of_indexes(uids: "array[int]", gone: Iterable[int], count: int | None 
 class View:
     """One client's view of its selected mailbox."""
 
-    __slots__ = ("_added", "_changed", "_gone", "_own", "count", "lost_flags", "modseq", "recent", "shared")
+    __slots__ = ("_added", "_changed", "_gone", "_own", "_twice", "count", "lost_flags", "modseq", "recent", "shared")
 
     def __init__(self, shared: UidList, count: int, modseq: int, recent: Ranges) -> None:
         self.shared = shared
@@ -115,6 +115,7 @@ class View:
         self._added: list[int] = []
         self._gone: set[int] = set()
         self._changed: dict[int, tuple[int, int, str]] = {}  # uid: modseq, flags, keywords
+        self._twice: set[int] = set()  # those of them that changed again before it was told
         self._own: set[int] = set()  # modseqs of our own changes that the feed will bring yet
 
     # What the client's numbers mean
@@ -187,6 +188,7 @@ class View:
             if self.index(uid) >= 0:
                 self._gone.add(uid)
                 self._changed.pop(uid, None)
+                self._twice.discard(uid)
             elif self._added:
                 at = bisect_left(self._added, uid)
                 if at < len(self._added) and self._added[at] == uid:
@@ -203,6 +205,8 @@ class View:
             if known is None and len(self._changed) >= MAX_CHANGED:
                 self.lost_flags = min(self.lost_flags or modseq, modseq)
                 continue
+            if known is not None and known[0] < modseq:
+                self._twice.add(uid)
             self._changed[uid] = (modseq, flags, keywords)
 
     def heard(self, modseq: int) -> None:
@@ -212,14 +216,23 @@ class View:
             if self._own:
                 self._own = {own for own in self._own if own > modseq}
 
-    def told(self, rows: Iterable[tuple[int, int, int, str]]) -> None:
-        """The client knows these flags already, as it asked for the change: do not tell it again."""
-        for uid, modseq, _, _ in rows:
-            known = self._changed.get(uid)
-            if known is not None and known[0] <= modseq:
-                del self._changed[uid]
+    def told(self, rows: Iterable[tuple[int, int, int, str]], silent_after: int | None = None) -> None:
+        """The client knows these flags already, as it asked for the change: do not tell it again.
+
+        `silent_after`: it was not told them. So it knows only what it asked for, those with a modseq above this; what
+        others changed at these messages before is still to be told (RFC 9051 section 6.4.6).
+        """
+        for uid, modseq, flags, keywords in rows:
             if modseq > self.modseq:
                 self._own.add(modseq)
+            known = self._changed.get(uid)
+            if known is None or known[0] > modseq:
+                continue
+            if silent_after is not None and (modseq <= silent_after or known[0] < modseq or uid in self._twice):
+                self._changed[uid] = (modseq, flags, keywords)
+                continue
+            del self._changed[uid]
+            self._twice.discard(uid)
 
     @property
     def pending(self) -> bool:
@@ -269,7 +282,7 @@ class View:
                 out.append(b"* %d RECENT\r\n" % self.recent_count())
         if self._changed and flags:
             out += self.flag_lines([(uid, *self._changed[uid]) for uid in sorted(self._changed)], manner)
-            self._changed = {}
+            self._changed, self._twice = {}, set()
         return out
 
     def flag_lines(

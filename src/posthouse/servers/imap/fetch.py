@@ -246,6 +246,7 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
     progress, done = Progress(session, numbers.total(found)), 0
     since = event.changed_since
     if event.vanished:
+        # To "*" belong those that were above all that are left.
         await tell_vanished(session, numbers.of_uids(event.wanted, numbers.HIGHEST), since)
     plan = compiled.compile_fetch(event.request, session.engine.manner)
     recent = [] if session.engine.rev2 else view.recent

@@ -6,7 +6,8 @@ from posthouse.imap import numbers, replies
 from posthouse.imap.commands.store import Store
 from posthouse.servers.imap import access, limits
 from posthouse.servers.imap.progress import Progress
-from posthouse.store import messages
+from posthouse.store import mailboxes, messages
+from posthouse.store.database import Tx
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
@@ -21,6 +22,18 @@ def _may_anything(event: Store, allowed: messages.Allowed) -> bool:
     named = event.flags
     asks = bool(named.bits or named.keywords)
     return not asks or bool(named.bits & allowed.flags) or bool(named.keywords and allowed.keywords)
+
+
+def _store(
+    tx: Tx, mailbox_id: int, account_id: int, uids: list[int], event: Store, allowed: messages.Allowed
+) -> tuple[int, list[tuple[int, int, int, str]]]:
+    """Change flags; the highest modseq before that, and what `messages.store_flags` returns."""
+    mailbox = mailboxes.by_id(tx, mailbox_id)
+    before = mailbox.highestmodseq if mailbox is not None else 0
+    flags, since = event.flags, event.unchanged_since
+    return before, messages.store_flags(
+        tx, account_id, mailbox_id, uids, event.mode, flags.bits, flags.keywords, since, allowed
+    )
 
 
 async def store(session: "ImapSession", event: Store) -> None:
@@ -48,16 +61,8 @@ async def store(session: "ImapSession", event: Store) -> None:
             pending += reversed(part) if lowest else part
         while len(pending) >= SLICE or (pending and low == high):
             uids, pending = pending[:SLICE], pending[SLICE:]
-            rows = await session.service.database.write(
-                messages.store_flags,
-                watch.account_id,
-                watch.mailbox_id,
-                uids,
-                event.mode,
-                event.flags.bits,
-                event.flags.keywords,
-                event.unchanged_since,
-                allowed,
+            before, rows = await session.service.database.write(
+                _store, watch.mailbox_id, watch.account_id, uids, event, allowed
             )
             missing += len(uids) - len(rows)
             if lowest:
@@ -66,7 +71,7 @@ async def store(session: "ImapSession", event: Store) -> None:
                 left = {uid for uid, modseq, _, _ in rows if modseq < 0}
                 modified += sorted(left)
                 rows = [row for row in rows if row[0] not in left]
-            view.told(rows)
+            view.told(rows, before if event.silent else None)
             session.tell_keywords()
             # RFC 7162 section 3.1.3: a silent STORE tells the new modseq all the same.
             if not event.silent or manner.modseq:
