@@ -28,6 +28,7 @@ EVENTS = {  # event: what it means; a test holds the code against this list
     "smtp.failed": "an event could not be answered; the peer was told 4yz",
     "smtp.closed": "a connection ended",
     "imap.failed": "a command could not be answered; the client was told NO",
+    "imap.gone": "a client went while its command was under way",
     "imap.client": "what a client says of itself (ID)",
     "imap.closed": "a connection ended",
     "pop3.failed": "a command could not be answered; the client was told -ERR",
