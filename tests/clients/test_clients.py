@@ -13,6 +13,7 @@ import select
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.support.clients import client
 from tests.support.house import PASSWORD, House, opened
@@ -26,11 +27,11 @@ def call(*command: str, cwd: Path | None = None, given: str = "", code: int = 0)
     return done.stdout + done.stderr
 
 
-def run(folder: Path, test: Callable[[House, str], None]) -> None:
+def run(folder: Path, test: Callable[[House, str], None], **changes: Any) -> None:
     """Run a blocking test beside the house; it gets the house and the path of its CA."""
 
     async def main() -> None:
-        async with asyncio.timeout(120), opened(folder) as house:
+        async with asyncio.timeout(120), opened(folder, **changes) as house:
             assert house.app.tls is not None
             await asyncio.to_thread(test, house, str(house.app.tls.ca))
 

@@ -21,6 +21,33 @@ from tests.support.clients import client, missing
 from tests.support.house import PASSWORD, House, opened
 
 
+def test_gmail_methods_of_imapclient(tmp_path: Path) -> None:
+    def test(house: House, _: str) -> None:
+        fill(house, 3)
+        with imapclient.IMAPClient("localhost", house.ports["imap"], ssl=False, timeout=30) as imap:
+            imap.starttls(house.context)
+            imap.login(BOB, PASSWORD)
+            assert imap.has_capability("X-GM-EXT-1")
+            imap.select_folder("INBOX")
+            assert imap.get_gmail_labels([1, 2]) == {1: [], 2: []}
+            assert imap.add_gmail_labels([1, 2], ["Grüße", "\\Starred"]) == {
+                1: ["Grüße", "\\Starred"],
+                2: ["Grüße", "\\Starred"],
+            }
+            assert imap.folder_exists("Grüße")
+            assert imap.set_gmail_labels([2], ['a "b"', "\\Sent"]) == {2: ["\\Sent", 'a "b"']}
+            assert imap.remove_gmail_labels([1], ["Grüße"], silent=True) is None
+            assert imap.get_gmail_labels([1, 3]) == {1: ["\\Starred"], 3: []}
+            assert imap.gmail_search('label:a-"b" subject:number') == []
+            assert imap.gmail_search("in:sent -from:nobody@example.org") == [2]
+            assert imap.gmail_search("Grüße OR is:starred") == [1]
+            found = imap.fetch([1], ["X-GM-MSGID", "X-GM-THRID"])[1]
+            assert imap.search(["X-GM-MSGID", str(found[b"X-GM-MSGID"])]) == [1]
+            assert imap.search(["X-GM-THRID", str(found[b"X-GM-THRID"])]) == [1]
+
+    run(tmp_path, test, imap={"gmail": True})
+
+
 def fill_many(house: House, count: int) -> None:
     """Many messages with few commands: MULTIAPPEND (RFC 3502)."""
     with imaplib.IMAP4("127.0.0.1", house.ports["imap"]) as imap:

@@ -11,7 +11,7 @@ The lines are those of `play.py`, and:
     ! quota 5000 10                from now on alice may hold so many octets and messages
 
 Settings: "clients" (1), "state" ("new", "in", "selected": INBOX), "rev2" (true: enabled at once), "users" (who the
-clients are; default: all are alice).
+clients are; default: all are alice), "imap" (the settings of that name).
 """
 
 import json

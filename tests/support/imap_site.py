@@ -8,7 +8,7 @@ from typing import Any, cast
 from posthouse.auth.login import Login, Logins, Refused, Visitor
 from posthouse.base import ids
 from posthouse.base.log import get_logger
-from posthouse.base.settings import Limits, Settings
+from posthouse.base.settings import Imap, Limits, Settings
 from posthouse.imap.flags import Flags, flags_of
 from posthouse.net.connection import Connection, SessionFactory
 from posthouse.servers.imap import ImapService
@@ -18,6 +18,8 @@ from posthouse.store.feed import ChangeFeed
 from posthouse.store.intake import Intake
 from posthouse.store.sqlite import SqliteDatabase
 from tests.support.clock import START, FakeClock
+
+USUAL = Imap()
 
 
 class MemoryTransport(asyncio.Transport):
@@ -182,7 +184,12 @@ class ImapSite:
     """A store with the account alice, and as many clients as a test wants."""
 
     def __init__(
-        self, database: SqliteDatabase, account_id: int, others: dict[str, int] | None = None, **limits: int
+        self,
+        database: SqliteDatabase,
+        account_id: int,
+        others: dict[str, int] | None = None,
+        imap: Imap = USUAL,
+        **limits: int,
     ) -> None:
         self.database = database
         self.account_id = account_id
@@ -197,6 +204,7 @@ class ImapSite:
             hostname="mail.example.org",
             data=database.path.parent,
             limits=Limits().model_copy(update=limits),  # whatever the bounds of the settings are
+            imap=imap,
         )
         self.service = ImapService(
             settings,
@@ -210,7 +218,9 @@ class ImapSite:
         )
 
     @classmethod
-    async def make(cls, database: SqliteDatabase, others: Sequence[str] = (), **limits: int) -> "ImapSite":
+    async def make(
+        cls, database: SqliteDatabase, others: Sequence[str] = (), imap: Imap = USUAL, **limits: int
+    ) -> "ImapSite":
         """A site on an empty database, with alice and others."""
 
         def people(tx: Tx) -> dict[str, int]:
@@ -219,7 +229,7 @@ class ImapSite:
             return {name: accounts.add_account(tx, f"{name}@example.org", "no hash", START) for name in names}
 
         made = await database.write(people)
-        return cls(database, made.pop("alice"), made, **limits)
+        return cls(database, made.pop("alice"), made, imap, **limits)
 
     def client(self, room: int = 1 << 40) -> Client:
         """A new connection, before its greeting was read."""

@@ -179,6 +179,21 @@ class Storage(Section):
         return self
 
 
+class Imap(Section):
+    """What IMAP offers beside the standards."""
+
+    gmail: bool = Field(
+        default=False,
+        description="Offer Gmail's X-GM-EXT-1: labels, message and thread numbers, Gmail's search language. For "
+        "programs that know nothing else; docs/imap.md says what is the same and what is not.",
+    )
+    literal_plus: bool = Field(
+        default=True,
+        description="Clients may send literals of any size unasked (LITERAL+); if not, only those up to 4096 octets "
+        "(LITERAL-), and a message waits until it is known whether it is wanted.",
+    )
+
+
 class Pop3(Section):
     """How long POP3 keeps mail, and how often programs may look for it."""
 
@@ -409,6 +424,7 @@ class Settings(Section):
     relay: Relay = Field(default=Relay(), description="Mail to other servers.")
     auth: Auth = Field(default=Auth(), description="How people log in.")
     smtp: Smtp = Field(default=Smtp(), description="What SMTP offers.")
+    imap: Imap = Field(default=Imap(), description="What IMAP offers beside the standards.")
     pop3: Pop3 = Field(default=Pop3(), description="What POP3 does by itself.")
     filter: Filter = Field(default=Filter(), description="Who may send what.")
     proxies: Networks = Field(

@@ -3,6 +3,8 @@
 from collections.abc import Container
 from functools import lru_cache
 
+from posthouse.imap.options import Options
+
 # Before login only what a client needs to log in; the rest waits, so that it is asked for again.
 _ALWAYS = ("IMAP4rev1", "IMAP4rev2", "SASL-IR", "LITERAL+", "ID", "ENABLE", "IDLE")
 _INSIDE = (
@@ -89,21 +91,22 @@ def line(
     starttls: bool,
     mechanisms: tuple[str, ...],
     login: bool,
-    compress: bool = True,
-    max_message: int = 0,
-    max_messages: int = 0,
+    compress: bool,
+    options: Options,
 ) -> bytes:
     """The list of capabilities; `login`: the command LOGIN is allowed, `compress`: the connection is not compressed
-    yet, `max_message`: octets that APPEND takes, `max_messages`: messages that one command works on."""
-    words = list(_ALWAYS)
+    yet."""
+    # RFC 7888 section 5: one of them, never both.
+    words = [word if word != "LITERAL+" or options.literal_plus else "LITERAL-" for word in _ALWAYS]
     if inside:
         words += _INSIDE
         if compress:
             words.append("COMPRESS=DEFLATE")  # RFC 4978
-        if max_message:
-            words.append(f"APPENDLIMIT={max_message}")  # RFC 7889
-        if max_messages:
-            words.append(f"MESSAGELIMIT={max_messages}")  # RFC 9738
+        words.append(f"APPENDLIMIT={options.max_message}")  # RFC 7889
+        if options.max_messages:
+            words.append(f"MESSAGELIMIT={options.max_messages}")  # RFC 9738
+        if options.gmail:
+            words.append("X-GM-EXT-1")
     else:
         if starttls:
             words.append("STARTTLS")

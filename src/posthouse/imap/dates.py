@@ -7,8 +7,8 @@ import re
 from datetime import date, datetime, timedelta, timezone
 from functools import lru_cache
 
-_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
-_MONTH = {name.lower(): number for number, name in enumerate(_MONTHS, 1)}
+MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+_MONTH = {name.lower(): number for number, name in enumerate(MONTHS, 1)}
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86_400
 
@@ -24,7 +24,7 @@ def _day_text(day: int) -> bytes:
         when = date.fromordinal(_EPOCH + day)
     except (ValueError, OverflowError):
         return b" 1-Jan-1970"
-    return b"%2d-%s-%04d" % (when.day, _MONTHS[when.month - 1], when.year)
+    return b"%2d-%s-%04d" % (when.day, MONTHS[when.month - 1], when.year)
 
 
 def date_time(moment: int) -> bytes:

@@ -14,6 +14,7 @@ from posthouse.imap.body import body
 from posthouse.imap.commands.fetch import FetchRequest, Section
 from posthouse.imap.dates import date_time
 from posthouse.imap.flags import flag_text
+from posthouse.imap.labels import label_list
 from posthouse.imap.structure import string
 from posthouse.imap.view import Manner
 from posthouse.mime.bodies import decode, decoder, is_known
@@ -41,6 +42,9 @@ _ITEMS: dict[bytes, tuple[bytes, tuple[str, ...]]] = {
     b"EMAILID": (b"EMAILID (%b)", ("email_id",)),
     b"THREADID": (b"THREADID (%b)", ("thread_id",)),
     b"PREVIEW": (b"PREVIEW %b", ("preview",)),
+    b"X-GM-MSGID": (b"X-GM-MSGID %d", ("email_id",)),
+    b"X-GM-THRID": (b"X-GM-THRID %d", ("thread_id",)),
+    b"X-GM-LABELS": (b"X-GM-LABELS %b", ("labels", "flags", "keywords")),
 }
 # How the value of a column is written, where it does not go into the template as it is.
 _WRITTEN: dict[bytes, Callable[[Any], object]] = {
@@ -148,6 +152,9 @@ def _value(item: bytes, at: dict[str, int]) -> Callable[[Row, bool], object]:
     if item == b"FLAGS":
         flags, keywords = at["flags"], at["keywords"]
         return lambda row, recent: flag_text(row[flags], row[keywords], recent)
+    if item == b"X-GM-LABELS":
+        labels, flags, keywords = at["labels"], at["flags"], at["keywords"]
+        return lambda row, _: label_list(row[labels], row[flags], row[keywords])
     column = at[_ITEMS[item][1][0]]
     written = _WRITTEN.get(item)
     if written is not None:

@@ -160,6 +160,21 @@ class Fuzzy:
     key: "Key"
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """X-GM-LABELS: a copy of it is in the mailbox of this name, or with this special use. `loose`: lower case, with "-"
+    for blanks and "/", as people write labels in searches."""
+
+    name: str
+    use: str = ""
+    loose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """has:attachment of X-GM-RAW: a part says that it is one (RFC 2183)."""
+
+
 Key = (
     All
     | Flag
@@ -179,4 +194,6 @@ Key = (
     | Or
     | Not
     | Fuzzy
+    | Label
+    | Attachment
 )

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# Octets of a literal that a client may send unasked under LITERAL- (RFC 7888 section 5).
+UNASKED = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -16,6 +19,8 @@ class Options:
     max_literal: int = 256 * 1024
     max_message: int = 64 * 1024 * 1024  # APPEND
     max_messages: int = 0  # that one command works on, announced as MESSAGELIMIT (RFC 9738); 0: no limit
+    gmail: bool = False  # X-GM-EXT-1
+    literal_plus: bool = True  # literals of any size may come unasked (RFC 7888); else LITERAL-
     max_errors: int = 20  # syntax errors in a row
     max_auth_failures: int = 5
     # A message that is refused for its size, and comes all the same (LITERAL+), is thrown away up to here.

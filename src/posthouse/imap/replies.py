@@ -102,6 +102,7 @@ UID_REQUIRED = bad("UIDONLY is enabled: name messages by UIDs", b"UIDREQUIRED") 
 NO_PERMISSION = no("That is not permitted in this mailbox", b"NOPERM")  # RFC 5530
 READ_ONLY = no("The mailbox is open for reading only", b"READ-ONLY")
 TOO_BIG = no("The message is larger than this server takes", b"TOOBIG")
+UNASKED = bad("A literal of more than 4096 octets has to ask first: LITERAL-", b"TOOBIG")  # RFC 7888 section 5
 STORAGE_FULL = no("There is no room for it", b"OVERQUOTA")
 OVER_QUOTA = no("The account has no room for that: remove messages first", b"OVERQUOTA")  # RFC 9208
 NO_SUCH_ROOT = no("No such quota root", b"NONEXISTENT")

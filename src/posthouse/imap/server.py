@@ -19,7 +19,7 @@ from posthouse.imap.commands import append, auth, mailboxes, search
 from posthouse.imap.commands.table import BY_NUMBER, VERBS, State, misplaced
 from posthouse.imap.deflate import Deflate
 from posthouse.imap.framer import Announced, Command, Discarded, Found, Framer, Piece
-from posthouse.imap.options import Options
+from posthouse.imap.options import UNASKED, Options
 from posthouse.imap.replies import Status
 from posthouse.imap.tokens import BadSyntax, Cursor
 from posthouse.imap.tokens import tag as match_tag
@@ -196,7 +196,7 @@ class ImapServer:
         if self.state not in verb.allowed:
             self._fail(misplaced(self.state, verb.allowed))
             return None
-        cursor = Cursor(text, command.literals, self.utf8)
+        cursor = Cursor(text, command.literals, self.utf8, self.options.gmail)
         cursor.at = end if end >= 0 else len(text)
         try:
             event = verb.parse(cursor)
@@ -293,6 +293,8 @@ class ImapServer:
     def _announced(self, literal: Announced) -> Any | None:
         """A literal is about to come: keep it with its command, stream it, or refuse it."""
         message = self._message(literal)
+        if not self.options.literal_plus and not literal.waits and literal.size > UNASKED:
+            message = replies.UNASKED
         if isinstance(message, Status):
             return self._refuse(literal, message)
         if message is not None:
@@ -565,14 +567,9 @@ class ImapServer:
 
     def _capabilities(self) -> bytes:
         inside = self.state is not State.NOT_AUTHENTICATED
+        compress = self._deflate is None
         return capabilities.line(
-            inside,
-            self._may_start_tls,
-            self.mechanisms,
-            self._shows_passwords,
-            self._deflate is None,
-            self.options.max_message,
-            self.options.max_messages,
+            inside, self._may_start_tls, self.mechanisms, self._shows_passwords, compress, self.options
         )
 
     def _complete(self, status: Status) -> None:

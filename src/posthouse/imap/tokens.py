@@ -43,14 +43,15 @@ class BadSyntax(Exception):
 class Cursor:
     """A place in the text of a command."""
 
-    __slots__ = ("_literals", "at", "literals", "text", "utf8")
+    __slots__ = ("_literals", "at", "gmail", "literals", "text", "utf8")
 
-    def __init__(self, text: bytes, literals: Iterable[bytes], utf8: bool = False) -> None:
+    def __init__(self, text: bytes, literals: Iterable[bytes], utf8: bool = False, gmail: bool = False) -> None:
         self.text = text
         self.at = 0
         self.literals = literals
         self._literals = iter(literals)
         self.utf8 = utf8  # mailbox names are UTF-8 (RFC 9051), not modified UTF-7 (RFC 3501)
+        self.gmail = gmail  # X-GM-EXT-1 is offered: items and keys that begin with X-GM- are known
 
     def take(self, match: Callable[[bytes, int], "re.Match[bytes] | None"], what: str) -> "re.Match[bytes]":
         """What the pattern matches here."""

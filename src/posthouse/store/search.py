@@ -289,7 +289,34 @@ def _sql(key: Key, known: Answers) -> tuple[str, list[object]] | None:
             return _joined(" AND ", parts, known)
         case keys.Or(one, other):
             return _joined(" OR ", (one, other), known)
+        case keys.Label() | keys.Attachment():
+            return _stored(key)
     return None
+
+
+def _stored(key: keys.Label | keys.Attachment) -> tuple[str, list[object]]:
+    """Keys that only SQL knows."""
+    if isinstance(key, keys.Attachment):
+        # A disposition as BODYSTRUCTURE has it (imap/structure.py); a quote within a text would have a backslash.
+        return "instr(m.bodystructure, CAST(? AS BLOB)) > 0", ['("attachment" ']
+    name = "lb.name"
+    if key.loose:
+        name = "replace(replace(lower(lb.name), ' ', '-'), '/', '-')"
+    wanted = f"{name} = ?" if not key.use else "lb.special_use = ?"
+    return (
+        "EXISTS (SELECT 1 FROM entry le JOIN mailbox lb ON lb.id = le.mailbox_id "  # noqa: S608
+        f"WHERE le.email_id = e.email_id AND le.expunged = 0 AND {wanted})"
+    ), [key.use or key.name]
+
+
+def _holds_stored(key: keys.Label | keys.Attachment, message: "_Candidate") -> bool:
+    condition, args = _stored(key)
+    found = message.tx.one(
+        f"SELECT 1 FROM entry e JOIN email m ON m.id = e.email_id WHERE e.email_id = ? AND {condition} LIMIT 1",  # noqa: S608
+        message.email_id,
+        *args,
+    )
+    return found is not None
 
 
 def _joined(word: str, parts: tuple[Key, ...], known: Answers) -> tuple[str, list[object]] | None:
@@ -326,6 +353,7 @@ class _Candidate:
     def __init__(self, tx: Tx, row: Row, query: Query) -> None:
         self.uid, self.flags, self.keywords, self.size, self.received, self.saved = row[:6]
         self.modseq, self.email_id, self.thread_id = row[6:9]
+        self.tx = tx
         self.loaded = 0  # octets
         self._message: Message | None = None
         self._parts: bytes = b""
@@ -471,6 +499,8 @@ _TESTS: dict[type, Callable[..., bool]] = {
     keys.Text: _holds_text,
     keys.Fuzzy: _holds_fuzzy,
     keys.Day: _holds_day,
+    keys.Label: _holds_stored,
+    keys.Attachment: _holds_stored,
     **dict.fromkeys(
         (
             keys.All,

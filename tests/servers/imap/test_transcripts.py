@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from posthouse.base.settings import Imap
 from tests.support.imap_play import Player, parse
 from tests.support.imap_site import ImapSite
 from tests.support.play import CHUNKS, transcripts
@@ -19,7 +20,7 @@ def test_transcript(path: Path) -> None:
         for chunk in CHUNKS:
             async with opened() as database:
                 others = dict.fromkeys(name for name in settings.get("users", ()) if name != "alice")
-                site = await ImapSite.make(database, tuple(others))
+                site = await ImapSite.make(database, tuple(others), Imap(**settings.get("imap", {})))
                 await Player(site, path.name, chunk).play(settings, lines)
 
     asyncio.run(run())

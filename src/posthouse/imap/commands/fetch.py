@@ -32,6 +32,7 @@ SIMPLE = frozenset(
         b"PREVIEW",  # RFC 8970
     )
 )
+GMAIL = frozenset((b"X-GM-LABELS", b"X-GM-MSGID", b"X-GM-THRID"))  # if they are offered
 MACROS = {
     b"ALL": (b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE"),
     b"FAST": (b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"),
@@ -57,7 +58,7 @@ class Section:
 class FetchRequest:
     """What to send of each message."""
 
-    items: tuple[bytes, ...]  # of SIMPLE
+    items: tuple[bytes, ...]  # of SIMPLE and GMAIL
     sections: tuple[Section, ...] = ()
 
     @property
@@ -168,7 +169,7 @@ def partial_range(cursor: Cursor) -> tuple[int, int]:
 
 
 _macro = re.compile(rb"(?i)(?:ALL|FAST|FULL)(?= |\Z)").match
-_name = re.compile(rb"[A-Za-z0-9.]+").match
+_name = re.compile(rb"(?i:X-GM-[A-Z]+)|[A-Za-z0-9.]+").match
 # section = "[" [section-spec] "]"; section-spec = section-msgtext / (section-part ["." section-text])
 _section = re.compile(rb"(?i)\[((?:[0-9]{1,9}\.)*[0-9]{1,9})?\.?(HEADER(?:\.FIELDS(?:\.NOT)?)?|TEXT|MIME)?").match
 _partial = re.compile(rb"<([0-9]{1,19})\.([0-9]{1,19})>").match
@@ -182,7 +183,7 @@ def _fetch_att(cursor: Cursor) -> bytes | Section:
         part, peek = _RFC822[name]
         return Section(name, part=part, peek=peek)
     if cursor.peek() != b"[":
-        if name not in SIMPLE:
+        if name not in SIMPLE and not (cursor.gmail and name in GMAIL):
             raise BadSyntax("an item of FETCH that we do not know")
         if name == b"PREVIEW":
             cursor.skip(b" (LAZY)")  # ours is made when the message comes in: there is nothing to wait for

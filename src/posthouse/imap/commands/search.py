@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from posthouse.imap import flags as flag_bits
-from posthouse.imap import keys
+from posthouse.imap import gmail_query, keys
 from posthouse.imap.commands.fetch import FetchRequest, fetch_atts, partial_range
+from posthouse.imap.commands.store import label
 from posthouse.imap.keys import Field, Key, Scope
 from posthouse.imap.numbers import HIGHEST, match_set
 from posthouse.imap.tokens import BadSyntax, Cursor
@@ -163,9 +164,11 @@ _DATES = {
     b"SAVEDSINCE": Field.SAVED,
 }
 _OBJECTS = {b"EMAILID": ("email", b"M"), b"THREADID": ("thread", b"T")}  # RFC 8474
+_GMAIL = {b"X-GM-MSGID": "email", b"X-GM-THRID": "thread"}
 _object = re.compile(rb"([A-Z])([0-9]{1,19})").fullmatch
 # entry-name of RFC 7162: "/flags/" attr-flag, in quotes; entry-type-req
 _entry = re.compile(rb'(?i)"/flags/[^"\r\n]{1,300}" (?:all|shared|priv) ').match
+_unsigned = re.compile(rb"[0-9]{1,20}").match
 MAX_AGE = (1 << 40) - 1  # seconds: beyond the age of anything
 
 
@@ -251,6 +254,8 @@ class _Parser:
             match = _object(cursor.astring())
             number = int(match[2]) if match is not None and match[1] == letter else 0
             return keys.Object(kind, number if number < 1 << 63 else 0)
+        if cursor.gmail and name.startswith(b"X-GM-"):
+            return self._gmail(name)
         field_of = _DATES.get(name)
         if field_of is None:
             raise BadSyntax("a search key that we do not know")
@@ -258,6 +263,24 @@ class _Parser:
         if name.endswith(b"BEFORE"):
             return keys.Day(field_of, None, day)
         return keys.Day(field_of, day, day + 1 if name.endswith(b"ON") else None)
+
+    def _gmail(self, name: bytes) -> Key:
+        """Gmail's X-GM-EXT-1"""
+        cursor = self._cursor
+        if name in _GMAIL:
+            number = int(cursor.take(_unsigned, "a number")[0])
+            return keys.Object(_GMAIL[name], number if number < 1 << 63 else 0)
+        if name == b"X-GM-LABELS":
+            wanted = label(cursor)
+            return keys.Not(keys.All()) if wanted is None else gmail_query.key_of(wanted)
+        if name != b"X-GM-RAW":
+            raise BadSyntax("a search key that we do not know")
+        found = gmail_query.parse(self._text())
+        self._left -= found.terms
+        self._texts_left -= found.texts
+        if self._left < 0 or self._texts_left < 0:
+            raise BadSyntax("more search keys than this server takes")
+        return found.key
 
     def _text(self) -> str:
         self._texts_left -= 1

@@ -134,7 +134,7 @@ def frozen(key: Key, view: View, saved: "array[int]") -> Key:
     section 4.3), sets of UIDs take new messages in."""
     match key:
         case keys.Numbers(wanted, uid):
-            found = resolve(key, view, saved, 0)
+            found = resolve(key, view, saved, 0, True)
             assert isinstance(found, keys.Uids)
             if wanted.saved or not uid:
                 return found
@@ -219,7 +219,7 @@ async def _refresh(
         return
     if not numbers.total(ranges):
         return
-    key = resolve(context.key, view, _NOTHING, service.clock.now())
+    key = resolve(context.key, view, _NOTHING, service.clock.now(), session.owns_selected)
     parts = key.keys if isinstance(key, keys.And) else (key,)
     found, _ = await find(service, watch.mailbox_id, view, keys.And((keys.Uids(tuple(ranges)), *parts)))
     if session.contexts is not contexts or session.view is not view or context.tag not in contexts.by_tag:

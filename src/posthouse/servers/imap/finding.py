@@ -21,8 +21,9 @@ from posthouse.store.sorting import Criteria, Wanted
 SMALL = 10_000  # UIDs that are sorted, or looked up, in one go
 
 
-def resolve(key: Key, view: View, saved: "array[int]", now: int) -> Key:
-    """The tree with sequence numbers, "$" and \\Recent as UIDs, and with points in time instead of ages."""
+def resolve(key: Key, view: View, saved: "array[int]", now: int, own: bool) -> Key:
+    """The tree with sequence numbers, "$" and \\Recent as UIDs, and with points in time instead of ages. `own`: the
+    mailbox is the reader's. What other mailboxes hold of somebody else is told to nobody: no label is found there."""
     match key:
         case keys.Numbers(wanted, uid):
             if wanted.saved or uid:
@@ -33,13 +34,15 @@ def resolve(key: Key, view: View, saved: "array[int]", now: int) -> Key:
         case keys.Recent():
             return keys.Uids(tuple(view.recent))
         case keys.And(parts):
-            return keys.And(tuple(resolve(part, view, saved, now) for part in parts))
+            return keys.And(tuple(resolve(part, view, saved, now, own) for part in parts))
         case keys.Or(one, other):
-            return keys.Or(resolve(one, view, saved, now), resolve(other, view, saved, now))
+            return keys.Or(resolve(one, view, saved, now, own), resolve(other, view, saved, now, own))
         case keys.Not(inner):
-            return keys.Not(resolve(inner, view, saved, now))
+            return keys.Not(resolve(inner, view, saved, now, own))
         case keys.Fuzzy(inner):
-            return keys.Fuzzy(resolve(inner, view, saved, now))
+            return keys.Fuzzy(resolve(inner, view, saved, now, own))
+        case keys.Label() if not own:
+            return keys.Uids(())
         case keys.Age(older, seconds):
             at = now - seconds * 1_000_000
             return keys.Received(None, at + 1) if older else keys.Received(at, None)

@@ -27,7 +27,7 @@ _NOT_ACROSS = replies.no("A mailbox stays with its owner, and INBOX where it is:
 _USE_TAKEN = replies.no("Another mailbox has that use", b"USEATTR")
 
 
-def _create(tx: Tx, account_id: int, name: str, use: str) -> replies.Status:
+def make(tx: Tx, account_id: int, name: str, use: str) -> replies.Status:
     """Make a mailbox and what is missing above it; the status to answer with."""
     where = access.placed(tx, account_id, name)
     access.above(tx, account_id, where, "CREATE")
@@ -74,7 +74,7 @@ async def create(session: "ImapSession", event: mailboxes.Create) -> None:
         session.done_with(_BAD_USE)
         return
     use = event.special_use[0] if event.special_use else ""
-    status = await session.service.database.write(_create, session.account_id, name, use)
+    status = await session.service.database.write(make, session.account_id, name, use)
     session.did(name)
     session.done_with(status)
 

@@ -119,7 +119,7 @@ async def _search_one(session: "ImapSession", event: Esearch, mailbox: Mailbox, 
         recent_from = service.watches.recent_from(mailbox)
         recent = [(recent_from, mailbox.uidnext)] if not session.engine.rev2 and recent_from < mailbox.uidnext else []
         view, before = View(UidList(uids), len(uids), mailbox.highestmodseq, recent), _NOTHING
-    key = resolve(event.key, view, before, service.clock.now())
+    key = resolve(event.key, view, before, service.clock.now(), mailbox.account_id == session.login_id)
     kept_up = contexts.frozen(event.key, view, before)
     found, _ = await find(service, mailbox.id, view, key)
     uids = array("I")

@@ -22,7 +22,9 @@ async def search(session: "ImapSession", event: Search) -> None:
     before = session.saved
     if give is not None and b"SAVE" in give:
         session.saved = array("I")  # RFC 5182 section 2.1: what goes wrong leaves nothing saved
-    key, lowest = limits.of_search(session, resolve(event.key, view, before, service.clock.now()))
+    key, lowest = limits.of_search(
+        session, resolve(event.key, view, before, service.clock.now(), session.owns_selected)
+    )
     kept_up = contexts.frozen(event.key, view, before)
     found, modseq = await find(service, watch.mailbox_id, view, key, Progress(session, view.count))
     # What is not in the view (it came while we searched) does not exist for the client yet.

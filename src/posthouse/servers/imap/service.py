@@ -24,6 +24,7 @@ from posthouse.servers.imap import append as on_append
 from posthouse.servers.imap import auth as on_auth
 from posthouse.servers.imap import copy as on_copy
 from posthouse.servers.imap import fetch as on_fetch
+from posthouse.servers.imap import labels as on_labels
 from posthouse.servers.imap import list as on_list
 from posthouse.servers.imap import mailboxes as on_mailboxes
 from posthouse.servers.imap import metadata as on_metadata
@@ -86,6 +87,7 @@ HANDLERS: Handlers = {
     multisearch.CancelUpdate: on_multisearch.cancel_update,
     fetch.Fetch: on_fetch.fetch,
     store.Store: on_store.store,
+    store.StoreLabels: on_labels.store,
     copy.Copy: on_copy.copy,
 }
 

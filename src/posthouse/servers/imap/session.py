@@ -211,6 +211,11 @@ class ImapSession:
         assert self.watch is not None
         return self.view, self.watch
 
+    @property
+    def owns_selected(self) -> bool:
+        """Is the selected mailbox the account's own?"""
+        return self.watch is not None and self.watch.account_id == self.login_id
+
     def done(self, text: str, code: bytes = b"", expunges: bool = True) -> None:
         """The command is done: tell what happened meanwhile, then OK."""
         self.done_with(replies.ok(text, code), expunges)

@@ -54,6 +54,8 @@ class Shared:
             require_tls=require_tls,
             max_message=settings.limits.message_size,
             max_messages=settings.limits.imap_messages,
+            gmail=settings.imap.gmail,
+            literal_plus=settings.imap.literal_plus,
             max_errors=settings.limits.errors,
         )
         self._background: set[asyncio.Task[None]] = set()

@@ -43,7 +43,7 @@ async def sort(session: "ImapSession", event: Sort) -> None:
     if not contexts.may_begin(session, give):
         return
     before, session.saved = session.saved, array("I") if give is not None and b"SAVE" in give else session.saved
-    key = resolve(event.key, view, before, service.clock.now())
+    key = resolve(event.key, view, before, service.clock.now(), session.owns_selected)
     kept_up = contexts.frozen(event.key, view, before)
     if limits.refused(session, key):
         return
@@ -103,7 +103,7 @@ def _said(
 async def thread(session: "ImapSession", event: Thread) -> None:
     view, watch = session.selected
     service = session.service
-    key = resolve(event.key, view, session.saved, service.clock.now())
+    key = resolve(event.key, view, session.saved, service.clock.now(), session.owns_selected)
     if limits.refused(session, key):
         return
     wanted, modseq = await wanted_of(service, watch.mailbox_id, view, key, Progress(session, view.count))
