@@ -102,6 +102,47 @@ def rows(tx: Tx, mailbox_id: int, first: int, last: int, columns: Sequence[str],
     )
 
 
+# Columns that whoever wrote the message can make as large as he likes.
+BULKY = frozenset(("envelope", "bodystructure", "listed", "labels", "parts"))
+
+
+def fitting(
+    tx: Tx,
+    mailbox_id: int,
+    first: int,
+    last: int,
+    columns: Sequence[str],
+    budget: int,
+    since: int = 0,
+    backwards: bool = False,
+) -> tuple[int, int]:
+    """The beginning of a range of UIDs (`backwards`: its end) of which `rows` loads `budget` octets in bulky columns at
+    most, or a single message. Only lengths are read."""
+    size = _lengths(columns)
+    if not size:
+        return first, last
+    tables = (
+        "FROM entry e JOIN email m ON m.id = e.email_id "
+        f"WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0{_later(since)}"
+    )
+    total = tx.one(f"SELECT sum({size}) {tables}", mailbox_id, first, last)
+    if total is None or (total[0] or 0) <= budget:
+        return first, last
+    order = "DESC" if backwards else "ASC"
+    loaded = reached = 0
+    for uid, octets in tx.all(f"SELECT e.uid, {size} {tables} ORDER BY e.uid {order}", mailbox_id, first, last):
+        loaded += octets
+        if reached and loaded > budget:
+            break
+        reached = uid
+    return (reached, last) if backwards else (first, reached)
+
+
+def _lengths(columns: Sequence[str]) -> str:
+    """Octets of the bulky ones of these columns, in SQL; "" if there are none."""
+    return " + ".join(f"coalesce(length({_COLUMNS[name]}), 0)" for name in columns if name in BULKY)
+
+
 def _later(since: int) -> str:
     return f" AND e.modseq > {since:d}" if since else ""
 
@@ -111,13 +152,20 @@ def contents(
 ) -> tuple[list[Row], int]:
     """`rows` with the blob in four more columns (size, encoding, data, file: see `Message`), and where to go on.
 
-    It stops when the small messages loaded have `budget` bytes together, at the earliest after one; those above
-    `small` bytes do not count, for they are read later, piece by piece. The second value is the first UID that
-    was left out, 0 if none was.
+    It stops when the small messages loaded and the bulky columns have `budget` bytes together, at the earliest after
+    one; those above `small` bytes do not count, for they are read later, piece by piece. The second value is the first
+    UID that was left out, 0 if none was.
     """
     loaded, following = 0, 0
-    for number, (uid, size) in enumerate(rows(tx, mailbox_id, first, last, ("uid", "size"), since)):
-        loaded += size if size <= small else small // 16
+    sizes = tx.all(
+        f"SELECT e.uid, m.size, {_lengths(columns) or '0'} FROM entry e JOIN email m ON m.id = e.email_id "  # noqa: S608
+        f"WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0{_later(since)} ORDER BY e.uid",
+        mailbox_id,
+        first,
+        last,
+    )
+    for number, (uid, size, bulk) in enumerate(sizes):
+        loaded += bulk + (size if size <= small else small // 16)
         if loaded > budget and number:
             following = uid
             last = uid - 1
@@ -175,13 +223,19 @@ def unseen(tx: Tx, mailbox_id: int, first: int, last: int, since: int = 0) -> li
     ]
 
 
-def flags_since(tx: Tx, mailbox_id: int, modseq: int) -> list[tuple[int, int, int, str]]:
-    """(uid, modseq, flags, keywords) of messages that changed at `modseq` or later."""
+def flags_since(
+    tx: Tx, mailbox_id: int, first: int, last: int, modseq: int, most: int
+) -> list[tuple[int, int, int, str]]:
+    """(uid, modseq, flags, keywords) of messages with UIDs from `first` to `last` that changed at `modseq` or later;
+    `most` at once."""
     return tx.all(
-        "SELECT uid, modseq, flags, keywords FROM entry WHERE mailbox_id = ? AND expunged = 0 AND modseq >= ? "
-        "ORDER BY uid",
+        "SELECT uid, modseq, flags, keywords FROM entry "
+        "WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND expunged = 0 AND modseq >= ? ORDER BY uid LIMIT ?",
         mailbox_id,
+        first,
+        last,
         modseq,
+        most,
     )
 
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from posthouse.imap import view
 from posthouse.imap.commands.fetch import FetchRequest, Section
 from posthouse.imap.commands.search import MAX_KEYS
 from posthouse.imap.fetch import SMALL, compile_fetch
 from posthouse.imap.view import USUAL
 from posthouse.servers.imap import fetch
 from posthouse.servers.imap import list as listing
+from posthouse.servers.imap import select as selecting
+from posthouse.store import select as stored
 from posthouse.store.index import texts
 from tests.support.imap_site import ImapSite
 from tests.support.store import opened
@@ -34,8 +37,8 @@ def test_many_partials_are_made_in_bounded_pieces_and_all_arrive() -> None:
                 await site.deliver(MESSAGE)
             await client.command("SELECT INBOX")
             answer = await client.command(f"FETCH 1:2 ({items})")
-            stored = re.search(rb"BODY\[\]<0> \{200000\}\r\n", answer)
-            assert stored is not None
+            found = re.search(rb"BODY\[\]<0> \{200000\}\r\n", answer)
+            assert found is not None
             assert answer.count(b" FETCH (") == 2
             for at, count in wanted:
                 literal = b"BODY[]<%d> {%d}\r\n" % (at, count) + MESSAGE[at : at + count]
@@ -192,5 +195,88 @@ def test_a_client_that_reads_again_in_idle_hears_what_came_meanwhile() -> None:
             client.connection.resume_writing()
             await client.settle()
             assert b"* 1 EXISTS\r\n" in client.transport.take()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("items", [(b"ENVELOPE",), (b"BODYSTRUCTURE", b"FLAGS"), (b"X-GM-LABELS", b"BODYSTRUCTURE")])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_structures_are_cut_by_their_lengths(items: tuple[bytes, ...], backwards: bool) -> None:
+    """A thousand messages may have a MiB of BODYSTRUCTURE each: they are never loaded together."""
+    each, count = 300 * 1024, 10
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            for _ in range(count):
+                await site.deliver(b"Subject: x\r\n\r\nx\r\n")
+            rows = await database.read(lambda tx: tx.all("SELECT id, envelope, bodystructure FROM email"))
+            value = b"(" + b"x" * each + b")"
+            await database.write(lambda tx: tx.run("UPDATE email SET envelope = ?, bodystructure = ?", value, value))
+            found = await database.read(lambda tx: tx.one("SELECT mailbox_id FROM entry"))
+            assert found is not None
+            plan = compile_fetch(FetchRequest(items), USUAL)
+            low, high, numbers = 0, count, []
+            while low < high:
+                uids = array("I", range(low + 1, high + 1))
+                part = await database.read(
+                    fetch.render, found[0], plan, uids, low + 1, [], frozenset(), 0, 0, backwards
+                )
+                (data,) = part.pieces
+                assert isinstance(data, bytes)
+                assert len(data) <= max(fetch.BUDGET, each) + 1000
+                numbers += [int(number) for number in re.findall(rb"\* (\d+) FETCH", data)]
+                low, high = (low, high - part.done) if backwards else (low + part.done, high)
+            assert numbers == (list(range(count, 0, -1)) if backwards else list(range(1, count + 1)))
+            one = FetchRequest((b"BODYSTRUCTURE",), (Section(b"BODY[]", peek=True),))
+            part = await database.read(
+                fetch.render, found[0], compile_fetch(one, USUAL), array("I", range(1, count + 1)), 1, [], frozenset()
+            )
+            assert 0 < part.done < 5  # contents that come with them are few too
+            await database.write(
+                lambda tx: tx.many(
+                    "UPDATE email SET envelope = ?, bodystructure = ? WHERE id = ?",
+                    [(envelope, structure, number) for number, envelope, structure in rows],
+                )
+            )
+
+    asyncio.run(main())
+
+
+def test_flags_that_changed_while_nobody_listened_are_read_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            for _ in range(20):
+                await site.deliver(b"Subject: x\r\n\r\nx\r\n")
+            monkeypatch.setattr(view, "MAX_CHANGED", 5)
+            monkeypatch.setattr(selecting, "FLAGS_SLICE", 3)
+            slices = []
+            read = stored.flags_since
+
+            def seen(*args: Any) -> Any:
+                slices.append(read(*args))
+                return slices[-1]
+
+            monkeypatch.setattr(stored, "flags_since", seen)
+            quiet = await site.logged_in("INBOX")
+            changer = await site.logged_in("INBOX")
+            opening = await quiet.command("SELECT INBOX")
+            validity, modseq = (
+                re.search(name + rb" (\d+)", opening)[1].decode()  # type: ignore[index]
+                for name in (b"UIDVALIDITY", b"HIGHESTMODSEQ")
+            )
+            await changer.command("STORE 1:17 +FLAGS.SILENT (\\Flagged)")
+            answer = await quiet.command("NOOP")
+            assert {int(one) for one in re.findall(rb"FETCH \(UID (\d+) FLAGS", answer)} == set(range(1, 18))
+            assert len(slices) > 5
+            assert max(map(len, slices)) == 3
+            slices.clear()
+            late = await site.logged_in()
+            await late.command("ENABLE QRESYNC")
+            answer = await late.command(f"SELECT INBOX (QRESYNC ({validity} {modseq} 2:5,16:18))")
+            told = [int(one) for one in re.findall(rb"FETCH \(UID (\d+) FLAGS", answer)]
+            assert told == [2, 3, 4, 5, 16, 17]
+            assert max(map(len, slices)) == 3
 
     asyncio.run(main())

@@ -6,7 +6,7 @@ that for one message: neither a slow client nor a large message nor many section
 """
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from posthouse.imap import fetch as compiled
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
 SLICE = 1000  # messages rendered in one go
-PART = 200  # of them read at once, if they may be large
-FEW = 10  # if their headers may have to be read, and they come in descending order
-_BULKY = frozenset(("envelope", "bodystructure"))
 BUDGET = 1024 * 1024  # octets of content in one go
 
 
@@ -69,23 +66,11 @@ def render(
 
     Flags of those in `told` were changed by this FETCH and are told in any case. `section`: the response for the
     first is under way and goes on with this section of the plan. With `since` only those with a higher modseq.
-    `backwards`: the last one first, if the plan has no sections.
+    `backwards`: the last one first, if the plan has no sections; what is done then is at the end.
     """
     if plan.sections:
         return _render_sections(tx, mailbox_id, plan, uids, number, recent, told, section, since)
-    if backwards or len(uids) <= PART or _BULKY.isdisjoint(plan.columns):
-        return _render_rows(tx, mailbox_id, plan, uids, number, recent, since, backwards)
-    # An ENVELOPE usually has some hundred octets, but whoever wrote the message may have made it a MiB.
-    parts: list[Rendered] = []
-    done = size = 0
-    while done < len(uids) and size < BUDGET:
-        part = uids[done : done + PART]
-        parts.append(_render_rows(tx, mailbox_id, plan, part, number + done, recent, since))
-        done += parts[-1].done
-        size += sum(len(piece) for piece in parts[-1].pieces if isinstance(piece, bytes))
-    data = b"".join([piece for one in parts for piece in one.pieces if isinstance(piece, bytes)])
-    keywords = frozenset().union(*(one.keywords for one in parts))
-    return Rendered([data], done, sum(one.missing for one in parts), False, keywords)
+    return _render_rows(tx, mailbox_id, plan, uids, number, recent, since, backwards)
 
 
 def _render_rows(
@@ -99,11 +84,16 @@ def _render_rows(
     backwards: bool = False,
 ) -> Rendered:
     """`render` of what needs no contents."""
-    rows = stored.rows(tx, mailbox_id, uids[0], uids[-1], plan.columns, since)
+    # An ENVELOPE usually has some hundred octets, but whoever wrote the message may have made it a MiB.
+    first, last = stored.fitting(tx, mailbox_id, uids[0], uids[-1], plan.columns, BUDGET, since, backwards)
+    rows = stored.rows(tx, mailbox_id, first, last, plan.columns, since)
     if plan.listed >= 0:
-        rows, following = _with_listed(tx, plan.listed, rows, 0 if backwards else BUDGET)
-        if following:
-            uids = uids[: bisect_left(uids, following)]
+        kept = _with_listed(tx, plan.listed, rows, backwards)
+        if len(kept) < len(rows):
+            first, last = (kept[0][0], last) if backwards else (first, kept[-1][0])
+        rows = kept
+    low, high = bisect_left(uids, first), bisect_right(uids, last)
+    uids, number = uids[low:high], number + low
     line = plan.line
     if len(rows) == len(uids):  # nothing was expunged: what is there in this range is what the view holds
         if recent:
@@ -119,19 +109,21 @@ def _render_rows(
     return Rendered([data], len(uids), len(uids) - len(lines), False, _keywords(plan, rows))
 
 
-def _with_listed(tx: Tx, column: int, rows: list[Row], budget: int) -> tuple[list[Row], int]:
-    """The rows, with the fields that are listed put in where they are not kept: there are very many of them, so it ends
-    behind so many octets. The second value is the first UID that was left out, 0 if none was."""
+def _with_listed(tx: Tx, column: int, rows: list[Row], backwards: bool) -> list[Row]:
+    """The rows, with the fields that are listed put in where they are not kept: there are very many of them, so it is
+    the first (`backwards`: the last) rows only that have `BUDGET` octets of these."""
     loaded = 0
-    for number, row in enumerate(rows):
+    kept = rows[::-1] if backwards else rows[:]
+    for number, row in enumerate(kept):
         if row[column] is not None:
             continue
-        if loaded > budget > 0:
-            return rows[:number], row[0]
+        if loaded > BUDGET:
+            del kept[number:]
+            break
         head = stored.listed_of(tx, row[column + 1])
         loaded += len(head)
-        rows[number] = (*row[:column], head, *row[column + 1 :])
-    return rows, 0
+        kept[number] = (*row[:column], head, *row[column + 1 :])
+    return kept[::-1] if backwards else kept
 
 
 def _keywords(plan: Plan, rows: list[Row]) -> frozenset[str]:
@@ -255,7 +247,9 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
     missing, unknown = 0, False
     section = end = 0
     told: frozenset[int] = frozenset()
-    step = 1 if plan.sections else min(FEW, SLICE) if plan.listed >= 0 else SLICE
+    # In descending order a message with sections comes alone.
+    step = 1 if plan.sections else SLICE
+    backwards = lowest > 0 and not plan.sections
     spans = limits.downwards(found, step) if lowest else found
     for low, high in spans:
         end = low
@@ -267,7 +261,7 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
             # The rest of a response that was too large for one go comes alone.
             uids = view.slice(low, low + 1 if section else end)
             rendered = await database.read(
-                render, watch.mailbox_id, plan, uids, low + 1, recent, told, section, since, lowest > 0
+                render, watch.mailbox_id, plan, uids, low + 1, recent, told, section, since, backwards
             )
             watch.learn(rendered.keywords)
             if not section:
@@ -280,7 +274,10 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
                     await _send_large(session, piece)
                 elif piece:
                     await session.send(piece, unfinished)
-            low += rendered.done
+            if backwards:
+                high = end = high - rendered.done
+            else:
+                low += rendered.done
             done += rendered.done
             progress.tell(done)
             missing += 0 if since else rendered.missing

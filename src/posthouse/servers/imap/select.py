@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
 VANISHED_SLICE = 20_000  # UIDs in one response
+FLAGS_SLICE = 1000  # messages whose flags are read at once
 
 
 async def select(session: "ImapSession", event: mailboxes.Select) -> None:
@@ -85,15 +86,25 @@ def _open(tx: Tx, account_id: int, name: str, known: Container[int] = ()) -> tup
 
 async def _catch_up_since(session: "ImapSession", known: mailboxes.Known) -> None:
     """QRESYNC: what went and what changed since the client last looked (RFC 7162 section 3.2.5.1)."""
-    view, watch = session.selected
     # What went may have had higher UIDs than all that is left.
     wanted = [(1, numbers.HIGHEST + 1)] if known.uids is None else numbers.of_uids(known.uids, numbers.HIGHEST)
     await tell_vanished(session, wanted, known.modseq)
-    rows = await session.service.database.read(stored.flags_since, watch.mailbox_id, known.modseq + 1)
-    if known.uids is not None:
-        rows = [row for row in rows if numbers.contains(wanted, row[0])]
-    for at in range(0, len(rows), 1000):
-        await session.send(b"".join(view.flag_lines(rows[at : at + 1000], session.engine.manner)))
+    await _tell_flags(session, wanted, known.modseq + 1)
+
+
+async def _tell_flags(session: "ImapSession", ranges: numbers.Ranges, modseq: int) -> None:
+    """The flags of messages in these ranges of UIDs (half-open) that changed at `modseq` or later."""
+    view, watch = session.selected
+    if not ranges:
+        return
+    low, high = ranges[0][0], ranges[-1][1]
+    while low < high:
+        rows = await session.service.database.read(
+            stored.flags_since, watch.mailbox_id, low, high - 1, modseq, FLAGS_SLICE
+        )
+        low = rows[-1][0] + 1 if len(rows) == FLAGS_SLICE else high
+        told = [row for row in rows if numbers.contains(ranges, row[0])]
+        await session.send(b"".join(view.flag_lines(told, session.engine.manner)))
 
 
 async def tell_vanished(session: "ImapSession", ranges: numbers.Ranges, modseq: int) -> None:
@@ -181,11 +192,9 @@ async def _catch_up(session: "ImapSession", event: common.Noop) -> None:
 
 
 async def _lost_flags(session: "ImapSession") -> None:
-    view, watch = session.selected
+    view, _ = session.selected
     since, view.lost_flags = view.lost_flags, 0
-    rows = await session.service.database.read(stored.flags_since, watch.mailbox_id, since)
-    for at in range(0, len(rows), 1000):
-        await session.send(b"".join(view.flag_lines(rows[at : at + 1000], session.engine.manner)))
+    await _tell_flags(session, [(1, numbers.HIGHEST + 1)], since)
     # What changed since is newer than what was read.
     session.tell()
 
