@@ -43,6 +43,7 @@ class ImapServer:
         "_deflate",
         "_errors",
         "_framer",
+        "_goodbye",
         "_held",
         "_output",
         "_ready",
@@ -90,6 +91,7 @@ class ImapServer:
         self._deferred = False  # commands wait for their answers: see `later`
         self._held: Found | None = None  # what comes after them
         self._resume = _READY  # what is waited for once they are answered
+        self._goodbye: Status | None = None  # and what is said then, for good
 
     # Bytes
 
@@ -147,7 +149,8 @@ class ImapServer:
                 if line is None or event is not None:
                     return event
                 continue
-            found, self._held = self._held or self._framer.next(), None
+            found = None if self._goodbye is not None else self._held or self._framer.next()
+            self._held = None
             if self._deferred and not self._is_append(found):
                 self._held, self._deferred = found, False
                 self._resume, self._waiting = self._waiting, _ANSWER
@@ -179,7 +182,8 @@ class ImapServer:
             return None  # an empty line: some clients send one after a literal
         found = match_tag(text)
         if found is None or found.end() > MAX_TAG or text[found.end() : found.end() + 1] != b" ":
-            self._untagged_bad("A command begins with a tag and a space")
+            self.untagged(replies.bad("A command begins with a tag and a space").encode())
+            self._count_error()
             return None
         self._tag = found[0]
         at = found.end() + 1
@@ -231,7 +235,8 @@ class ImapServer:
             self.state, self.closed = State.LOGOUT, True
             return None
         if isinstance(event, common.Enable):
-            self._enable(event.names)
+            enabled = capabilities.enable(self, event.names)
+            self.untagged(b" ".join([b"ENABLED", *enabled]))
             if self.state is not State.SELECTED:
                 self.ok("ENABLE completed")
                 return None
@@ -274,9 +279,6 @@ class ImapServer:
             self.ok("DEFLATE begins")
             self._ready = self.take_output()
             self._deflate = Deflate(self._framer.take_rest())
-
-    def _enable(self, names: tuple[bytes, ...]) -> None:
-        self.untagged(b"ENABLED" + b"".join(b" " + shown for shown in capabilities.enable(self, names)))
 
     @property
     def utf8(self) -> bool:
@@ -450,6 +452,8 @@ class ImapServer:
     def flushed(self) -> None:
         """Answer to Flush: all of them are completed."""
         self._waiting = self._resume
+        if self._goodbye is not None:
+            self.bye(self._goodbye)
 
     def ok(self, text: str, code: bytes = b"") -> None:
         """The command under way is done."""
@@ -539,8 +543,10 @@ class ImapServer:
         self._errors = 0
 
     def bye(self, status: Status = replies.GOODBYE) -> None:
-        """Say goodbye; the connection closes after it."""
-        if not self.closed:
+        """Say goodbye; the connection closes after it. Commands that were put off are answered first: Flush comes."""
+        if self._deferred:
+            self._goodbye = self._goodbye or status
+        elif not self.closed:
             self.untagged(status.encode())
             self.state, self.closed = State.LOGOUT, True
 
@@ -584,10 +590,6 @@ class ImapServer:
     def _fail(self, status: Status) -> None:
         """`_complete`, counted as an error."""
         self._complete(status)
-        self._count_error()
-
-    def _untagged_bad(self, text: str) -> None:
-        self.untagged(replies.bad(text).encode())
         self._count_error()
 
     def _count_error(self) -> None:

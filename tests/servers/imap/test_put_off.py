@@ -3,6 +3,11 @@
 import asyncio
 
 from posthouse.base.errors import StorageFull
+from posthouse.imap import replies
+from posthouse.imap.commands import any as common
+from posthouse.imap.commands import append, auth
+from posthouse.imap.options import Options
+from posthouse.imap.server import ImapServer
 from posthouse.store import check
 from posthouse.store.database import Tx
 from posthouse.store.sqlite import SqliteDatabase
@@ -56,3 +61,61 @@ def test_what_comes_together_is_stored_together() -> None:
             assert await database.read(check.findings) == []
 
     asyncio.run(main())
+
+
+def test_what_is_put_off_is_stored_and_answered_before_the_connection_ends() -> None:
+    """The next literal is one that ends the connection, or the server stops."""
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            answer = await client.send(appends(5) + b"z APPEND INBOX {99999999999+}\r\n")
+            assert [line.split()[0] for line in answer.splitlines() if b"APPENDUID" in line] == [
+                b"A%d" % n for n in range(5)
+            ]
+            assert answer.endswith(b"\r\n* BYE [TOOBIG] That is more than this server takes\r\n")
+            assert client.transport.closed
+
+            client = await site.logged_in()
+            errors = site.service.options.max_errors - 1
+            answer = await client.send(
+                b"b nonsense\r\n" * errors + appends(5) + b"z APPEND INBOX {1+}\r\nx nonsense\r\n"
+            )
+            assert answer.count(b"APPENDUID") == 5
+            assert b"* BYE " in answer[answer.rindex(b"APPENDUID") :]
+
+            client = await site.logged_in()
+            client.connection.data_received(appends(3)[:-1])  # two are complete
+            client.connection.drain_and_close()
+            answer = await client.send(b"")
+            assert answer.count(b"APPENDUID") == 2
+            assert b"* BYE " in answer[answer.rindex(b"APPENDUID") :]
+
+            client = await site.logged_in()
+            assert b"MESSAGES 12" in await client.command("STATUS INBOX (MESSAGES)")
+            assert await database.read(check.findings) == []
+
+    asyncio.run(main())
+
+
+def test_a_goodbye_waits_for_what_is_put_off() -> None:
+    """As when the selected mailbox is taken away between two APPENDs."""
+    engine = ImapServer(Options(plaintext_login=True))
+    engine.receive(b"a LOGIN alice secret\r\n")
+    assert isinstance(engine.next_event(), auth.Login)
+    engine.authenticated()
+    engine.receive(appends(1) + b"b APPEND INBOX {5+}\r\nabc")
+    while not isinstance(engine.next_event(), append.AppendEnd):
+        engine.proceed()
+    engine.take_output()
+    tag = engine.later()
+    engine.bye(replies.REVOKED)
+    closed = engine.closed
+    assert not closed
+    assert isinstance(engine.next_event(), common.Flush)
+    engine.complete(tag, replies.ok("APPEND completed"))
+    engine.flushed()
+    assert engine.closed
+    assert engine.next_event() is None
+    assert engine.take_output().startswith(b"A0 OK APPEND completed\r\n* BYE [NOPERM]")
