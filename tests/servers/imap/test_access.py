@@ -301,3 +301,83 @@ def test_revoked_by_another_process_and_gone_with_the_owner() -> None:
             alice.close()
 
     asyncio.run(main())
+
+
+FOREIGN = "Shared/alice@example.org/INBOX"
+
+
+def test_what_follows_the_change_of_a_right_goes_by_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database, ("bob",))
+            await site.deliver(b"Subject: secret\r\n\r\nsecret\r\n")
+            alice = await site.logged_in(name="alice")
+            await alice.command("SETACL INBOX bob@example.org lrswite")
+            bobs = [await site.logged_in(FOREIGN, name="bob") for _ in range(4)]
+            # Nobody looks in the background: the next command itself has to.
+            monkeypatch.setattr(site.service, "in_background", lambda work: work.close())
+            await alice.command("SETACL INBOX bob@example.org lr")
+            answer = await bobs[0].try_command("STORE 1 +FLAGS (\\Flagged)")
+            assert b"T NO " in answer
+            assert b"[PERMANENTFLAGS ()]" in answer
+            await alice.command("DELETEACL INBOX bob@example.org")
+            for bob, line in zip(bobs, ("FETCH 1 BODY[]", "SEARCH TEXT secret", "NOOP", "EXPUNGE"), strict=True):
+                answer = await bob.try_command(line)
+                assert answer.startswith(b"* BYE [NOPERM]"), line
+                assert answer.count(b"\r\n") == 1
+                assert bob.transport.closed
+
+    asyncio.run(main())
+
+
+def test_what_is_queued_behind_the_change_of_a_right_goes_by_the_new_one() -> None:
+    """A session that was not told yet: only the transaction knows."""
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database, ("bob",))
+            for _ in range(2):
+                await site.deliver(b"Subject: x\r\n\r\nx\r\n", flags="\\Deleted")
+            alice = await site.logged_in(name="alice")
+            await alice.command("SETACL INBOX bob@example.org lrswite")
+            bob = await site.logged_in(FOREIGN, name="bob")
+            await database.write(lambda tx: tx.run("UPDATE acl SET rights = 'l'"))
+            for line in (
+                "STORE 1 +FLAGS (\\Flagged)",
+                "EXPUNGE",
+                "MOVE 1 INBOX",
+                "COPY 1 INBOX",
+                "REPLACE 1 INBOX {19+}\r\nSubject: new\r\n\r\nnew",
+            ):
+                assert b"T NO [NOPERM]" in await bob.try_command(line), line
+            await database.write(lambda tx: tx.run("UPDATE acl SET rights = 'lr'"))
+            answer = await bob.command("FETCH 1 BODY[]")
+            assert b"Subject: x" in answer
+            assert b"\\Seen" not in answer
+            await bob.command("CLOSE")
+            assert b"MESSAGES 2 UNSEEN 2" in await alice.command("STATUS INBOX (MESSAGES UNSEEN)")
+
+    asyncio.run(main())
+
+
+def test_an_answer_under_way_ends_when_the_mailbox_is_shared_no_more() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database, ("bob",))
+            for _ in range(30):
+                await site.deliver(b"Subject: x\r\n\r\n" + b"x" * 200_000 + b"\r\n")
+            alice = await site.logged_in(name="alice")
+            await alice.command("SETACL INBOX bob@example.org lr")
+            bob = site.client(room=10_000)
+            for line in ("LOGIN bob secret", f"EXAMINE {FOREIGN}"):
+                await bob.command(line)
+            bob.connection.data_received(b"f FETCH 1:* BODY[]\r\n")
+            await bob.settle()
+            assert bob.connection.is_blocked
+            await alice.command("DELETEACL INBOX bob@example.org")
+            answer = await bob.send(b"")
+            assert 0 < answer.count(b"FETCH (") < 10
+            assert b"f OK" not in answer
+            assert bob.transport.closed
+
+    asyncio.run(main())

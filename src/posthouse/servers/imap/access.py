@@ -8,7 +8,8 @@ none; whoever may not do what is asked is told so (`Denied`).
 Flags are shared: there is one \\Seen for all who read a mailbox.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from posthouse.base.errors import NotFound, Permanent
 from posthouse.imap.names import SEPARATOR
@@ -17,6 +18,8 @@ from posthouse.store.acl import ALL, NONE
 from posthouse.store.database import Tx
 from posthouse.store.messages import Allowed
 from posthouse.store.model import DELETED, SEEN, Mailbox
+
+T = TypeVar("T")
 
 PREFIX = "Shared"  # above the mailboxes of others
 _OTHER = SEEN | DELETED
@@ -172,6 +175,13 @@ def allowed(rights: frozenset[str]) -> Allowed:
     """The flags that these rights let an account set (RFC 4314 section 4)."""
     flags = SEEN * ("s" in rights) | DELETED * ("t" in rights)
     return Allowed(flags | (Allowed().flags & ~_OTHER if "w" in rights else 0), "w" in rights)
+
+
+def checked(tx: Tx, account_id: int, mailbox_id: int, command: str, fn: Callable[..., T], *args: Any) -> T:
+    """Do something in a mailbox that somebody has open, if he may do this there now. Raises `Denied`."""
+    if not NEEDS[command].is_met(of_mailbox(tx, account_id, mailbox_id)):
+        raise Denied
+    return fn(tx, *args)
 
 
 def of_mailbox(tx: Tx, account_id: int, mailbox_id: int) -> frozenset[str]:

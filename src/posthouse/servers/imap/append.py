@@ -207,6 +207,10 @@ def _append(
         return replies.NO_PERMISSION
     if found is None:
         return replies.TRY_CREATE
+    if replaced is not None and not access.NEEDS["REPLACE"].is_met(
+        access.of_mailbox(tx, account_id, replaced.mailbox_id)
+    ):
+        return replies.NO_PERMISSION
     mailbox, allowed = found.mailbox, access.allowed(found.rights)
     octets, count = sum(one.new.content.size for one in coming), len(coming)
     if replaced is not None and replaced.account_id == mailbox.account_id:

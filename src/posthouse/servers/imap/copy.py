@@ -52,8 +52,15 @@ async def copy(session: "ImapSession", event: Copy) -> None:
     uids = [uid for low, high in found for uid in view.slice(low, high)]
     service = session.service
     now, default = service.clock.now(), service.settings.limits.quota_storage
-    work = service.database.write(
-        _copy, session.account_id, (watch.mailbox_id, watch.account_id), uids, event, now, default
+    work = session.write(
+        "MOVE" if event.move else "SELECT",
+        _copy,
+        session.account_id,
+        (watch.mailbox_id, watch.account_id),
+        uids,
+        event,
+        now,
+        default,
     )
     copied = await (work if len(uids) < MANY else kept_up(session, work))
     if copied is None:

@@ -1,6 +1,7 @@
 """SELECT and EXAMINE, the end of a selection, EXPUNGE, NOOP and IDLE."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Container
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,8 @@ def close(session: "ImapSession", event: mailboxes.Close) -> Awaitable[None] | N
 
 async def _close(session: "ImapSession") -> None:
     _, watch = session.selected
-    await session.service.database.write(messages.expunge, watch.account_id, watch.mailbox_id)
+    with contextlib.suppress(access.Denied):  # lately: nothing is removed then (RFC 4314 section 4)
+        await session.write("EXPUNGE", messages.expunge, watch.account_id, watch.mailbox_id)
     session.leave()
     session.engine.ok("CLOSE completed")
     session.catch_up()
@@ -159,7 +161,7 @@ async def expunge(session: "ImapSession", event: mailboxes.Expunge) -> None:
             deleted, _ = await find(session.service, watch.mailbox_id, view, key)
             uids = list(deleted[-most:])
             lowest = uids[0] if len(deleted) > most else 0
-    gone = await session.service.database.write(messages.expunge, watch.account_id, watch.mailbox_id, uids)
+    gone = await session.write("EXPUNGE", messages.expunge, watch.account_id, watch.mailbox_id, uids)
     view.expunged(gone)
     session.tell()
     # RFC 7162 section 3.2.7: the state after what was just told.

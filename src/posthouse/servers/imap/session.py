@@ -10,7 +10,7 @@ connection goes on, unless a response was cut short: then it closes, as nothing 
 
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from posthouse.auth.exchange import Exchange
 from posthouse.auth.login import Login
@@ -33,6 +33,8 @@ from posthouse.store import mailboxes as stored_mailboxes
 from posthouse.store.acl import ALL, NONE
 from posthouse.store.model import AclChanged, Change, EntriesAdded, EntriesExpunged, FlagsChanged
 
+T = TypeVar("T")
+
 _NOTHING = array("I")
 _NOTHING_HELD: list[tuple[Status, bool]] = []  # never added to
 # For each event of the engine the function that answers it.
@@ -50,6 +52,8 @@ class ImapSession:
         "_modseq_told",
         "_new_keywords",
         "_new_rights",
+        "_review_due",
+        "_reviewed",
         "connection",
         "contexts",
         "engine",
@@ -83,6 +87,7 @@ class ImapSession:
         self.read_only = False
         self.rights = ALL  # in the selected mailbox
         self.revoked = False  # it may not be read any more
+        self._review_due = self._reviewed = 0  # how often they changed, and up to which change they are known
         self.saved = _NOTHING  # UIDs that "$" stands for
         self.gathering: Gathering | None = None  # the messages of an APPEND under way
         self.put_off: list[PutOff] = []  # those of commands that are complete and not stored yet
@@ -107,6 +112,20 @@ class ImapSession:
         self.engine.greet(self.service.settings.hostname)
 
     def handle(self, event: Any) -> Awaitable[None] | None:
+        if self._reviewed != self._review_due:
+            return self._handle_reviewed(event)
+        return self._handle(event)
+
+    async def _handle_reviewed(self, event: Any) -> None:
+        """No command is served on rights that are known to have changed."""
+        await self.review()
+        self.part()
+        if not self.engine.closed:
+            waiting = self._handle(event)
+            if waiting is not None:
+                await waiting
+
+    def _handle(self, event: Any) -> Awaitable[None] | None:
         if self.contexts is not None:
             return self._handle_updating(event)
         return self._handlers[type(event)](self, event)
@@ -281,10 +300,27 @@ class ImapSession:
     async def send(self, data: bytes, unfinished: bool = False) -> None:
         """Send a piece of a large answer, and wait until the client has taken most of what was sent.
 
-        `unfinished`: it ends within a response, so nothing but the rest of it may follow."""
+        `unfinished`: it ends within a response, so nothing but the rest of it may follow. Ends the command, and the
+        connection, if the selected mailbox may not be read any more."""
+        if self._reviewed != self._review_due:
+            await self.review()
+        if self.revoked:
+            if self.torn:
+                self.connection.abort()
+            self.part()
+            self.connection.flush()
+            raise ConnectionResetError("the mailbox is shared no more")
         self.torn = unfinished
         self.engine.raw(data)
         await self.connection.drain()
+
+    async def write(self, command: str, fn: Callable[..., T], *args: Any) -> T:
+        """A transaction in the selected mailbox, for a command of `access.NEEDS`: whether the account may do this is
+        looked at in it, so that what was queued behind the change of a right does not go by the old one."""
+        database, (_, watch) = self.service.database, self.selected
+        if self.owns_selected:
+            return await database.write(fn, *args)
+        return await database.write(access.checked, self.account_id, watch.mailbox_id, command, fn, *args)
 
     def forget_append(self) -> None:
         """Drop the messages that were coming in."""
@@ -307,6 +343,7 @@ class ImapSession:
         """Select nothing."""
         watch, self.watch, self.view = self.watch, None, None
         self.rights, self.revoked = ALL, False
+        self._reviewed = self._review_due
         self.saved = _NOTHING
         self.contexts = None
         if self.notifier is not None:
@@ -341,6 +378,7 @@ class ImapSession:
                 view.flags_changed(change.rows)
             else:
                 if isinstance(change, AclChanged) and self.watch is not None and self.watch.account_id != self.login_id:
+                    self._review_due += 1
                     self.service.in_background(self.review())
                 continue
             view.heard(change.modseq)
@@ -369,11 +407,15 @@ class ImapSession:
         watch = self.watch
         if watch is None or watch.account_id == self.login_id:
             return
+        due = self._review_due
         try:
             rights = await self.service.database.read(access.of_mailbox, self.login_id, watch.mailbox_id)
         except Temporary:
             rights = NONE  # what is not known is not granted
-        if self.watch is watch and rights != self.rights:
+        if self.watch is not watch or due < self._reviewed:
+            return
+        self._reviewed = due
+        if rights != self.rights:
             self.rights, self._new_rights = rights, True
             self.revoked = not self.may("SELECT")
             if self.revoked:

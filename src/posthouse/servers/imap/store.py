@@ -6,7 +6,7 @@ from posthouse.imap import numbers, replies
 from posthouse.imap.commands.store import Store
 from posthouse.servers.imap import access, limits
 from posthouse.servers.imap.progress import Progress
-from posthouse.store import mailboxes, messages
+from posthouse.store import acl, mailboxes, messages
 from posthouse.store.database import Tx
 
 if TYPE_CHECKING:
@@ -25,12 +25,16 @@ def _may_anything(event: Store, allowed: messages.Allowed) -> bool:
 
 
 def _store(
-    tx: Tx, mailbox_id: int, account_id: int, uids: list[int], event: Store, allowed: messages.Allowed
+    tx: Tx, mailbox_id: int, account_id: int, uids: list[int], event: Store, reader_id: int
 ) -> tuple[int, list[tuple[int, int, int, str]]]:
     """Change flags; the highest modseq before that, and what `messages.store_flags` returns."""
     mailbox = mailboxes.by_id(tx, mailbox_id)
     before = mailbox.highestmodseq if mailbox is not None else 0
     flags, since = event.flags, event.unchanged_since
+    # As it is now, not when the command came.
+    allowed = access.allowed(acl.rights(tx, reader_id, mailbox) if mailbox is not None else acl.NONE)
+    if not _may_anything(event, allowed):
+        raise access.Denied
     return before, messages.store_flags(
         tx, account_id, mailbox_id, uids, event.mode, flags.bits, flags.keywords, since, allowed
     )
@@ -62,7 +66,7 @@ async def store(session: "ImapSession", event: Store) -> None:
         while len(pending) >= SLICE or (pending and low == high):
             uids, pending = pending[:SLICE], pending[SLICE:]
             before, rows = await session.service.database.write(
-                _store, watch.mailbox_id, watch.account_id, uids, event, allowed
+                _store, watch.mailbox_id, watch.account_id, uids, event, session.account_id
             )
             missing += len(uids) - len(rows)
             if lowest:
