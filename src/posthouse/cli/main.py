@@ -19,6 +19,7 @@ from posthouse.base.errors import PosthouseError
 from posthouse.cli import (
     account,
     address,
+    check,
     config,
     demo,
     dkim,
@@ -84,6 +85,7 @@ app.add_typer(spf.app, name="spf")
 app.command("explain")(explain.explain)
 app.command("send")(send.send)
 app.command("doctor")(doctor.doctor)
+app.command("check")(check.check)
 app.add_typer(mime.app, name="mime")
 app.add_typer(dkim.app, name="dkim")
 app.add_typer(config.app, name="config")

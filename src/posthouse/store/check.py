@@ -5,6 +5,10 @@ The search index is no part of it, as it can be made anew: `store/index/file.py`
 Returns findings as sentences for people; an empty list means that all is well. It reads only.
 """
 
+from typing import NamedTuple
+
+from posthouse.base.errors import Permanent
+from posthouse.store import schema
 from posthouse.store.database import Tx
 from posthouse.store.dialect import SQLITE, Dialect
 
@@ -110,3 +114,24 @@ def findings(tx: Tx, dialect: Dialect = SQLITE, most: int = 100) -> list[str]:
         if not tx.files.path(name).is_file():
             found.append(f"blob {blob_id}: its file {name} is missing")
     return found
+
+
+class Looked(NamedTuple):
+    """What was found, and how much there is."""
+
+    findings: list[str]
+    messages: int  # copies in mailboxes
+    blobs: int
+
+
+def look(tx: Tx) -> Looked:
+    """`findings` of a database that nobody has brought up to date; raises `Permanent` if this program does not know its
+    form."""
+    done = {number for (number,) in tx.all("SELECT number FROM step")}
+    known = {number for number, _ in schema.steps()}
+    if done != known:
+        which = "a newer Posthouse wrote it; use that one" if done - known else "`posthouse serve` brings it up to date"
+        raise Permanent(f"the database has another form than this program knows: {which}")
+    messages = tx.one("SELECT count(*) FROM entry WHERE expunged = 0") or (0,)
+    blobs = tx.one("SELECT count(*) FROM blob") or (0,)
+    return Looked(findings(tx), messages[0], blobs[0])

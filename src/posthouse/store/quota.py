@@ -27,6 +27,11 @@ class Usage(NamedTuple):
     storage_limit: int
     message_limit: int
 
+    @property
+    def has_limits(self) -> bool:
+        """Is anything limited?"""
+        return self.storage_limit > 0 or self.message_limit > 0
+
     def is_over(self, octets: int = 0, messages: int = 0) -> bool:
         """Would it be above a limit with so much more?"""
         return 0 < self.storage_limit < self.size + octets or 0 < self.message_limit < self.messages + messages

@@ -1,4 +1,5 @@
-"""GETQUOTA, GETQUOTAROOT: an account is a quota root, and its name the root's (RFC 9208)."""
+"""GETQUOTA, GETQUOTAROOT: an account with limits is a quota root, and its name the root's (RFC 9208). One
+without limits has no root: the grammar has no empty list of resources."""
 
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ async def get_quota(session: "ImapSession", event: GetQuota) -> None:
     service = session.service
     root, default = event.root.decode("utf-8", "replace").lower(), service.settings.limits.quota_storage
     usage = await service.database.read(_of_root, session.account_id, root, default)
-    if usage is None:
+    if usage is None or not usage.has_limits:
         session.done_with(replies.NO_SUCH_ROOT)
         return
     session.engine.untagged(_response(usage, session.engine.utf8))
@@ -66,6 +67,7 @@ async def get_quota_root(session: "ImapSession", event: GetQuotaRoot) -> None:
         return
     utf8 = session.engine.utf8
     name, root = replies.mailbox(event.name, utf8), replies.astring(usage.name.encode(), utf8)
-    session.engine.untagged(b"QUOTAROOT %b %b" % (name, root))
-    session.engine.untagged(_response(usage, utf8))
+    session.engine.untagged(b"QUOTAROOT " + (b"%b %b" % (name, root) if usage.has_limits else name))
+    if usage.has_limits:
+        session.engine.untagged(_response(usage, utf8))
     session.done("GETQUOTAROOT completed")
