@@ -21,6 +21,14 @@ MESSAGES = [
 ]
 SECURE = Options(secure=True)
 STEPS = (1, 2, 3, 7, 10_000)
+LOGIN = """
+    S: +OK mail.here.test …
+    C: USER bob
+    S: +OK Send the password
+    C: PASS secret word
+    S: +OK 3 messages, 100 octets
+"""
+PLAIN_PORT = Options(starttls=True)
 
 
 class Player:
