@@ -4,6 +4,7 @@ Remote servers listen on one port of 127.0.0.2, 127.0.0.3 and so on; the zone na
 site goes to that port where the queue wants 25.
 """
 
+import asyncio
 import random
 import shutil
 import tempfile
@@ -129,6 +130,12 @@ class Site:
         self.remotes[name] = remote
         self.zone[name] = {"A": [address]}
         return remote
+
+    async def closed(self, name: str) -> tuple[Remote, asyncio.Event]:
+        """A server that answers no message until its gate is set."""
+        remote = await self.remote(name)
+        gate = remote.gate = asyncio.Event()
+        return remote, gate
 
     def domain(self, name: str, *hosts: str) -> None:
         """MX records in the order of the hosts."""

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,30 +14,22 @@ from posthouse.store import outbox, pauses
 from posthouse.store.sqlite import SqliteDatabase
 from tests.queue.site import SECOND, site
 from tests.support.clock import START, turns
-from tests.support.loop import on_loop
+from tests.support.loop import on_loop, until
 from tests.support.remote import SILENCE
 
 BOB = "bob@there.test"
 ONE_AT_A_TIME: dict[str, Any] = {"queue": {"concurrency": 1, "concurrency_per_destination": 1}}
 
 
-async def until(is_so: Callable[[], bool]) -> None:
-    while True:
-        if is_so():
-            return
-        await asyncio.sleep(0.001)
-
-
 @on_loop
 async def test_one_message_does_not_wait_for_the_many_of_another_sender() -> None:
     async with site(**ONE_AT_A_TIME) as here:
-        remote = await here.remote("there.test")
-        remote.gate = asyncio.Event()
+        remote, gate = await here.closed("there.test")
         for number in range(400):  # more than is held here at one time
             await here.queue(f"r{number}@there.test")
         await remote.arrived.wait()
         await here.queue(BOB, sender="carol@away.test", submitted=False)
-        remote.gate.set()
+        gate.set()
         await here.settled()
         order = [message.recipients[0] for message in remote.taken]
         assert len(order) == 401
@@ -50,9 +41,8 @@ async def test_a_slow_destination_of_one_sender_leaves_room_for_others() -> None
     """However many destinations of the one are slow."""
     options: dict[str, Any] = {"queue": {"concurrency": 20, "concurrency_per_destination": 2}}
     async with site(**options) as here:
-        slow = await here.remote("slow.test")
+        slow, gate = await here.closed("slow.test")
         quick = await here.remote("quick.test")
-        slow.gate = asyncio.Event()
         for number in range(9):
             here.zone[f"d{number}.test"] = {"MX": [(1, "slow.test")]}
             await here.queue(*(f"r{n}@d{number}.test" for n in range(100)))
@@ -61,7 +51,7 @@ async def test_a_slow_destination_of_one_sender_leaves_room_for_others() -> None
         assert held.total <= held.most // 2
         await here.queue("x@quick.test", sender="carol@away.test", submitted=False)
         await quick.wait_for(1)
-        slow.gate.set()
+        gate.set()
         await here.settled()
         assert await here.waiting() == {}
 
@@ -97,13 +87,12 @@ async def test_mail_goes_in_the_moment_its_pause_ends() -> None:
 @on_loop
 async def test_a_pause_lets_what_is_on_its_way_arrive() -> None:
     async with site() as here:
-        remote = await here.remote("there.test")
-        remote.gate = asyncio.Event()
+        remote, gate = await here.closed("there.test")
         await here.queue(BOB)
         await remote.arrived.wait()
         await here.database.write(pauses.pause, "*", START)
         await here.queue("carol@there.test")
-        remote.gate.set()
+        gate.set()
         await here.settled()
         assert [message.recipients for message in remote.taken] == [(BOB,)]
         assert list(await here.waiting()) == ["carol@there.test"]
@@ -141,15 +130,14 @@ async def test_where_everything_is_paused_mail_that_falls_due_leaves_the_queue_a
 async def test_what_only_waits_here_is_given_back_when_its_destination_is_paused() -> None:
     limits = [{"domains": ["slow.test"], "concurrency": 1}]
     async with site(queue={"limit": limits}) as here:
-        slow = await here.remote("slow.test")
-        slow.gate = asyncio.Event()
+        slow, gate = await here.closed("slow.test")
         for number in range(9):
             await here.queue(f"r{number}@slow.test")
         await slow.arrived.wait()
         await until(lambda: here.manager._held.total == 9)
         await here.database.write(pauses.pause, "slow.test", START)
         await until(lambda: here.manager._held.total == 1)
-        slow.gate.set()
+        gate.set()
         await here.settled()
         assert len(slow.taken) == 1
         assert {row.attempts for row in (await here.waiting()).values()} == {0}
@@ -162,8 +150,7 @@ async def test_what_only_waits_here_is_given_back_when_its_destination_is_paused
 async def test_what_cannot_be_given_back_as_the_disk_is_full_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [{"domains": ["slow.test"], "concurrency": 1}]
     async with site(queue={"limit": limits}) as here:
-        slow = await here.remote("slow.test")
-        slow.gate = asyncio.Event()
+        slow, gate = await here.closed("slow.test")
         for number in range(9):
             await here.queue(f"r{number}@slow.test")
         await slow.arrived.wait()
@@ -178,7 +165,7 @@ async def test_what_cannot_be_given_back_as_the_disk_is_full_is_not_forgotten(mo
                 await here.manager.drain()
         assert here.manager.state()["next_hops"][0]["waiting"] == 8
         here.manager.undrain()
-        slow.gate.set()
+        gate.set()
         await here.settled()
         assert len(slow.taken) == 9
 
@@ -187,8 +174,7 @@ async def test_what_cannot_be_given_back_as_the_disk_is_full_is_not_forgotten(mo
 async def test_a_drained_node_finishes_and_takes_nothing_more() -> None:
     options: dict[str, Any] = {"queue": {"concurrency": 2, "concurrency_per_destination": 2}}
     async with site(**options) as here:
-        remote = await here.remote("there.test")
-        remote.gate = asyncio.Event()
+        remote, gate = await here.closed("there.test")
         for number in range(10):
             await here.queue(f"r{number}@there.test")
         await remote.arrived.wait()
@@ -198,7 +184,7 @@ async def test_a_drained_node_finishes_and_takes_nothing_more() -> None:
         assert not draining.done()
         state = here.manager.state()
         assert (state["draining"], state["active"], state["held"]) == (True, 2, 2)
-        remote.gate.set()
+        gate.set()
         await draining
         rows = await here.waiting()
         assert len(remote.taken) == 2
@@ -222,14 +208,13 @@ async def test_a_drained_node_finishes_and_takes_nothing_more() -> None:
 @on_loop
 async def test_draining_can_be_called_off() -> None:
     async with site() as here:
-        remote = await here.remote("there.test")
-        remote.gate = asyncio.Event()
+        remote, gate = await here.closed("there.test")
         await here.queue(BOB)
         await remote.arrived.wait()
         draining = asyncio.ensure_future(here.manager.drain())
         await turns()
         here.manager.undrain()
-        remote.gate.set()
+        gate.set()
         await draining
         await here.run("carol@there.test")
         assert len(remote.taken) == 2
@@ -244,7 +229,7 @@ async def test_the_state_can_be_told() -> None:
         remote = await here.remote("there.test")
         await here.remote("slow.test")
         here.zone["dead.test"] = {"A": ["127.0.0.99"]}
-        remote.gate = asyncio.Event()
+        gate = remote.gate = asyncio.Event()
         await here.queue(BOB)
         for number in range(3):
             await here.queue(f"r{number}@slow.test")
@@ -259,14 +244,13 @@ async def test_the_state_can_be_told() -> None:
         assert hops["dead.test"]["rest_until"] > START
         assert hops["dead.test"]["why"]
         assert state["node"] == "mail.here.test"
-        remote.gate.set()
+        gate.set()
 
 
 @on_loop
 async def test_a_claim_is_renewed_as_long_as_its_attempt_takes() -> None:
     async with site() as here:
-        remote = await here.remote("there.test")
-        remote.gate = asyncio.Event()
+        remote, gate = await here.closed("there.test")
         await here.queue(BOB)
         await remote.arrived.wait()
         other = here.new_manager(node="other")
@@ -278,7 +262,7 @@ async def test_a_claim_is_renewed_as_long_as_its_attempt_takes() -> None:
                 await until(lambda: manager._recover_at > here.clock.now() and manager._looking is None)  # noqa: B023
         (row,) = (await here.waiting()).values()
         assert row.state == "claimed"
-        remote.gate.set()
+        gate.set()
         await until(lambda: not here.manager._tasks)
         assert remote.connections == 1
         assert len(remote.taken) == 1
@@ -289,8 +273,7 @@ async def test_a_claim_is_renewed_as_long_as_its_attempt_takes() -> None:
 async def test_a_node_that_could_not_renew_lets_go_of_what_it_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else another one might claim it while it is tried here."""
     async with site(**ONE_AT_A_TIME) as here:
-        remote = await here.remote("there.test")
-        remote.gate = asyncio.Event()
+        remote, gate = await here.closed("there.test")
         await here.queue(BOB)
         await here.queue("carol@there.test")
         await remote.arrived.wait()
@@ -301,7 +284,7 @@ async def test_a_node_that_could_not_renew_lets_go_of_what_it_has_not_begun(monk
 
         monkeypatch.setattr(here.manager, "_keep_claims", broken)
         here.clock.move((manager_module.LEASE // SECOND) - 100)
-        remote.gate.set()
+        gate.set()
         await remote.wait_for(1)
         await until(lambda: not here.manager._tasks)
         assert (await here.waiting())["carol@there.test"].state == "due"

@@ -15,9 +15,8 @@ from posthouse.imap import keys
 from posthouse.mime.scan import Part, scan
 from posthouse.store.index import documents
 from posthouse.store.index.documents import Documents, kind_of
-from tests.store.test_index_file import found
 from tests.support.imap_site import ImapSite
-from tests.support.indexed import Indexed
+from tests.support.indexed import Indexed, found
 from tests.support.store import opened
 
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -207,8 +206,8 @@ def test_a_search_finds_what_is_attached() -> None:
             await site.deliver(mail(b"application/pdf", b"broken"))
             async with Indexed(database, Documents()) as indexed:
                 await indexed.catch_up()
-                assert await found(database, keys.Text(keys.Scope.BODY, "ZEPPELIN rises")) == [1]
-                assert await found(database, keys.Text(keys.Scope.TEXT, "marzipan")) == [2]
-                assert await found(database, keys.Text(keys.Scope.BODY, "see there")) == [1, 2, 3]
+                assert await database.read(found, keys.Text(keys.Scope.BODY, "ZEPPELIN rises")) == [1]
+                assert await database.read(found, keys.Text(keys.Scope.TEXT, "marzipan")) == [2]
+                assert await database.read(found, keys.Text(keys.Scope.BODY, "see there")) == [1, 2, 3]
 
     asyncio.run(main())

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from posthouse.imap import keys
 from posthouse.imap.keys import Key
 from posthouse.mime.folding import fold, fold_wanted
-from posthouse.store import search
 from posthouse.store.blobs.files import BlobFiles, Keys
 from posthouse.store.database import Tx
 from posthouse.store.index import query, rows
@@ -21,7 +20,7 @@ from posthouse.store.index.gather import gather
 from posthouse.store.index.rows import Mark, Said
 from posthouse.store.sqlite import SqliteFile
 from tests.support.imap_site import ImapSite
-from tests.support.indexed import Indexed
+from tests.support.indexed import Indexed, found
 from tests.support.store import opened
 
 # Pieces that make trouble: case and forms of Unicode, scripts without blanks, marks of the question language, blanks.
@@ -141,21 +140,6 @@ trees: st.SearchStrategy[Key] = st.recursive(
 )
 
 
-def found(tx: Tx, mailbox_id: int, key: Key, index: bool) -> list[int]:
-    """The UIDs that a search finds, slice by slice."""
-    if not index:
-        tx.index = None
-    query = search.prepare(key)
-    uids: list[int] = []
-    following, calls = 1, 0
-    while following:
-        part, following, _ = search.find(tx, mailbox_id, query, following, 1000)
-        uids += part
-        calls += 1
-        assert calls < 100
-    return uids
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(mails(), min_size=1, max_size=10), st.lists(trees, min_size=1, max_size=25), st.integers(0, 4), st.data()
@@ -172,7 +156,6 @@ def test_index_and_scan_find_the_same(many: list[bytes], wanted: list[Key], late
                     await site.deliver(mail, flags=flags.choice(["", "\\Seen", "\\Flagged"]))
                 if not later:
                     await indexed.catch_up()
-                mailbox_id = (await database.read(lambda tx: tx.one("SELECT mailbox_id FROM entry")))[0]  # type: ignore[index]
                 said = (await database.read(gather, Mark(0, 0), None, 60.0)).said
                 for one in said:
                     for name in ("subject", "from_", "cc", "body", "header"):
@@ -184,7 +167,7 @@ def test_index_and_scan_find_the_same(many: list[bytes], wanted: list[Key], late
                         else:
                             wanted.append(keys.Header(name.strip("_"), piece))
                 for key in wanted:
-                    scanned = await database.read(found, mailbox_id, key, False)
-                    assert await database.read(found, mailbox_id, key, True) == scanned, key
+                    scanned = await database.read(found, key, False)
+                    assert await database.read(found, key, True) == scanned, key
 
     asyncio.run(main())

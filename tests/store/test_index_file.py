@@ -13,7 +13,7 @@ from posthouse.base.log import get_logger
 from posthouse.imap import keys
 from posthouse.servers import indexing as background
 from posthouse.servers.indexing import Indexing
-from posthouse.store import messages, search
+from posthouse.store import messages
 from posthouse.store.database import Tx
 from posthouse.store.index import file as index_file
 from posthouse.store.index import rows, texts
@@ -23,7 +23,7 @@ from posthouse.store.index.rows import Mark
 from posthouse.store.sqlite import SqliteDatabase
 from tests.support.clock import START
 from tests.support.imap_site import ImapSite
-from tests.support.indexed import Hurried, Indexed
+from tests.support.indexed import Hurried, Indexed, found
 from tests.support.store import opened
 
 MAIL = b"Subject: Zeppelin %d\r\nFrom: a@b.example\r\n\r\nWith marzipan %d.\r\n"
@@ -33,20 +33,6 @@ SUBJECT, BODY = keys.Header("subject", "zeppelin"), keys.Text(keys.Scope.BODY, "
 async def deliver(site: ImapSite, count: int) -> None:
     for number in range(count):
         await site.deliver(MAIL % (number, number))
-
-
-async def found(database: SqliteDatabase, key: keys.Key) -> list[int]:
-    def run(tx: Tx) -> list[int]:
-        mailbox = tx.one("SELECT id FROM mailbox WHERE name = 'INBOX'")
-        assert mailbox is not None
-        uids: list[int] = []
-        following = 1
-        while following:
-            part, following, _ = search.find(tx, mailbox[0], search.prepare(key), following, 10_000)
-            uids += part
-        return uids
-
-    return await database.read(run)
 
 
 async def says(database: SqliteDatabase, text: str) -> int:
@@ -85,17 +71,17 @@ def test_a_file_that_is_damaged_or_gone_is_made_anew(tmp_path: Path, harm: Calla
             (tmp_path / f"search.db{end}").unlink(missing_ok=True)
         harm(tmp_path / "search.db")
         async with opened(tmp_path) as database, Indexed(database) as indexed:
-            assert await found(database, SUBJECT) == [1, 2, 3, 4, 5]
+            assert await database.read(found, SUBJECT) == [1, 2, 3, 4, 5]
             for _ in range(2):  # what only a closer look shows is found when it is written
                 try:
                     await indexed.catch_up()
                     break
                 except Exception:
-                    assert await found(database, BODY) == [1, 2, 3, 4, 5]
+                    assert await database.read(found, BODY) == [1, 2, 3, 4, 5]
             await indexed.index.reset()
             await indexed.catch_up()
             assert await says(database, "marzipan") == 5
-            assert await found(database, BODY) == [1, 2, 3, 4, 5]
+            assert await database.read(found, BODY) == [1, 2, 3, 4, 5]
 
     asyncio.run(main())
 
@@ -114,7 +100,7 @@ def test_a_reader_that_finds_it_damaged_reads_the_messages() -> None:
 
                 await indexed.index._run(indexed.index._file.write, harm)
                 for key in (BODY, keys.Text(keys.Scope.TEXT, "zeppelin")):
-                    assert await found(database, key) == list(range(1, 61))
+                    assert await database.read(found, key) == list(range(1, 61))
                 await indexed.index.reset()  # whoever writes next makes it anew
                 await indexed.catch_up()
                 assert await says(database, "marzipan") == 60
@@ -185,7 +171,7 @@ def test_what_is_gone_is_swept() -> None:
                     messages.remove(tx, site.account_id, mailbox[0], list(range(1, 21)))
 
                 await database.write(gone)
-                assert await found(database, BODY) == list(range(21, 31))
+                assert await database.read(found, BODY) == list(range(21, 31))
                 assert await says(database, "marzipan") == 30
                 after, slices = 0, 0
                 while after or not slices:
@@ -207,7 +193,7 @@ def test_it_is_sealed_with_the_key_of_the_store(tmp_path: Path) -> None:
             await deliver(await ImapSite.make(database), 3)
             async with Indexed(database) as indexed:
                 await indexed.catch_up()
-                assert await found(database, BODY) == [1, 2, 3]
+                assert await database.read(found, BODY) == [1, 2, 3]
                 assert await says(database, "marzipan") == 3
         finally:
             await database.close()
@@ -249,7 +235,7 @@ def test_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
                 look = await asyncio.to_thread(indexed.index.look, 1, wanted)
                 assert look is not None
                 assert len(look.known) == 3
-                assert await found(database, keys.And(tuple(wanted))) == list(range(1, 31))
+                assert await database.read(found, keys.And(tuple(wanted))) == list(range(1, 31))
                 assert indexed.index._kept <= 500
                 assert len(indexed.index._answers) <= 3
 
@@ -301,9 +287,9 @@ def test_what_is_read_of_a_message_is_bounded(mail: bytes) -> None:
                 for text in ("lorem ipsum", "صلى الله", "beyond"):
                     key = keys.Text(keys.Scope.BODY, text)
                     scanned = [1] if text in one.body else []
-                    assert await found(database, key) == scanned
+                    assert await database.read(found, key) == scanned
                     database.index = None
-                    assert await found(database, key) == scanned
+                    assert await database.read(found, key) == scanned
                     database.index = indexed.index
 
     asyncio.run(main())

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from posthouse.auth.login import Login, Logins, Refused, Visitor
@@ -18,6 +19,7 @@ from posthouse.store.feed import ChangeFeed
 from posthouse.store.intake import Intake
 from posthouse.store.sqlite import SqliteDatabase
 from tests.support.clock import START, FakeClock
+from tests.support.store import opened
 
 USUAL = Imap()
 
@@ -244,6 +246,16 @@ class ImapSite:
         if select:
             await client.command(f"SELECT {select}")
         return client
+
+    @classmethod
+    @asynccontextmanager
+    async def filled(cls, messages: Iterable[bytes]) -> AsyncIterator[tuple["ImapSite", Client]]:
+        """A site on a store of its own, with messages in alice's INBOX, and a client that has selected it."""
+        async with opened() as database:
+            site = await cls.make(database)
+            for message in messages:
+                await site.deliver(message)
+            yield site, await site.logged_in("INBOX")
 
     async def quiet(self) -> None:
         """Wait for what sessions do in the background."""

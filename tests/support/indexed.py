@@ -1,13 +1,38 @@
-"""A database with its search index, brought up to date when a test says so."""
+"""A database with its search index, brought up to date when a test says so; and searches."""
 
 import asyncio
 
 from posthouse.base.log import get_logger
+from posthouse.imap.keys import Key
 from posthouse.servers.indexing import Indexing
+from posthouse.store import search
+from posthouse.store.database import Tx
 from posthouse.store.index.documents import Documents
 from posthouse.store.index.file import Index
 from posthouse.store.sqlite import SqliteDatabase
 from tests.support.clock import FakeClock
+
+
+def inbox_id(tx: Tx) -> int:
+    """The one INBOX there is."""
+    row = tx.one("SELECT id FROM mailbox WHERE name = 'INBOX'")
+    assert row is not None
+    return int(row[0])
+
+
+def found(tx: Tx, key: Key, index: bool = True) -> list[int]:
+    """The UIDs that a search in the one INBOX finds, slice by slice; by reading alone without `index`."""
+    if not index:
+        tx.index = None
+    mailbox_id, query = inbox_id(tx), search.prepare(key)
+    uids: list[int] = []
+    following, calls = 1, 0
+    while following:
+        part, following, _ = search.find(tx, mailbox_id, query, following, 10_000)
+        uids += part
+        calls += 1
+        assert calls < 1000
+    return uids
 
 
 class Hurried(FakeClock):

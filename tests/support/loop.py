@@ -20,6 +20,12 @@ def _run(test: Callable[..., Awaitable[None]], factory: Any, args: Any, kwargs: 
         runner.run(limited())
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what happens beside; the test's time is the limit."""
+    while not is_so():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
 def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:

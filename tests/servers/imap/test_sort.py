@@ -35,6 +35,7 @@ class Mail(NamedTuple):
         return header.encode() + b"x" * self.body + b"\r\n"
 
 
+PLAIN = Mail("s", "a", "", 0, 0).source()
 mails = st.lists(
     st.builds(
         Mail,
@@ -85,11 +86,7 @@ def numbers_in(answer: bytes, word: bytes) -> list[int]:
 @given(mails, st.lists(criteria, min_size=3, max_size=3))
 def test_sort(box: list[Mail], orders: list[list[tuple[bool, str]]]) -> None:
     async def main() -> None:
-        async with opened() as database:
-            site = await ImapSite.make(database)
-            for mail in box:
-                await site.deliver(mail.source())
-            client = await site.logged_in("INBOX")
+        async with ImapSite.filled(mail.source() for mail in box) as (_, client):
             for by in orders:
                 words = " ".join(("REVERSE " if reverse else "") + criterion for reverse, criterion in by)
                 answer = await client.command(f"SORT ({words}) UTF-8 ALL")
@@ -179,11 +176,8 @@ steps = st.lists(
 @given(mails, steps)
 def test_contexts_follow_the_mailbox(box: list[Mail], doings: list[tuple[str, object]]) -> None:
     async def main() -> None:
-        async with opened() as database:
-            site = await ImapSite.make(database)
-            for mail in box:
-                await site.deliver(mail.source())
-            client, other = await site.logged_in("INBOX"), await site.logged_in("INBOX")
+        async with ImapSite.filled(mail.source() for mail in box) as (site, client):
+            other = await site.logged_in("INBOX")
             follower = Follower(client)
             for tag, (command, by, key) in CONTEXTS.items():
                 answer = (await client.send(f"{tag} {command} RETURN (UPDATE ALL) {by}{key}\r\n".encode())).decode()
@@ -258,11 +252,7 @@ def test_too_many_messages_are_not_sorted(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sorting, "MAX_THREADED", 3)
 
     async def main() -> None:
-        async with opened() as database:
-            site = await ImapSite.make(database)
-            for _ in range(4):
-                await site.deliver(Mail("s", "a", "", 0, 0).source())
-            client = await site.logged_in("INBOX")
+        async with ImapSite.filled([PLAIN] * 4) as (_, client):
             for command in ("SORT (SUBJECT) UTF-8", "THREAD REFERENCES UTF-8", "THREAD REFS UTF-8"):
                 assert b"T NO [LIMIT] " in await client.try_command(f"{command} ALL")
                 assert b"T OK" in await client.try_command(f"{command} 1:3")
@@ -277,11 +267,7 @@ def test_contexts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contexts, "MAX_CHANGED", 1)
 
     async def main() -> None:
-        async with opened() as database:
-            site = await ImapSite.make(database)
-            for _ in range(3):
-                await site.deliver(Mail("s", "a", "", 0, 0).source())
-            client = await site.logged_in("INBOX")
+        async with ImapSite.filled([PLAIN] * 3) as (site, client):
             assert b"NOUPDATE" not in await client.command("SEARCH RETURN (UPDATE) ALL")
             assert b"* NO [NOUPDATE " in await client.command("SORT RETURN (UPDATE) (SIZE) UTF-8 ALL")
             assert b"NOUPDATE" not in await client.command("SORT RETURN (UPDATE) (SIZE) UTF-8 SEEN")
@@ -291,7 +277,7 @@ def test_contexts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             # A result that outgrows its bound is given up.
             answer = await client.command("STORE 3 +FLAGS.SILENT (\\Seen)")
             assert answer.count(b"* NO [NOUPDATE ") == 1
-            await site.deliver(Mail("s", "a", "", 0, 0).source())
+            await site.deliver(PLAIN)
             answer = await client.command("NOOP")
             assert answer.count(b"* NO [NOUPDATE ") == 1
             assert b"ESEARCH" not in await client.command("STORE 1:4 -FLAGS.SILENT (\\Seen)")
@@ -301,10 +287,7 @@ def test_contexts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_results_that_change_by_themselves_are_looked_at_from_time_to_time() -> None:
     async def main() -> None:
-        async with opened() as database:
-            site = await ImapSite.make(database)
-            await site.deliver(Mail("s", "a", "", 0, 0).source())
-            client = await site.logged_in("INBOX")
+        async with ImapSite.filled([PLAIN]) as (site, client):
             await client.command("SEARCH RETURN (UPDATE) YOUNGER 100")
             site.clock.move(200)
             assert b" REMOVEFROM (0 1)\r\n" in await client.command("NOOP")
