@@ -15,8 +15,9 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posthouse.base.settings import Imap
 from posthouse.imap import view
-from posthouse.servers.imap import select, store
+from posthouse.servers.imap import labels, select, store
 from tests.support.imap_site import Client, ImapSite
 from tests.support.store import opened
 
@@ -28,7 +29,21 @@ Flagged = frozenset[str]
 
 
 # STORE most often: what it hides from others, or from the one who said it, is the hardest to see.
-WHAT = ("append", *["store"] * 6, "expunge", "uid expunge", "copy", "move", "noop", "idle", "select", "resync", "fetch")
+WHAT = (
+    "append",
+    *["store"] * 6,
+    "expunge",
+    "uid expunge",
+    "copy",
+    "move",
+    "noop",
+    "idle",
+    "select",
+    "resync",
+    "fetch",
+    "label",
+)
+LABELS = {"INBOX": "\\Inbox", "Other": "Other", "Trash": "\\Trash"}
 
 
 class Step(NamedTuple):
@@ -145,7 +160,8 @@ class Saved(NamedTuple):
 class Session:
     """One client."""
 
-    def __init__(self, client: Client, manner: str) -> None:
+    def __init__(self, site: ImapSite, client: Client, manner: str) -> None:
+        self.site = site
         self.client = client
         self.manner = manner
         self.box = BOXES[0]
@@ -274,6 +290,8 @@ async def act(session: Session, step: Step, truth: Truth | None) -> None:
                 truth.boxes[target][int(found[1])] = step.flags
         case "store" if uids:
             await store_flags(session, step, f"{by_uid}STORE {wanted}", uids, truth)
+        case "label" if uids:
+            await label(session, step, uids, truth)
         case "expunge":
             await session.say("EXPUNGE")
             for uid in [uid for uid, flags in there.items() if "\\Deleted" in flags]:
@@ -343,6 +361,44 @@ async def store_flags(session: Session, step: Step, command: str, uids: list[int
             there[uid] = stored(step.mode, there[uid], step.flags)
 
 
+async def label(session: Session, step: Step, uids: list[int], truth: Truth | None) -> None:
+    """STORE X-GM-LABELS of one label. What becomes of which email is held against what was where before."""
+    sign = "-" if step.mode == "-" else "+"
+    box = "Trash" if step.unchanged and sign == "+" else BOXES[step.silent]
+    before = {one: await emails(session.site, one) for one in (*BOXES, "Trash", "Archive")}
+    await session.say(f"UID STORE {','.join(map(str, uids))} {sign}X-GM-LABELS ({LABELS[box]})")
+    if truth is None:
+        return
+    named = {before[session.box][uid] for uid in uids if uid in before[session.box]}
+    after = {one: await emails(session.site, one) for one in before}
+    left = {one: set(held.values()) for one, held in before.items()}
+    if sign == "+":
+        left[box] |= named
+        if box == "Trash":
+            left = {one: held if one == "Trash" else held - named for one, held in left.items()}
+    else:
+        # A message that is twice in the selected mailbox stays there if only one of the two is named.
+        stays = {email for uid, email in before[box].items() if box == session.box and uid not in uids}
+        left[box] -= named - stays
+        nowhere = named - set().union(*left.values())
+        left["Archive"] |= nowhere
+    assert {one: set(held.values()) for one, held in after.items()} == left, session.said
+    for one in BOXES:
+        there, _ = await observed(session.site, one)
+        kept = {uid: flags for uid, flags in truth.boxes[one].items() if uid in there}
+        assert {uid: there[uid] for uid in kept} == kept  # what stays is what it was
+        assert all(uid > max(truth.boxes[one], default=0) for uid in there.keys() - kept.keys())
+        truth.boxes[one] = there
+
+
+async def emails(site: ImapSite, box: str) -> dict[int, int]:
+    """The number of the email that each UID shows."""
+    client = await site.logged_in(box)
+    answer = await client.command("UID FETCH 1:* (UID X-GM-MSGID)")
+    client.close()
+    return {int(uid): int(email) for uid, email in re.findall(rb"UID (\d+) X-GM-MSGID (\d+)", answer)}
+
+
 async def opened_by(site: ImapSite) -> list[Session]:
     other = await site.logged_in()
     await other.command("CREATE Other")
@@ -350,7 +406,7 @@ async def opened_by(site: ImapSite) -> list[Session]:
     for _ in range(2):
         await site.deliver(MESSAGE)
     for manner in ENABLE:
-        session = Session(await site.logged_in(), manner)
+        session = Session(site, await site.logged_in(), manner)
         await session.begin()
         sessions.append(session)
     return sessions
@@ -368,7 +424,7 @@ def agree(session: Session, flags: dict[int, Flagged], modseqs: dict[int, int]) 
 def test_each_session_sees_what_is_there(script: list[Step], small: bool) -> None:
     async def main() -> None:
         async with opened() as database:
-            site = await ImapSite.make(database)
+            site = await ImapSite.make(database, imap=Imap(gmail=True))
             sessions, truth = await opened_by(site), Truth()
             truth.boxes[BOXES[0]], truth.modseqs[BOXES[0]] = await observed(site, BOXES[0])
             for step in script:
@@ -387,6 +443,7 @@ def test_each_session_sees_what_is_there(script: list[Step], small: bool) -> Non
         patch.object(view, "MAX_CHANGED", 2 if small else 2000),
         patch.object(select, "VANISHED_SLICE", 2 if small else 2000),
         patch.object(store, "SLICE", 2 if small else 500),
+        patch.object(labels, "SLICE", 2 if small else 100),
     ):
         asyncio.run(main())
 
@@ -396,7 +453,7 @@ def test_each_session_sees_what_is_there(script: list[Step], small: bool) -> Non
 def test_each_session_sees_what_is_there_when_all_work_at_once(script: list[list[Step]]) -> None:
     async def main() -> None:
         async with opened() as database:
-            site = await ImapSite.make(database)
+            site = await ImapSite.make(database, imap=Imap(gmail=True))
             sessions = await opened_by(site)
             for batch in script:
                 await asyncio.gather(*(act(sessions[step.who], step, None) for step in batch))
