@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posthouse.imap.body import part as part_of
 from posthouse.imap.structure import MAX_ADDRESSES, body, body_structure, envelope, string
 from posthouse.mime import header
 from posthouse.mime.addresses import Group, _Parser
 from posthouse.mime.scan import Part, scan
+from posthouse.mime.sections import find_part
 from tests.imap.grammar import Reader, read_body, read_envelope
 from tests.mime.strategies import messages
 from tests.support.growth import assert_linear
@@ -298,3 +300,21 @@ def test_very_deep_and_very_many() -> None:
         body_structure(scan(b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\nx\n" * 12_000)), True
     )
     assert len(many[0]) == 9_999
+
+
+@given(messages)
+def test_the_structure_of_a_part_is_there_exactly_if_the_part_is(raw: bytes) -> None:
+    result = scan(raw)
+    whole = body_structure(result)
+    paths: list[tuple[int, ...]] = [()]
+    while paths:
+        path = paths.pop()
+        found, structure = find_part(result, path), part_of(whole, path)
+        assert (found is None) == (structure is None), path
+        if found is None or structure is None:
+            continue
+        shown = read_body(structure, True)
+        if path and not isinstance(shown[0], list):
+            assert shown[6] == found.end - found.body
+        if len(path) < 4:
+            paths += [(*path, number) for number in (1, 2, 3)]
