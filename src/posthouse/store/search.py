@@ -30,9 +30,11 @@ from posthouse.store.select import Message
 ROWS = 20_000  # UIDs one call finds when columns are enough
 CANDIDATES = 64  # messages one call reads
 BUDGET = 2 * 1024 * 1024  # octets of content after which a call stops
+WINDOW = 5000  # UIDs among which one call looks, where the columns do not tell at once
 SCORED = 5000  # messages that one call scores
 _COLUMNS = "e.uid, e.flags, e.keywords, m.size, m.received, e.savedate, e.modseq, e.email_id, m.thread_id"
 _CONTENT = ", m.parts, m.prefix, b.size, b.encoding, b.data, b.file"
+_SLOW = ("m.bodystructure", "entry le")  # in conditions: a look at a long value, or at other rows, for each message
 _MAX_RANGES = 100  # of UIDs in SQL; beyond that they are looked up here
 _FEW = 2000  # emails that are looked up by id, and not on a walk through the mailbox
 _DAY = 86_400_000_000
@@ -150,6 +152,10 @@ def _run(tx: Tx, mailbox_id: int, source: _Source, query: Query, first: int, las
     if first > last or (source.ids is not None and not source.ids):
         return [], 0
     most = CANDIDATES if query.needs_content else ROWS
+    beyond = 0
+    if last - first >= WINDOW and any(word in query.where for word in _SLOW):
+        last = first + WINDOW - 1
+        beyond = last + 1
     columns = _COLUMNS
     tables, where, args = "entry e JOIN email m ON m.id = e.email_id", "", [*source.args, *query.args]
     if query.rest is None:
@@ -180,7 +186,7 @@ def _run(tx: Tx, mailbox_id: int, source: _Source, query: Query, first: int, las
         *(tx.numbers(one) if isinstance(one, array) else one for one in args),
         most,
     )
-    following = rows[-1][0] + 1 if len(rows) == most else 0
+    following = rows[-1][0] + 1 if len(rows) == most else beyond
     if query.rest is None:
         return [uid for (uid,) in rows], following
     found: list[int] = []
