@@ -41,7 +41,7 @@ WHAT = (
     "select",
     "resync",
     "fetch",
-    "label",
+    *["label"] * 3,
 )
 LABELS = {"INBOX": "\\Inbox", "Other": "Other", "Trash": "\\Trash"}
 
@@ -383,6 +383,8 @@ async def label(session: Session, step: Step, uids: list[int], truth: Truth | No
         nowhere = named - set().union(*left.values())
         left["Archive"] |= nowhere
     assert {one: set(held.values()) for one, held in after.items()} == left, session.said
+    if sign == "+":  # one copy of each
+        assert len(after[box]) - len(before[box]) == len(left[box]) - len(set(before[box].values())), session.said
     for one in BOXES:
         there, _ = await observed(session.site, one)
         kept = {uid: flags for uid, flags in truth.boxes[one].items() if uid in there}
