@@ -133,7 +133,7 @@ def test_many_copies_of_a_large_message_take_one_file(tmp_path: Path) -> None:
     async def main() -> None:
         async with asyncio.timeout(60), house_opened(tmp_path) as house:
             for name in ("alice", "bob", "alice"):
-                await send(house, name, "Subject: x\r\n\r\n" + "y" * 900 + "\r\n" + ("0123456789" * 9 + "\r\n") * 2000)
+                await send(house, name, "Subject: x\r\n\r\n" + "y" * 900 + "\r\n" + ("0123456789" * 9 + "\r\n") * 4000)
             assert len(blob_files(house.database)) == 1
             assert len(await house.inbox("alice")) == 2
 

@@ -163,7 +163,7 @@ class Storage(Section):
         default=None, min_length=1, description="Environment variable with that key, instead of a file."
     )
     inline_max: Size = Field(
-        default=65536,
+        default=256 << 10,
         le=16 << 20,
         description="Contents up to this size live in the database, larger ones in files of their own.",
     )

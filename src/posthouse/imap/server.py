@@ -16,7 +16,7 @@ from typing import Any
 from posthouse.imap import capabilities, replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append, auth, mailboxes, search
-from posthouse.imap.commands.table import BY_NUMBER, VERBS, State, misplaced
+from posthouse.imap.commands.table import BY_NUMBER, VERBS, State, misplaced, not_yet
 from posthouse.imap.deflate import Deflate
 from posthouse.imap.framer import Announced, Command, Discarded, Found, Framer, Piece
 from posthouse.imap.options import UNASKED, Options
@@ -45,6 +45,7 @@ class ImapServer:
         "_framer",
         "_goodbye",
         "_held",
+        "_new_deferred",
         "_output",
         "_ready",
         "_refusal",
@@ -89,6 +90,7 @@ class ImapServer:
         self._errors = 0
         self._auth_failures = 0
         self._deferred = False  # commands wait for their answers: see `later`
+        self._new_deferred = False  # and the session was not told since
         self._held: Found | None = None  # what comes after them
         self._resume = _READY  # what is waited for once they are answered
         self._goodbye: Status | None = None  # and what is said then, for good
@@ -151,12 +153,13 @@ class ImapServer:
                 continue
             found = None if self._goodbye is not None else self._held or self._framer.next()
             self._held = None
-            if self._deferred and not self._is_append(found):
-                self._held, self._deferred = found, False
+            if self._deferred and (self._goodbye is not None or (found is not None and not self._is_append(found))):
+                self._held, self._deferred, self._new_deferred = found, False, False
                 self._resume, self._waiting = self._waiting, _ANSWER
                 return common.Flush()
             if found is None:
-                return None
+                begin, self._new_deferred = self._new_deferred, False
+                return common.Flush(whole=False) if begin else None
             if isinstance(found, Command):
                 event = self._append_end(found) if self._waiting == _APPEND else self._command(found)
             elif isinstance(found, Announced):
@@ -170,7 +173,7 @@ class ImapServer:
                 return event
         return common.Turn()
 
-    def _is_append(self, found: Found | None) -> bool:
+    def _is_append(self, found: Found) -> bool:
         """Does this belong to an APPEND whose client does not wait for anything?"""
         if isinstance(found, Announced):
             return not found.waits and (self._upload is not None or append.begun(found.text) is not None)
@@ -207,21 +210,11 @@ class ImapServer:
         except BadSyntax as error:
             self._fail(replies.bad(f"{name.decode()}: {error}"))
             return None
-        problem = self._problem(name, event)
+        problem = not_yet(name, event, self.state, self.uid_only, self.qresync)
         if problem is not None:
             self._fail(problem)
             return None
         return self._event(event)
-
-    def _problem(self, name: bytes, event: Any) -> Status | None:
-        """What cannot be asked for as long as something else is, or is not, enabled."""
-        if self.uid_only and (name in BY_NUMBER or getattr(event, "by_number", False)):
-            return replies.UID_REQUIRED
-        if getattr(event, "needs_selected", False) and self.state is not State.SELECTED:
-            return replies.NOT_SELECTED
-        if getattr(event, "qresync", False) and not self.qresync:
-            return replies.bad("ENABLE QRESYNC comes first")
-        return None
 
     def _event(self, event: Any) -> Any | None:
         """Answer what needs no session; hand on the rest."""
@@ -335,7 +328,7 @@ class ImapServer:
         return (
             replies.TOO_BIG
             if upload.size > self.options.max_message
-            else append.Append(upload.target, steps, literal.size, literal.binary)
+            else append.Append(upload.target, steps, literal.size, literal.binary, literal.waits)
         )
 
     def _refuse(self, literal: Announced, status: Status) -> Any | None:
@@ -439,10 +432,11 @@ class ImapServer:
     def later(self) -> bytes:
         """Answer to AppendEnd: it will be answered by `complete`, and the next APPEND may come. Returns its tag.
 
-        As soon as something else comes, or nothing more, there is a Flush event: then all have to be completed.
+        As soon as nothing more has come there is a Flush event: they may be completed while more comes. When something
+        else comes there is one for all of them: then they have to be.
         """
         tag, self._tag, self._waiting, self._upload = self._tag, b"", _READY, None
-        self._deferred = True
+        self._deferred = self._new_deferred = True
         return tag
 
     def complete(self, tag: bytes, status: Status) -> None:
@@ -450,8 +444,13 @@ class ImapServer:
         self.raw(b"%b %b\r\n" % (tag, status.encode()))
 
     def flushed(self) -> None:
-        """Answer to Flush: all of them are completed."""
+        """Answer to a Flush of all: they are completed."""
         self._waiting = self._resume
+        self.caught_up()
+
+    def caught_up(self) -> None:
+        """All that were put off are completed, whoever asked for it."""
+        self._deferred = False
         if self._goodbye is not None:
             self.bye(self._goodbye)
 

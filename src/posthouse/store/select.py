@@ -38,6 +38,7 @@ _COLUMNS = {
     "no_labels": "''",  # of what is somebody else's
 }
 MAX_HEADER = 1024 * 1024  # octets of a header that are looked at
+FEW_SETS = 100  # sets of keywords; where there are more, all entries that have some are gone through
 MAX_KEYWORDS = 1000  # different ones that a mailbox is said to have
 
 
@@ -81,9 +82,18 @@ def uids(tx: Tx, mailbox: Mailbox) -> "array[int]":
 
 def keywords(tx: Tx, mailbox_id: int) -> tuple[str, ...]:
     """The keywords in use in a mailbox, sorted."""
+    live = "FROM entry WHERE mailbox_id = ? AND expunged = 0 AND keywords <> ''"
+    # Most messages have the keywords that others have, so each set is looked for behind the one before.
     rows = tx.all(
-        "SELECT DISTINCT keywords FROM entry WHERE mailbox_id = ? AND expunged = 0 AND keywords <> ''", mailbox_id
+        f"WITH RECURSIVE found(words) AS (SELECT min(keywords) {live} UNION ALL "  # noqa: S608
+        f"SELECT (SELECT min(keywords) {live} AND keywords > words) FROM found WHERE words IS NOT NULL) "
+        "SELECT words FROM found WHERE words IS NOT NULL LIMIT ?",
+        mailbox_id,
+        mailbox_id,
+        FEW_SETS,
     )
+    if len(rows) == FEW_SETS:
+        rows = tx.all(f"SELECT DISTINCT keywords {live}", mailbox_id)  # noqa: S608
     found = {word.lower(): word for (text,) in rows for word in text.split()}
     return tuple(sorted(found.values())[:MAX_KEYWORDS])
 

@@ -29,7 +29,7 @@ import apsw
 
 from posthouse.base.errors import Permanent, PosthouseError, StorageFull, Temporary
 from posthouse.store import schema
-from posthouse.store.blobs.files import BlobFiles, Keys
+from posthouse.store.blobs.files import INLINE_MAX, BlobFiles, Keys
 from posthouse.store.database import Row, Tx
 from posthouse.store.dialect import SQLITE
 from posthouse.store.model import Change
@@ -194,7 +194,7 @@ class SqliteFile:
 class SqliteDatabase:
     """One database file with its blob files. Use `await SqliteDatabase.open(...)`."""
 
-    def __init__(self, folder: Path, keys: Keys, inline_max: int = 64 * 1024, readers: int = 3) -> None:
+    def __init__(self, folder: Path, keys: Keys, inline_max: int = INLINE_MAX, readers: int = 3) -> None:
         self.path = folder / "posthouse.db"
         self._keys = keys
         self.files = BlobFiles(folder / "blobs", keys, inline_max)
@@ -211,7 +211,7 @@ class SqliteDatabase:
 
     @classmethod
     async def open(
-        cls, folder: Path, now: int, secret: bytes | None = None, inline_max: int = 64 * 1024
+        cls, folder: Path, now: int, secret: bytes | None = None, inline_max: int = INLINE_MAX
     ) -> "SqliteDatabase":
         """Open (or make) the database in `folder`, bring its schema up to date, start its threads."""
         database = cls(folder, Keys(secret), inline_max)

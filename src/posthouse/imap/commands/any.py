@@ -57,7 +57,13 @@ class Unauthenticate:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Commands that were put off (`ImapServer.later`) are to be answered now. No answer of its own but `flushed`."""
+    """Commands that were put off (`ImapServer.later`) are to be answered.
+
+    `whole`: all of them, before anything else; its answer is `flushed`. Else nothing more has come for now: they may be
+    answered at any time from now on, and it has no answer of its own.
+    """
+
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

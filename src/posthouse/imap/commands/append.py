@@ -56,6 +56,7 @@ class Append:
     steps: tuple[Step, ...]  # what comes before it
     size: int
     binary: bool = False  # announced as literal8 (RFC 3516): may hold NUL
+    waits: bool = False  # the client sends it when it is asked to
 
 
 @dataclass(frozen=True, slots=True)

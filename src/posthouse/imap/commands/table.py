@@ -55,6 +55,17 @@ def misplaced(state: State, allowed: State) -> Status:
     return replies.bad("You are logged in already")
 
 
+def not_yet(name: bytes, event: Any, state: State, uid_only: bool, qresync: bool) -> Status | None:
+    """Why a command cannot be asked as long as something else is, or is not, enabled; None: it can."""
+    if uid_only and (name in BY_NUMBER or getattr(event, "by_number", False)):
+        return replies.UID_REQUIRED
+    if getattr(event, "needs_selected", False) and state is not State.SELECTED:
+        return replies.NOT_SELECTED
+    if getattr(event, "qresync", False) and not qresync:
+        return replies.bad("ENABLE QRESYNC comes first")
+    return None
+
+
 class Verb(NamedTuple):
     """One command. The parser stands behind its name."""
 

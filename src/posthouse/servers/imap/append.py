@@ -1,10 +1,11 @@
 """APPEND and REPLACE: messages come in piece by piece, into the same intake as mail from outside, and are committed
 together: all of them or none.
 
-A client that sends one APPEND behind the other does not wait for each to be on disk: as long as the next one is here
-already, finished ones are put off and stored together (`flush`). None is answered before it is committed.
+A client that sends one APPEND behind the other does not wait for each to be on disk: finished ones are put off and
+stored together (`flush`), and while they are, the next ones come in. None is answered before it is committed.
 """
 
+import asyncio
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
 # Up to this size the mailbox is only looked up in the transaction that stores the message: it is less work to take a
-# small message in vain than to look twice.
-SMALL = 64 * 1024
-TOGETHER = 64  # commands that are put off and stored in one transaction
+# small message in vain than to look twice, and a client that does not wait sends it in any case.
+SMALL, SENT = 64 * 1024, 256 * 1024
+TOGETHER, TOGETHER_OCTETS = 64, 4 << 20  # commands that are put off and stored in one transaction
 MAX_TOTAL = 256 * 1024 * 1024  # octets of all messages of one command
 
 
@@ -62,7 +63,7 @@ class Gathering:
 def begin(session: "ImapSession", event: append.Append) -> Awaitable[None] | None:
     gathering = session.gathering
     first = event.steps[0] if len(event.steps) == 1 else None
-    if gathering is None and isinstance(first, Start) and event.size <= SMALL:
+    if gathering is None and isinstance(first, Start) and event.size <= (SMALL if event.waits else SENT):
         session.gathering = gathering = Gathering(event.target)
         _start(session, gathering, first)
         session.engine.proceed()
@@ -143,7 +144,7 @@ async def _finish(session: "ImapSession", gathering: Gathering) -> None:
     intake, start = gathering.intake, gathering.start
     assert intake is not None
     assert start is not None
-    if intake.spills(0):
+    if intake.is_long_work:
         content, digest, _scan = await session.service.database.work(intake.finish)
     else:
         content, digest, _scan = intake.finish()
@@ -240,13 +241,15 @@ class PutOff(NamedTuple):
 
 
 def end(session: "ImapSession", event: append.AppendEnd) -> Awaitable[None] | None:
-    """The command is complete. If more has come already, its messages are stored together with those of the next."""
+    """The command is complete. Its messages are stored together with those of the next, if more has come already."""
     gathering = session.gathering
     plain = gathering is not None and event.steps == _FINISH and not event.target.replaces
-    if gathering is None or not plain or not session.engine.buffered or len(session.put_off) >= TOGETHER:
+    if gathering is None or not plain or len(session.put_off) >= TOGETHER:
+        return _end(session, event)
+    if sum(one.gathering.total for one in session.put_off) > TOGETHER_OCTETS:
         return _end(session, event)
     intake, start = gathering.intake, gathering.start
-    if intake is None or start is None or intake.spills(0) or gathering.ready:  # many, or large: they need no others
+    if intake is None or start is None or gathering.ready or intake.is_long_work:  # many, or large: they need no others
         return _end(session, event)
     content, digest, _scan = intake.finish()
     gathering.intake = None
@@ -256,10 +259,42 @@ def end(session: "ImapSession", event: append.AppendEnd) -> Awaitable[None] | No
     return None
 
 
-async def flush(session: "ImapSession", _: common.Flush) -> None:
-    """Store what was put off in one transaction, and answer all of it."""
-    await _store_put_off(session)
+def flush(session: "ImapSession", event: common.Flush) -> Awaitable[None] | None:
+    """Store what was put off, and answer all of it; or begin with that, and take what comes meanwhile."""
+    if event.whole:
+        return _flush(session)
+    if session.contexts is not None:  # results that are kept up to date are told of it when this is over
+        return _store_put_off(session)
+    if session.storing is None:
+        session.storing = session.service.in_background(_store_beside(session))
+    return None
+
+
+async def _flush(session: "ImapSession") -> None:
+    await _store_all(session)
     session.engine.flushed()
+
+
+async def _store_all(session: "ImapSession") -> None:
+    """Store what was put off, behind what is being stored."""
+    if session.storing is not None:
+        await asyncio.wait((session.storing,))
+    await _store_put_off(session)
+
+
+async def _store_beside(session: "ImapSession") -> None:
+    """Store what was put off while more of it comes in, as long as there is some."""
+    try:
+        while session.put_off:
+            await _store_put_off(session)
+            if not session.is_gone:
+                session.connection.flush()
+    finally:
+        session.storing = None
+    if not session.is_gone and not session.engine.answering:
+        session.part()
+        session.catch_up()
+    session.connection.wake()
 
 
 async def _store_put_off(session: "ImapSession") -> None:
@@ -278,6 +313,8 @@ async def _store_put_off(session: "ImapSession") -> None:
         else:
             forget(session, one.gathering)
             session.engine.complete(one.tag, stored)
+    if not session.put_off and not session.engine.answering:
+        session.engine.caught_up()
 
 
 def forget(session: "ImapSession", gathering: Gathering) -> None:
@@ -305,8 +342,7 @@ async def _end(session: "ImapSession", event: append.AppendEnd) -> None:
             session.done_with(problem, expunges=False)
             return
         assert not isinstance(replaced, replies.Status)
-        if session.put_off:
-            await _store_put_off(session)
+        await _store_all(session)
         (stored,) = await _store(session, [gathering], replaced)
     except BaseException:
         session.forget_append()

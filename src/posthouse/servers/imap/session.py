@@ -8,6 +8,7 @@ Whatever goes wrong unexpectedly is answered NO [SERVERBUG] with the session's i
 connection goes on, unless a response was cut short: then it closes, as nothing after it could be understood.
 """
 
+import asyncio
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -69,6 +70,7 @@ class ImapSession:
         "rights",
         "saved",
         "service",
+        "storing",
         "torn",
         "view",
         "watch",
@@ -91,6 +93,7 @@ class ImapSession:
         self.saved = _NOTHING  # UIDs that "$" stands for
         self.gathering: Gathering | None = None  # the messages of an APPEND under way
         self.put_off: list[PutOff] = []  # those of commands that are complete and not stored yet
+        self.storing: asyncio.Task[None] | None = None  # some of them are just being stored
         self.notifier: Notifier | None = None  # what NOTIFY asked for; None: it was never said
         self.contexts: Contexts | None = None  # results that are kept up to date
         self._holding = False  # the end of the command waits for them

@@ -64,8 +64,9 @@ class Shared:
         """What a connection that is not wanted is told."""
         return b"* %b\r\n" % replies.bye(f"{self.settings.hostname} {why}", b"UNAVAILABLE").encode()
 
-    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do what nobody waits for."""
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do what nobody need wait for."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task

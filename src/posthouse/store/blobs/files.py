@@ -18,6 +18,7 @@ import hmac
 import os
 import struct
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from posthouse.base.errors import Permanent, StorageFull, Temporary
 
 CHUNK = 256 * 1024
+INLINE_MAX = 256 * 1024  # octets of a content that lies in its row
+SMALL = 64 * 1024  # up to here any number may be in memory while they come in; above, MIDDLING
+MIDDLING = 128
 _MAGIC = b"PHB1"
 _HEADER = 12
 _PLAIN = 1 << 31
@@ -89,10 +93,12 @@ class Keys:
 class BlobFiles:
     """The folder of blob files."""
 
-    def __init__(self, folder: Path, keys: Keys, inline_max: int = 64 * 1024) -> None:
+    def __init__(self, folder: Path, keys: Keys, inline_max: int = INLINE_MAX) -> None:
         self.folder = folder
         self.keys = keys
         self.inline_max = inline_max
+        # Places for contents above `SMALL` that come in and stay in memory until they are whole: any thread takes one.
+        self.places = deque(range(MIDDLING))
         for one in (folder.parent, folder):  # `parents` alone would let others look into the data folder
             one.mkdir(mode=0o700, parents=True, exist_ok=True)
 

@@ -2,12 +2,14 @@
 
 Up to `inline_max` bytes it only gathers, and everything happens at the end in one go. Beyond that
 it goes to a file, chunk by chunk; then `write` and `finish` block and belong on a worker thread
-(`spills` says beforehand whether they will).
+(`spills` says beforehand whether they will). So that many that come slowly do not fill the memory, only
+some at a time (`BlobFiles.places`) gather more than `SMALL`; the others go to files sooner.
 """
 
+import contextlib
 from typing import NamedTuple
 
-from posthouse.store.blobs.files import CHUNK, BlobFiles, FileWriter, compress
+from posthouse.store.blobs.files import CHUNK, SMALL, BlobFiles, FileWriter, compress
 
 PLAIN, ZSTD, FILE = 0, 1, 2  # blob.encoding
 
@@ -33,19 +35,29 @@ class BlobWriter:
         self.size = 0
         self._file: FileWriter | None = None
         self._hash = files.keys.hasher()
+        self._has_place = False
 
     def spills(self, more: int) -> bool:
         """True if taking `more` bytes, or finishing after them, touches the disk."""
-        return self._file is not None or self.size + more > self._files.inline_max
+        size = self.size + more
+        if self._file is not None or size > self._files.inline_max:
+            return True
+        return size > SMALL and not self._has_place and not self._files.places
 
     def write(self, data: bytes) -> None:
         """Add a piece of any length."""
+        spills = self._file is None and self.spills(len(data))
         self._hash.update(data)
         self._pieces.append(data)
         self._gathered += len(data)
         self.size += len(data)
-        if self._file is None and self.size > self._files.inline_max:
+        if spills:
+            self._leave_place()
             self._file = self._files.create()
+        elif self.size > SMALL and self._file is None and not self._has_place:
+            with contextlib.suppress(IndexError):  # another thread was faster: then it has none
+                self._files.places.pop()
+                self._has_place = True
         if self._file is not None and self._gathered >= CHUNK:
             gathered = b"".join(self._pieces)
             whole = len(gathered) - len(gathered) % CHUNK
@@ -56,6 +68,7 @@ class BlobWriter:
 
     def finish(self) -> Content:
         """The content, its file synced. After this the writer is done."""
+        self._leave_place()
         gathered = b"".join(self._pieces)
         digest = self._hash.digest()
         if self._file is not None:
@@ -70,8 +83,17 @@ class BlobWriter:
     def abandon(self) -> None:
         """Forget the content and remove its file, if there is one."""
         self._pieces.clear()
+        self._leave_place()
         if self._file is not None:
             self._file.abandon()
+
+    def _leave_place(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            self._files.places.append(0)
+
+    def __del__(self) -> None:
+        self._leave_place()
 
 
 def content_of(files: BlobFiles, data: bytes) -> Content:
