@@ -45,6 +45,7 @@ from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
 from posthouse.servers.imap.shared import SEARCHES
 from posthouse.servers.imap.watches import Watches
+from posthouse.servers.index_helper import Helper
 from posthouse.servers.indexing import Indexing
 from posthouse.servers.pop3 import LoginDelay, MailboxLocks, Pop3Service
 from posthouse.servers.queue_admin import QueueAdmin
@@ -307,8 +308,15 @@ class App:
 
         self._closers.append(close)
         database.index = index
+        storage = self.settings.storage
         self.indexing = Indexing(
-            database, index, self.clock, self.log, turn, documents.Documents() if documents.available() else None
+            database,
+            index,
+            self.clock,
+            self.log,
+            turn,
+            documents.Documents() if documents.available() else None,
+            Helper(self.settings.data, storage_key(storage), storage.inline_max),
         )
         self.indexing.start()
         self._closers.append(self.indexing.close)

@@ -24,7 +24,7 @@ LOCAL = "127.0.0.1"  # whoever comes by a UNIX socket is on this machine
 HELD_MAX = 64 * 1024  # bytes an engine may hold while an event waits for its answer
 # Seconds for strangers on a server that is nearly full, without a complete command and in all.
 CROWDED_SILENCE, CROWDED_STAY = 10.0, 60.0
-TURN = 0.005  # seconds of events that are answered at once, before other connections have a turn
+TURN = 0.002  # seconds of events that are answered at once, before other connections have a turn
 WRITE_HIGH = 256 * 1024  # bytes in the transport from which on writers wait
 
 
