@@ -289,6 +289,9 @@ async def _store_beside(session: "ImapSession") -> None:
             await _store_put_off(session)
             if not session.is_gone:
                 session.connection.flush()
+    except Exception as error:  # nobody else would hear of it, and the client waits
+        session.status_of(error)
+        session.connection.abort()
     finally:
         session.storing = None
     if not session.is_gone and not session.engine.answering:
