@@ -91,7 +91,9 @@ def test_sound_quoted_printable(data: bytes) -> None:
 
 
 _pieces = st.lists(
-    st.sampled_from([b"=", b"\r", b"\n", b"\r\n", b" ", b"\t", b"4", b"1", b"A", b"aGVs", b"=E4", b" " * 500, b"begin 1 x\n", b"*"])
+    st.sampled_from(
+        [b"=", b"\r", b"\n", b"\r\n", b" ", b"\t", b"4", b"1", b"A", b"aGVs", b"=E4", b" " * 500, b"begin 1 x\n", b"*"]
+    )
     | st.binary(max_size=3)
 )
 

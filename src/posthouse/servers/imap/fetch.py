@@ -249,6 +249,8 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
         # To "*" belong those that were above all that are left.
         await tell_vanished(session, numbers.of_uids(event.wanted, numbers.HIGHEST), since)
     plan = compiled.compile_fetch(event.request, session.engine.manner)
+    if plan.manner.modseq and (plan.sets_seen or b"MODSEQ" in event.request.items):
+        view.shows_modseqs()
     recent = [] if session.engine.rev2 else view.recent
     missing, unknown = 0, False
     section = end = 0
