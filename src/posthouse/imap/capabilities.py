@@ -3,6 +3,8 @@
 from collections.abc import Container
 from functools import lru_cache
 
+from posthouse.imap.options import DEFAULT, Options
+
 # Before login only what a client needs to log in; the rest waits, so that it is asked for again.
 _ALWAYS = ("IMAP4rev1", "IMAP4rev2", "SASL-IR", "LITERAL+", "ID", "ENABLE", "IDLE")
 _INSIDE = (
@@ -44,7 +46,6 @@ _INSIDE = (
     "CATENATE",  # RFC 4469
     "REPLACE",  # RFC 8508
     "URLAUTH",  # RFC 4467
-    "UNAUTHENTICATE",  # RFC 8437
     "NOTIFY",  # RFC 5465
     "ACL",  # RFC 4314
     "RIGHTS=kxte",
@@ -90,20 +91,21 @@ def line(
     mechanisms: tuple[str, ...],
     login: bool,
     compress: bool = True,
-    max_message: int = 0,
-    max_messages: int = 0,
+    options: Options = DEFAULT,
 ) -> bytes:
     """The list of capabilities; `login`: the command LOGIN is allowed, `compress`: the connection is not compressed
-    yet, `max_message`: octets that APPEND takes, `max_messages`: messages that one command works on."""
+    yet."""
     words = list(_ALWAYS)
     if inside:
         words += _INSIDE
         if compress:
             words.append("COMPRESS=DEFLATE")  # RFC 4978
-        if max_message:
-            words.append(f"APPENDLIMIT={max_message}")  # RFC 7889
-        if max_messages:
-            words.append(f"MESSAGELIMIT={max_messages}")  # RFC 9738
+        if options.unauthenticate:
+            words.append("UNAUTHENTICATE")  # RFC 8437
+        if options.max_message:
+            words.append(f"APPENDLIMIT={options.max_message}")  # RFC 7889
+        if options.max_messages:
+            words.append(f"MESSAGELIMIT={options.max_messages}")  # RFC 9738
     else:
         if starttls:
             words.append("STARTTLS")
