@@ -102,7 +102,7 @@ END = [None] * 4
         (b'To: "B" <b@x.org>\n', 5, [B]),
         (b"To: (B) b@x.org\n", 5, [[b"B", None, b"b", b"x.org"]]),
         (b'To: "a b"@x.org\n', 5, [[None, None, b"a b", b"x.org"]]),
-        (b"To: <@r.org,@s.org:a@x.org>\n", 5, [A]),
+        (b"To: <@r.org,@s.org:a@x.org>\n", 5, [[None, b"@r.org,@s.org", b"a", b"x.org"]]),
         (b"To: a\n", 5, [[None, None, b"a", b"MISSING_DOMAIN"]]),
         (b"To: Some Body\n", 5, [[b"Some Body", None, b"MISSING_MAILBOX", b"MISSING_DOMAIN"]]),
         (b"Cc: undisclosed-recipients:;\n", 6, [[None, None, b"undisclosed-recipients", None], END]),
@@ -124,8 +124,8 @@ def slow_addresses(value: bytes) -> list[list[bytes | None]] | None:
     for item in _Parser(10_000).read(value):
         if isinstance(item, Group):
             out.append([None, None, item.name, None])
-        for name, local, domain in item.members if isinstance(item, Group) else [item]:
-            out.append([name or None, None, local or b"MISSING_MAILBOX", domain or b"MISSING_DOMAIN"])
+        for name, local, domain, route in item.members if isinstance(item, Group) else [item]:
+            out.append([name or None, route or None, local or b"MISSING_MAILBOX", domain or b"MISSING_DOMAIN"])
         if isinstance(item, Group):
             out.append([None] * 4)
     return out or None

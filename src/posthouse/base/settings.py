@@ -249,6 +249,11 @@ class Auth(Section):
     password_strength: int = Field(
         default=2, ge=0, le=4, description="How hard a new password must be to guess: 0 (anything) to 4."
     )
+    unauthenticate: bool = Field(
+        default=True,
+        description="Let IMAP clients log in as somebody else on the same connection (UNAUTHENTICATE). Switch it off "
+        "behind a proxy that only looks at the first login.",
+    )
     oauth: OAuth | None = Field(default=None, description="Take tokens of an OAuth issuer.")
 
 

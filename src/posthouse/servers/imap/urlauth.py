@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from posthouse.base.errors import NotFound
 from posthouse.imap import replies
 from posthouse.imap.commands.urlauth import GenUrlAuth, ResetKey, UrlFetch
-from posthouse.imap.urls import MessageUrl, parse
+from posthouse.imap.urls import MessageUrl, owner, parse
 from posthouse.servers.imap import urls
 from posthouse.store import accounts
 from posthouse.store import urlauth as stored
@@ -48,7 +48,7 @@ async def gen_url_auth(session: "ImapSession", event: GenUrlAuth) -> None:
 
 def _may_authorize(session: "ImapSession", url: MessageUrl) -> bool:
     """RFC 4467 section 7: absolute, for this server, by the owner of the mailbox, with an access that we know."""
-    if url.host != session.service.settings.hostname or url.user.lower() != session.name.lower() or not url.mailbox:
+    if not url.host or not url.mailbox or owner(url, session.service.settings.hostname) != session.name.lower():
         return False
     if url.auth is None or url.auth.token:
         return False
@@ -69,19 +69,22 @@ async def granted(
     """What (`urls.locate`) an authorized URL names, for somebody who has one of these kinds of access; None: it is not
     for them, is not authorized, has expired, or names nothing. Which of that it is nobody is told."""
     url = parse(text)
-    if url is None or url.auth is None or not url.auth.token or url.host != hostname or not url.mailbox:
+    if url is None or url.auth is None or not url.auth.token or not url.host or not url.mailbox:
+        return None
+    account = owner(url, hostname)
+    if not account:
         return None
     if url.auth.access not in access or (url.auth.expires and now >= url.auth.expires):
         return None
     try:
-        return await database.read(_granted, url, what)
+        return await database.read(_granted, account, url, what)
     except (urls.BadUrl, NotFound):
         return None
 
 
-def _granted(tx: Tx, url: MessageUrl, what: bytes) -> urls.Place:
+def _granted(tx: Tx, name: str, url: MessageUrl, what: bytes) -> urls.Place:
     assert url.auth is not None
-    account = accounts.find_account(tx, url.user)
+    account = accounts.find_account(tx, name)
     mailbox = urls.mailbox_of(tx, account.id, url)
     key = stored.known_key(tx, mailbox.id) if mailbox is not None and not account.disabled else None
     if mailbox is None or key is None or not hmac.compare_digest(_token(key, url.auth.rump), url.auth.token):

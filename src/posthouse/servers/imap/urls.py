@@ -14,7 +14,7 @@ from posthouse.imap.body import part
 from posthouse.imap.commands.fetch import section_of
 from posthouse.imap.fetch import SMALL, Source, Span
 from posthouse.imap.tokens import BadSyntax
-from posthouse.imap.urls import MessageUrl, parse
+from posthouse.imap.urls import MessageUrl, owner, parse
 from posthouse.mime import bodies, sections
 from posthouse.servers.imap import access
 from posthouse.store import mailboxes, messages
@@ -119,9 +119,7 @@ async def own(session: "ImapSession", text: bytes) -> Place:
     url = parse(text)
     if url is None or url.auth is not None:
         raise BadUrl
-    if url.host and url.host != session.service.settings.hostname:
-        raise BadUrl
-    if url.user and url.user.lower() != session.name.lower():
+    if owner(url, session.service.settings.hostname) not in ("", session.name.lower()):
         raise BadUrl
     return await session.service.database.read(
         _own, session.account_id, session.watch.mailbox_id if session.watch is not None else 0, url
