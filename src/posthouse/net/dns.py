@@ -176,8 +176,8 @@ class SystemResolver(_Questions):
 
     `timeout` is for one question with all its retries. At most `cache_size` answers are kept, in about `cache_octets`
     of memory, those that say "none" too, and at most `concurrency` questions are on the way at a time; equal questions
-    asked together are one. `validating` says that the name servers validate DNSSEC and that nobody can change their answers on the way; None: if all of them
-    are on loopback addresses. Without it no answer is secure.
+    asked together are one. `validating` says that the name servers validate DNSSEC and that nobody can change their
+    answers on the way; None: if all of them are on loopback addresses. Without it no answer is secure.
     """
 
     def __init__(
