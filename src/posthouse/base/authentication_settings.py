@@ -14,7 +14,9 @@ from posthouse.base.settings_types import HostName, Networks, Section, Span
 class Authentication(Section):
     """Who sent this: SPF, DKIM, DMARC and ARC of mail that comes in."""
 
-    verify: bool = Field(default=True, description="Verify mail of strangers at all. Off, nothing of this table counts.")
+    verify: bool = Field(
+        default=True, description="Verify mail of strangers at all. Off, nothing of this table counts."
+    )
     authserv_id: HostName | None = Field(
         default=None,
         description="Our name in Authentication-Results; default: `hostname`. Servers of one operator may share one.",
@@ -29,7 +31,10 @@ class Authentication(Section):
         description="Mail about which the DNS gave no answer: accept it, or ask to try again (451).",
     )
     patience: Span = Field(
-        default=20.0, ge=1, le=60, description="Time for all questions to the DNS about one message; RFC 7208 wants 20 s."
+        default=20.0,
+        ge=1,
+        le=60,
+        description="Time for all questions to the DNS about one message; RFC 7208 wants 20 s.",
     )
     exempt: Networks = Field(
         default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),

@@ -2,8 +2,8 @@
 
 A rule is looked at once, at the earliest stage at which all its conditions are known: address, port, name in the DNS
 and time at "connect", the greeting at "hello", TLS, login and sender at "mail", the recipient at "recipient", the real
-size and what was found of who sent it (SPF, DKIM, DMARC) at "message". `accept` ends the rules for what the rule was about: a connection, a transaction, a recipient; `tag`
-and `tarpit` go on. Pure.
+size, and what was found of who sent it (SPF, DKIM, DMARC), at "message". `accept` ends the rules for what the rule was
+about: a connection, a transaction, a recipient; `tag` and `tarpit` go on. Pure.
 """
 
 import re

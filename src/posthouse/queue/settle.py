@@ -130,9 +130,7 @@ class Settler:
         """A warning of delay; what the postmaster hears of mail that nobody can be told about."""
         queue = self._settings.queue
         keeps: list[_Led] = []
-        if not late and delays.is_due(
-            message, judged, now, queue, authentic=AUTHENTIC in marks_of(message.options)
-        ):
+        if not late and delays.is_due(message, judged, now, queue, authentic=AUTHENTIC in marks_of(message.options)):
             others = await self._database.read(warnings.untold, message.id)
             if others is not None:
                 warning = await self._notify(message, delays.notice(message, judged, others, queue), now)

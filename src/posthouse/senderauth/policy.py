@@ -20,7 +20,7 @@ class Decision(NamedTuple):
     disposition: Disposition = "none"
     override: str = ""  # why not what the domain asks: a type of RFC 9990 ("trusted_forwarder", "mailing_list", …)
     because: str = ""  # the same in a sentence
-    # The reverse-path: True: its domain answers for the message, False: somebody else wrote in its name, None: who knows
+    # The reverse-path: True: its domain answers for the message; False: somebody else wrote in its name; None: unknown
     sender: bool | None = None
 
 
@@ -37,19 +37,12 @@ def decide(verdict: Verdict, chosen: Authentication) -> Decision:
         return Decision("defer", "", "the DNS gave no answer", sender)
     if judged.word != "fail":
         return Decision(sender=sender)
-    asked = judged.disposition
-    if asked == "none":
-        if judged.policy in ("quarantine", "reject"):
-            return Decision("none", "sampled_out", f"the domain only tests its policy {judged.policy}", sender)
-        return Decision(sender=sender)
-    override, because = _override(verdict, chosen)
+    override, because = _override(verdict, chosen) if judged.disposition != "none" else ("", "")
     if override:
-        # A forwarder that is trusted vouches for the author, not for who its own sender is.
-        return Decision("none", override, because, None if sender is False and override != "local_policy" else sender)
-    if (doubtful := _doubtful(verdict)):
-        because = f"there was no answer about {doubtful}, by which it might have passed"
-        return Decision("defer" if chosen.trouble == "defer" else "none", "other", because, sender)
-    return Decision(asked, sender=sender)
+        return Decision("none", override, because, sender)
+    # What the domain asks for; milder than its policy if it only tests (t=y) or samples (pct).
+    because = {"policy_test_mode": "the domain only tests (t=y)", "sampled_out": "by its pct"}.get(judged.override, "")
+    return Decision(judged.disposition, judged.override, because, sender)
 
 
 def _override(verdict: Verdict, chosen: Authentication) -> tuple[str, str]:
@@ -93,18 +86,6 @@ def _are_related(one: str, other: str) -> bool:
     return bool(one and other) and (_is_within(one, (other,)) or _is_within(other, (one,)))
 
 
-def _doubtful(verdict: Verdict) -> str:
-    """What might have made the message pass if the DNS had answered; only what is of the author's own domain, or else
-    anybody could get mail through by domains whose name servers are silent."""
-    for one in verdict.dkim:
-        if one.word == "temperror" and any(_are_related(one.domain, author) for author in verdict.authors):
-            return f"the key of {one.domain}"
-    for said in verdict.spf:
-        if said.result == "temperror" and any(_are_related(said.domain, author) for author in verdict.authors):
-            return f"the SPF record of {said.domain}"
-    return ""
-
-
 def _sender(verdict: Verdict) -> bool | None:
     """Whether the reverse-path is who it says (see `Decision`)."""
     domain = verdict.mail_from.domain if verdict.mail_from is not None else ""
@@ -116,7 +97,5 @@ def _sender(verdict: Verdict) -> bool | None:
     if verdict.mail_from.result == "fail":
         return False
     judged = verdict.dmarc
-    if judged is not None and judged.word == "fail" and judged.policy in ("quarantine", "reject"):
-        if any(_are_related(domain, author) for author in verdict.authors):
-            return False
-    return None
+    is_forged = judged is not None and judged.word == "fail" and judged.policy in ("quarantine", "reject")
+    return False if is_forged and any(_are_related(domain, author) for author in verdict.authors) else None

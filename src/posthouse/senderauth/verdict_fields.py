@@ -24,7 +24,7 @@ def fields(verdict: Verdict, decision: Decision, authserv_id: str, hostname: str
 
 def is_forged(name: bytes, value: bytes, authserv_id: str, hostname: str) -> bool:
     """Whether a field of a message from outside claims to be one of ours (RFC 8601 section 5)."""
-    if not name[:1] in b"AaRr":  # nearly all: this is asked of every field
+    if name[:1] not in b"AaRr":  # nearly all: this is asked of every field
         return False
     return authres.claims(name, value, authserv_id) or received_spf.claims(name, value, hostname)
 
@@ -39,9 +39,8 @@ def methods(verdict: Verdict, decision: Decision) -> Iterator[Method]:
     if verdict.helo is not None:
         yield Method("spf", verdict.helo.result, "", (("smtp.helo", client.hello),))
     for one in verdict.dkim[:MOST]:
-        properties = (("header.d", one.domain), ("header.s", one.selector), ("header.a", one.algorithm))
-        properties += (("header.b", one.tag),)
-        yield Method("dkim", one.word, one.reason, tuple((name, value) for name, value in properties if value))
+        said = ("d", one.domain), ("s", one.selector), ("a", one.algorithm), ("b", one.tag)
+        yield Method("dkim", one.word, one.reason, tuple([(f"header.{tag}", value) for tag, value in said if value]))
     if not verdict.dkim:
         yield Method("dkim", "none")
     chain = verdict.arc
@@ -51,5 +50,4 @@ def methods(verdict: Verdict, decision: Decision) -> Iterator[Method]:
     if judged is not None:
         asked = f"p={judged.policy} dis={decision.disposition}" if judged.policy else ""
         author = judged.domain or ", ".join(verdict.authors[:3])
-        properties = (("header.from", author),) if author else ()
-        yield Method("dmarc", judged.word, "", properties, asked)
+        yield Method("dmarc", judged.word, "", (("header.from", author),) if author else (), asked)

@@ -45,7 +45,7 @@ def trace(verdict: Verdict, decision: Decision) -> dict[str, Any]:
             because=[_cut(one) for one in judged.because[:MOST_SENTENCES]],
         )
     if verdict.bimi is not None:
-        told["bimi"] = _bimi(verdict.bimi)
+        told["bimi"] = _given(result=verdict.bimi.word)
     told |= _given(done=decision.disposition, override=decision.override, because=decision.because)
     if decision.sender is not None:
         told["sender"] = decision.sender
@@ -87,8 +87,11 @@ def _dkim(said: dkim.Result, verdict: Verdict) -> dict[str, Any]:
 
 
 def _is_aligned(said: dkim.Result, judged: dmarc.Result) -> bool:
-    domain, organization = said.domain, judged.organization
-    return judged.aligned_dkim and said.word == "pass" and (domain == organization or domain.endswith(f".{organization}"))
+    """Whether a signature proves the author. What `dmarc.evaluate` looked up is used, nothing is looked up again."""
+    if not judged.aligned_dkim or said.word != "pass" or said.domain == judged.domain:
+        return judged.aligned_dkim and said.word == "pass"
+    strict = judged.published is not None and judged.published.strict_dkim
+    return not strict and f".{said.domain}".endswith(f".{judged.organization}")
 
 
 def _answers(seen: Iterable[tuple[tuple[str, str], Answer | str]]) -> list[dict[str, Any]]:

@@ -15,13 +15,20 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from types import MappingProxyType
 from typing import NamedTuple
 
 from posthouse.base.clock import Clock
 from posthouse.base.settings import Settings
 from posthouse.net.dns import Answer, NoSuchDomain, Resolver, Unavailable
 from posthouse.senderauth import arc, bimi, dkim, dmarc, iprev, spf
+from posthouse.senderauth.arc import Chain
+from posthouse.senderauth.bimi import Result as Indicator
+from posthouse.senderauth.dkim import Result as DkimResult
+from posthouse.senderauth.dmarc import Result as DmarcResult
+from posthouse.senderauth.iprev import Iprev
 from posthouse.senderauth.questions import Asked
+from posthouse.senderauth.spf import Result as SpfResult
 
 MOST = 200  # messages that ask the DNS at one time: its resolver has to serve others, too
 SILENT, HURRIED = 10, 2.0  # messages in a row without any answer, and the seconds that the next ones then wait
@@ -46,17 +53,17 @@ class Verdict(NamedTuple):
 
     client: Client
     authors: tuple[str, ...] = ()  # the domains of From
-    helo: spf.Result | None = None  # None here and below: it was not looked at
-    mail_from: spf.Result | None = None
-    dkim: tuple[dkim.Result, ...] = ()
-    arc: arc.Chain | None = None
-    iprev: iprev.Iprev | None = None
-    dmarc: dmarc.Result | None = None
-    bimi: bimi.Result | None = None
-    seen: Seen = {}  # everything the DNS was asked
+    helo: SpfResult | None = None  # None here and below: it was not looked at
+    mail_from: SpfResult | None = None
+    dkim: tuple[DkimResult, ...] = ()
+    arc: Chain | None = None
+    iprev: Iprev | None = None
+    dmarc: DmarcResult | None = None
+    bimi: Indicator | None = None
+    seen: Seen = MappingProxyType({})  # everything the DNS was asked
 
     @property
-    def spf(self) -> tuple[spf.Result, ...]:
+    def spf(self) -> tuple[SpfResult, ...]:
         """The results of SPF that there are."""
         return tuple([one for one in (self.mail_from, self.helo) if one is not None])
 
@@ -176,7 +183,7 @@ class Authenticator:
 
     async def _mail_from(
         self, asked: Asked, address: IPv4Address | IPv6Address | None, client: Client, now: int, patience: float
-    ) -> spf.Result | None:
+    ) -> SpfResult | None:
         if address is None or not client.sender:
             return None
         return await spf.check_mail_from(
@@ -185,14 +192,12 @@ class Authenticator:
 
     async def _helo(
         self, asked: Asked, address: IPv4Address | IPv6Address | None, client: Client, now: int, patience: float
-    ) -> spf.Result | None:
+    ) -> SpfResult | None:
         if address is None:
             return None
-        return await spf.check_helo(
-            asked, address, client.hello, receiver=self._hostname, now=now, patience=patience
-        )
+        return await spf.check_helo(asked, address, client.hello, receiver=self._hostname, now=now, patience=patience)
 
-    async def _iprev(self, asked: Asked, address: IPv4Address | IPv6Address | None) -> iprev.Iprev | None:
+    async def _iprev(self, asked: Asked, address: IPv4Address | IPv6Address | None) -> Iprev | None:
         return await iprev.check(asked, address) if address is not None else None
 
 

@@ -15,9 +15,9 @@ from posthouse.mime import trace
 from posthouse.mime.addresses import Address as Author
 from posthouse.mime.addresses import address_list
 from posthouse.reports.dsn import FailedRecipient, Original, report
+from posthouse.servers.smtp.authentication import Judged
 from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, DeliverBy, Hold, MailParams, RcptParams
 from posthouse.smtp.replies import Reply
-from posthouse.servers.smtp.authentication import Judged
 from posthouse.store.accounts import Resolution
 from posthouse.store.blobs.writer import Content
 from posthouse.store.envelope import AUTHENTIC, JUNK, UNAUTHENTIC, pack_mail, pack_rcpt
