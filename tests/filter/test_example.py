@@ -16,5 +16,7 @@ def test_the_example() -> None:
     assert found["mail"](hooks.Mail(*base)) is None
     assert found["recipient"](hooks.Rcpt(*base, "everybody@example.org", ())).text == "This list is for members"
     words = ("pass", "pass", "pass")
-    copy = hooks.Deliver(*base, ("b@example.org",), *words, (("List-Unsubscribe", "<https://x.example>"),), "b@example.org")
+    copy = hooks.Deliver(
+        *base, ("b@example.org",), *words, (("List-Unsubscribe", "<https://x.example>"),), "b@example.org"
+    )
     assert found["deliver"](copy) == hooks.into("Archive")

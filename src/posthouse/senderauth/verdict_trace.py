@@ -102,12 +102,12 @@ def _answers(seen: Iterable[tuple[tuple[str, str], Answer | str]]) -> list[dict[
         one: dict[str, Any] = {"name": _cut(name), "kind": kind}
         if isinstance(said, str):
             one["failure"] = said
-        else:
+        elif said.values:
             one["values"] = [_cut(_text(value)) for value in said.values[:MOST_VALUES]]
             if len(said.values) > MOST_VALUES:
                 one["more"] = len(said.values) - MOST_VALUES
-            if said.secure:
-                one["secure"] = True
+        if isinstance(said, Answer) and said.secure:
+            one["secure"] = True
         found.append(one)
     return found
 
