@@ -130,6 +130,8 @@ def _parse(value: bytes, octets: int) -> Record:
     record = Record(**given)
     if "p" not in tags:
         mistakes.append("p= is missing")
+    if record.broken:
+        mistakes.append("as a policy cannot be read, it is none for all of the domain")
     if record.pct is not None:
         mistakes.append("pct= is of RFC 7489: t=y says that a policy is only tried")
     if record.fo != ("0",) and not record.ruf:
@@ -154,7 +156,7 @@ def explain(value: bytes) -> list[Line]:
     there = {line.tag for line in lines}
     for name in ("sp", "np", "adkim", "aspf"):
         if name not in there:
-            default: Any = {"sp": record.p or "none", "np": record.sp or record.p or "none"}.get(name, "r")
+            default: Any = {"sp": record.policy(True), "np": record.policy(True, exists=False)}.get(name, "r")
             lines.append(Line(name, "", f"not said: {_TAGS[name].meaning(default)}"))
     if "rua" not in there:
         lines.append(Line("rua", "", "not said: nobody sends reports"))

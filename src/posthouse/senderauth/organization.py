@@ -30,7 +30,8 @@ class Found(NamedTuple):
 
     domain: str
     record: Record
-    text: str
+    text: str  # as it stands in the DNS, cut
+    raw: bytes
 
 
 class Walk(NamedTuple):
@@ -59,8 +60,8 @@ def names(domain: str) -> list[str]:
 
 
 def registrable(domain: str) -> str:
-    """The domain that somebody registered, by the public suffix list: one label below a suffix. A suffix comes back as it
-    is. The list is read with the first call."""
+    """The domain that somebody registered, by the public suffix list: one label below a suffix. A suffix comes back as
+    it is. The list is read with the first call."""
     return _suffixes().privatesuffix(domain) or domain
 
 
@@ -133,7 +134,9 @@ class Walker:
         self.lookups.append(Lookup(name, "TXT", tuple(map(text_of, values[:MOST_VALUES]))))
         records = dmarc_record.select(values)
         self._known[domain] = (
-            Found(domain, dmarc_record.parse(records[0]), text_of(records[0])) if len(records) == 1 else None
+            Found(domain, dmarc_record.parse(records[0]), text_of(records[0]), records[0])
+            if len(records) == 1
+            else None
         )
 
 
