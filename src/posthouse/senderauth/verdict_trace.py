@@ -44,8 +44,16 @@ def trace(verdict: Verdict, decision: Decision) -> dict[str, Any]:
             aligned=[name for name, is_so in (("spf", judged.aligned_spf), ("dkim", judged.aligned_dkim)) if is_so],
             because=[_cut(one) for one in judged.because[:MOST_SENTENCES]],
         )
-    if verdict.bimi is not None:
-        told["bimi"] = _given(result=verdict.bimi.word)
+    indicator = verdict.bimi
+    if indicator is not None and indicator.word not in ("none", "skipped"):
+        told["bimi"] = _given(
+            result=indicator.word,
+            domain=indicator.domain,
+            selector=indicator.selector,
+            location=indicator.location,
+            evidence=indicator.evidence,
+            because=indicator.because,
+        )
     told |= _given(done=decision.disposition, override=decision.override, because=decision.because)
     if decision.sender is not None:
         told["sender"] = decision.sender

@@ -23,7 +23,7 @@ from posthouse.base.settings import Settings
 from posthouse.net.dns import Answer, NoSuchDomain, Resolver, Unavailable
 from posthouse.senderauth import arc, bimi, dkim, dmarc, iprev, spf
 from posthouse.senderauth.arc import Chain
-from posthouse.senderauth.bimi import Result as Indicator
+from posthouse.senderauth.bimi import Indicator
 from posthouse.senderauth.dkim import Result as DkimResult
 from posthouse.senderauth.dmarc import Result as DmarcResult
 from posthouse.senderauth.iprev import Iprev
@@ -178,7 +178,7 @@ class Authenticator:
         judged = await dmarc.evaluate(
             asked, authors, verdict.spf, signatures, dice=self._chance(), patience=max(LEAST, patience)
         )
-        indicator = await bimi.lookup(asked, judged, check.header) if judged.word == "pass" else None
+        indicator = await bimi.find(asked, judged, check.header) if judged.word == "pass" else None
         return verdict._replace(dmarc=judged, bimi=indicator, seen=asked.seen)
 
     async def _mail_from(
