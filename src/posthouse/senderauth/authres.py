@@ -68,7 +68,12 @@ class Results(NamedTuple):
 
 def render(authserv_id: str, methods: Iterable[Method], *, name: str = NAME) -> bytes:
     """The field, folded, with its line end. Names of methods and properties are ours, all else may be anybody's."""
-    return fold(name, [_value(authserv_id), *(list(map(resinfo, methods)) or ["none"])])
+    return fold(name, pieces(authserv_id, methods))
+
+
+def pieces(authserv_id: str, methods: Iterable[Method]) -> list[str]:
+    """What stands between the semicolons, each on one line: who says it, then the results, or "none"."""
+    return [_value(authserv_id), *(list(map(resinfo, methods)) or ["none"])]
 
 
 def resinfo(said: Method) -> str:
@@ -128,7 +133,11 @@ def parse(value: bytes) -> Results | None:
     """Read the value of a field; None if it is too long, or says nothing. RFC 8601 section 2.2."""
     if len(value) > MAX_FIELD:
         return None
-    pieces = split(value)
+    return read(split(value))
+
+
+def read(pieces: Sequence[str]) -> Results | None:
+    """`parse` for what `split` gave."""
     said = _authserv_id(pieces[0])
     authserv_id, version = said or ("", 1)
     methods = [found for piece in pieces[1 if said else 0 :][:MAX_METHODS] if (found := _method(piece)) is not None]
@@ -138,22 +147,34 @@ def parse(value: bytes) -> Results | None:
     return Results(authserv_id, tuple(methods) if version == 1 else ())
 
 
+def gathered(header: bytes, authserv_id: str) -> list[str]:
+    """What all fields of one name in a header say, as `pieces` has it: what goes into one ARC-Authentication-Results
+    (RFC 8617 section 4.1.1). Results stay as they are written, comments too."""
+    own, found = _normal(authserv_id), []
+    for value in headers.find_all(header, NAME.encode()):
+        first, *results = split(value)
+        said = _authserv_id(first)
+        if said is not None and _normal(said[0]) == own and len(value) <= MAX_FIELD:
+            found += [piece for piece in results if _method(piece) is not None]
+    return [_value(authserv_id), *(found[:MAX_METHODS] or ["none"])]
+
+
 def split(value: bytes) -> list[str]:
     """The pieces between semicolons, which neither quoted strings nor comments have: first who says it, then results.
 
     Each is on one line as it was written, with single blanks.
     """
     text = headers.unfold(value).decode("utf-8", "replace")
-    pieces, start, at = [], 0, 0
+    cut, start, at = [], 0, 0
     while (found := _special(text, at)) is not None:
         at = found.end()
         if found[0] == "(":
             at = _comment_end(text, at)
         elif found[0] == ";":
-            pieces.append(text[start : at - 1])
+            cut.append(text[start : at - 1])
             start = at
-    pieces.append(text[start:])
-    return [_blanks(" ", piece).strip(" ") for piece in pieces]
+    cut.append(text[start:])
+    return [_blanks(" ", piece).strip(" ") for piece in cut]
 
 
 def _comment_end(text: str, at: int) -> int:
@@ -168,7 +189,12 @@ def _comment_end(text: str, at: int) -> int:
     return len(text)
 
 
-def _without_comments(text: str, instead: str = " ") -> tuple[str, list[str]]:
+def without_comments(text: str, instead: str = " ") -> str:
+    """A text without its comments."""
+    return _apart(text, instead)[0]
+
+
+def _apart(text: str, instead: str = " ") -> tuple[str, list[str]]:
     """A text without its comments, and the comments."""
     if "(" not in text:
         return text, []
@@ -193,14 +219,14 @@ def _unquoted(text: str) -> str:
 
 def _authserv_id(piece: str) -> tuple[str, int] | None:
     """Who says it, and the version of the field; None if this is no such thing."""
-    head = _head(_without_comments(piece)[0])
+    head = _head(without_comments(piece))
     if head is None:
         return None
     return _unquoted(head[1]) if head[1] else head[2], int(head[3] or 1)
 
 
 def _method(piece: str) -> Method | None:
-    bare, comments = _without_comments(piece)
+    bare, comments = _apart(piece)
     method, reason, result = "", "", ""
     properties: list[tuple[str, str]] = []
     for number, found in enumerate(_pair(bare)):
@@ -238,7 +264,7 @@ def claims(name: bytes, value: bytes, ours: str) -> bool:
         return _normal(said[0]) == own
     # Whoever ignores what is wrong may skip comments or not, and decode words. Results begin with the first "=".
     text = words.decode(headers.unfold(value)) if "=?" in text else text
-    for seen in (text, _without_comments(text, "")[0]):
+    for seen in (text, without_comments(text, "")):
         seen = _unseen("", seen.partition("=")[0].replace('"', "").replace("\\", ""))
         if any(_normal(word) == own for word in _no_word(seen)):
             return True
