@@ -20,7 +20,7 @@ from posthouse.net.dns import NoSuchDomain, Resolver, Unavailable
 from posthouse.senderauth import dkim as dkims
 from posthouse.senderauth import spf as spfs
 from posthouse.senderauth.dmarc_record import Policy, Record
-from posthouse.senderauth.organization import Found, Walk, Walker, registrable
+from posthouse.senderauth.organization import Found, Walk, Walker, names, registrable
 from posthouse.senderauth.spf import Lookup
 from posthouse.wire.address import parse_domain
 
@@ -312,10 +312,9 @@ class _Evaluation:
         domains = list(dict.fromkeys(one.domain for one in under))[:MAX_DOMAINS]
         if own.failure:
             walks = [own] * len(domains)
-        elif len(domains) == 1:  # no task for it
-            walks = [await self._walker.walk(domains[0])]
         else:
-            walks = await asyncio.gather(*map(self._walker.walk, domains))
+            await self._walker.ask(name for domain in domains for name in names(domain))  # all side by side
+            walks = [await self._walker.walk(domain) for domain in domains]
         found = dict(zip(domains, walks, strict=True))
         for one in identifiers:
             walk = found.get(one.domain)
