@@ -109,7 +109,7 @@ def ours(given: dict[str, Any]) -> dict[str, Any]:
     )
     # Theirs has no permerror, and its policy is already the milder one while a domain tests.
     word = "none" if found.word == "permerror" else found.word
-    policy = found.disposition if word == "fail" else found.policy
+    policy: str = found.disposition if word == "fail" else found.policy
     if word == "pass" and found.published is not None and found.published.t == "y":
         policy = {"reject": "quarantine", "quarantine": "none", "none": "none"}[policy]
     return {

@@ -168,7 +168,7 @@ async def _author(walker: Walker, author: str, identifiers: Sequence[_Identifier
         return Result("temperror", domain, because=(str(error),))
     if found is None:
         organization = walk.organization if walk is not None else domain
-        return Result("none", domain, organization=organization, because=(f"{domain} has no DMARC record",))
+        return Result("none", domain, organization=organization, because=(f"there is no DMARC record for {domain}",))
     return await _Evaluation(walker, domain, found, walk, identifiers).result(dice)
 
 
@@ -254,7 +254,7 @@ class _Evaluation:
             self._open = self._open or f"whether {self._domain} exists is not known: {error}"
             return min(policy, absent, key=_STRENGTH.__getitem__)
         if not exists:
-            self.because.append(f"{self._domain} does not exist: np={absent} applies")
+            self.because.append(f"the name {self._domain} does not exist: np={absent} applies")
         return policy if exists else absent
 
     async def _exists(self) -> bool:
