@@ -58,7 +58,7 @@ async def walker(records: dict[str, str], **options: float) -> AsyncIterator[tup
 )
 @on_loop
 async def test_which_names_are_asked(domain: str, expected: list[str]) -> None:
-    assert names(domain) == expected
+    assert list(names(domain)) == expected
     async with walker({}) as (one, server):
         await one.walk(domain)
         assert sorted(server.questions) == sorted(("udp", f"_dmarc.{name}.", "TXT") for name in expected)

@@ -16,11 +16,11 @@ from typing import Literal, NamedTuple
 
 from posthouse.mime import header as headers
 from posthouse.mime.addresses import Group, address_list
-from posthouse.net.dns import NoSuchDomain, Resolver, Unavailable
+from posthouse.net.dns import Answer, Resolver, Unavailable, side_by_side
 from posthouse.senderauth import dkim as dkims
 from posthouse.senderauth import spf as spfs
 from posthouse.senderauth.dmarc_record import Policy, Record
-from posthouse.senderauth.organization import Found, Walk, Walker, names, registrable
+from posthouse.senderauth.organization import Found, Walk, Walker, lookup_of, names, registrable
 from posthouse.senderauth.spf import Lookup
 from posthouse.wire.address import parse_domain
 
@@ -117,6 +117,8 @@ async def evaluate(
     results: list[Result] = []
     try:
         async with asyncio.timeout(patience):
+            if len(authors) > 1:  # the records of all of them side by side
+                await walker.ask(filter(None, map(_asked_for, authors[:MAX_AUTHORS])))
             for author in authors[:MAX_AUTHORS]:
                 result = await _author(walker, author, identifiers, dice)
                 results.append(result)  # one by one: those that are there count if the time runs out
@@ -149,9 +151,15 @@ def _identifiers(spf: Sequence[spfs.Result], dkim: Sequence[dkims.Result]) -> li
     return list(dict.fromkeys(found))
 
 
+def _asked_for(author: str) -> str | None:
+    """The domain of an author, if the DNS can know it."""
+    domain = parse_domain(author, utf8=True)
+    return None if domain is None or domain.startswith("[") else domain
+
+
 async def _author(walker: Walker, author: str, identifiers: Sequence[_Identifier], dice: float) -> Result:
     """The result for one domain of From."""
-    domain = parse_domain(author, utf8=True) if author != MORE else None
+    domain = parse_domain(author, utf8=True)
     if domain is None:
         return Result("permerror", author, because=(f"{author[:80]!r} in From is not the name of a domain",))
     if domain.startswith("["):
@@ -262,26 +270,16 @@ class _Evaluation:
         question for CNAME follows no alias, whose target may be gone."""
         if self._domain not in self._walker.missing:
             return True  # there is something below it
-        results = await asyncio.gather(*(self._is_there(kind) for kind in ("CNAME", "A")), return_exceptions=True)
-        if True in results:
+        kinds = ("CNAME", "A")
+        answers = await side_by_side(self._walker.resolver, [(self._domain, kind) for kind in kinds])
+        for kind, answer in zip(kinds, answers, strict=True):
+            self._walker.lookups.append(lookup_of(self._domain, kind, answer))
+        if any(isinstance(answer, Answer) for answer in answers):
             return True
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        for answer in answers:
+            if isinstance(answer, Unavailable):
+                raise answer
         return False
-
-    async def _is_there(self, kind: str) -> bool:
-        lookups = self._walker.lookups
-        try:
-            values = (await self._walker.resolver.answer(self._domain, kind)).values
-        except NoSuchDomain:
-            lookups.append(Lookup(self._domain, kind, failure="no such domain"))
-            return False
-        except Unavailable:
-            lookups.append(Lookup(self._domain, kind, failure="no answer"))
-            raise
-        lookups.append(Lookup(self._domain, kind, tuple(map(str, values[: spfs.MOST_VALUES]))))
-        return True
 
     async def _aligned(self) -> set[str]:
         """Which of SPF and DKIM proved a domain that belongs to the author (RFC 9989 section 4.10.2)."""
