@@ -352,7 +352,8 @@ async def test_hostile_signatures_cost_little() -> None:
     authors = [f"{number}.x.y.z.u.v.w.example.org" for number in range(MAX_AUTHORS)]
     found = await evaluate(resolver, authors, [], proved, dice=0)
     assert found.word == "pass"
-    assert len(resolver.asked) == len(set(resolver.asked)) < 60
+    assert len(set(resolver.asked)) < 60
+    assert len(resolver.asked) < 150  # authors are looked at side by side; a resolver with a cache asks once
     assert len(found.because) <= 40
 
 
@@ -361,10 +362,10 @@ async def test_a_dns_that_never_answers_ends_in_time() -> None:
     zone = ZoneResolver(zone_of_text({"_dmarc.example.org": {"TXT": [REJECT]}}))
     found = await evaluate(Counting(zone, "example.org"), ["example.org"], [], [], dice=0, patience=0.01)
     assert (found.word, found.because) == ("temperror", ("the DNS took longer than 0.01 s",))
-    # What was found out before stands.
-    both = ["example.org", "slow.test"]
+    # A slow one hides no other.
+    both = ["slow.test", "example.org"]
     found = await evaluate(Counting(zone, "slow.test"), both, [], [], dice=0, patience=0.5)
-    assert (found.word, found.disposition) == ("fail", "reject")
+    assert (found.word, found.domain, found.disposition) == ("fail", "example.org", "reject")
 
 
 names = st.builds(
