@@ -164,8 +164,24 @@ def test_a_record_in_words() -> None:
 
 
 pieces = st.sampled_from(
-    ["v=DMARC1", ";", "=", " ", "p", "sp=", "np=reject", "none", "rua=", "mailto:a@example.org", "!10m", ",", "\x00"]
-    + ["fo=", "0:1:d", "pct=", "100", "é", "\\", "psd=y", "t=y", "%", "p=reject", ";;"]
+    [
+        *(
+            "v=DMARC1",
+            ";",
+            "=",
+            " ",
+            "p",
+            "sp=",
+            "np=reject",
+            "none",
+            "rua=",
+            "mailto:a@example.org",
+            "!10m",
+            ",",
+            "\x00",
+        ),
+        *("fo=", "0:1:d", "pct=", "100", "é", "\\", "psd=y", "t=y", "%", "p=reject", ";;"),
+    ]
 )
 
 

@@ -175,6 +175,8 @@ def record(
         raise Permanent(walk.failure)
     found = walk.found[0] if walk.found and walk.found[0].domain == name else walk.policy
     if found is None:
+        if mistakes:
+            raise Permanent("; ".join(mistakes))
         hint = f'publish a TXT record at _dmarc.{walk.organization}, to begin with: "v=DMARC1; p=none; rua=mailto:…"'
         raise Permanent(f"{name} has no DMARC record, nor has a domain above it; {hint}")
     inherited = found.domain != name

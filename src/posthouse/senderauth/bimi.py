@@ -10,17 +10,16 @@ It raises nothing for what a message or the DNS says.
 
 import asyncio
 import re
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from posthouse.mime import header as headers
 from posthouse.mime.addresses import Group, address_list
-from posthouse.net.dns import NoSuchDomain, Resolver, Unavailable
+from posthouse.net.dns import NoSuchDomain, Resolver, Unavailable, side_by_side
 from posthouse.senderauth import dmarc
 from posthouse.senderauth.dmarc_record import Record
-from posthouse.senderauth.organization import Walk, Walker, text_of
-from posthouse.senderauth.spf import MOST_VALUES, Lookup
+from posthouse.senderauth.organization import Walk, Walker, lookup_of, text_of
+from posthouse.senderauth.spf import Lookup
 from posthouse.wire.address import parse_domain
 
 MAX_RECORD = 4_096  # octets
@@ -109,15 +108,20 @@ async def _look(resolver: Resolver, walk: Walk, header: bytes, lookups: list[Loo
     selector = selector_of(header)
     domains = list(dict.fromkeys((walk.start, walk.organization)))
     # Side by side: most senders have no record of their own, and that of the organization is wanted next.
-    answers = await asyncio.gather(*(_records(resolver, f"{selector}._bimi.{domain}", lookups) for domain in domains))
-    for domain, records in zip(domains, answers, strict=True):
-        if isinstance(records, Unavailable):
-            return Indicator("temperror", domain, selector, because=str(records))
+    questions = [(f"{selector}._bimi.{domain}", "TXT") for domain in domains]
+    answers = await side_by_side(resolver, questions)
+    lookups += [lookup_of(*question, answer) for question, answer in zip(questions, answers, strict=True)]
+    for domain, answer in zip(domains, answers, strict=True):
+        if isinstance(answer, Unavailable):
+            return Indicator("temperror", domain, selector, because=str(answer))
+        if isinstance(answer, NoSuchDomain):
+            continue
+        records = [value for value in answer.values[:MAX_RECORDS] if _version(value)]
         if len(records) > 1:
             return Indicator("fail", domain, selector, because=f"{domain} has {len(records)} BIMI records")
         if records:
             return _read(domain, selector, records[0])
-    return Indicator("none", selector=selector, because=f"{walk.start} has no BIMI record")
+    return Indicator("none", selector=selector, because=f"there is no BIMI record for {walk.start}")
 
 
 def _read(domain: str, selector: str, value: bytes) -> Indicator:
@@ -128,19 +132,6 @@ def _read(domain: str, selector: str, value: bytes) -> Indicator:
     if not said.location and not said.evidence:
         return found._replace(word="declined", because=f"{domain} wants no indicator shown")
     return found._replace(word="found", location=said.location, evidence=said.evidence, preference=said.preference)
-
-
-async def _records(resolver: Resolver, name: str, lookups: list[Lookup]) -> Sequence[bytes] | Unavailable:
-    try:
-        values = (await resolver.answer(name, "TXT")).values
-    except NoSuchDomain:
-        lookups.append(Lookup(name, "TXT", failure="no such domain"))
-        return ()
-    except Unavailable as error:
-        lookups.append(Lookup(name, "TXT", failure="no answer"))
-        return error
-    lookups.append(Lookup(name, "TXT", tuple(map(text_of, values[:MOST_VALUES]))))
-    return [value for value in values[:MAX_RECORDS] if _version(value)]
 
 
 def selector_of(header: bytes) -> str:

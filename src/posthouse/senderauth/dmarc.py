@@ -16,11 +16,11 @@ from typing import Literal, NamedTuple
 
 from posthouse.mime import header as headers
 from posthouse.mime.addresses import Group, address_list
-from posthouse.net.dns import NoSuchDomain, Resolver, Unavailable
+from posthouse.net.dns import Answer, Resolver, Unavailable, side_by_side
 from posthouse.senderauth import dkim as dkims
 from posthouse.senderauth import spf as spfs
 from posthouse.senderauth.dmarc_record import Policy, Record
-from posthouse.senderauth.organization import Found, Walk, Walker, registrable
+from posthouse.senderauth.organization import Found, Walk, Walker, lookup_of, names, registrable
 from posthouse.senderauth.spf import Lookup
 from posthouse.wire.address import parse_domain
 
@@ -114,15 +114,12 @@ async def evaluate(
         return Result("permerror", "", because=("the message has no From with a domain",), authors=0)
     walker = Walker(resolver)
     identifiers = _identifiers(spf, dkim)
-    results: list[Result] = []
-    try:
-        async with asyncio.timeout(patience):
-            for author in authors[:MAX_AUTHORS]:
-                result = await _author(walker, author, identifiers, dice)
-                results.append(result)  # one by one: those that are there count if the time runs out
-    except TimeoutError:
-        late = authors[len(results)]
-        results.append(Result("temperror", late, because=(f"the DNS took longer than {patience:g} s",)))
+    some = authors[:MAX_AUTHORS]
+    if len(some) == 1:  # no task for it
+        results = [await _timely(walker, some[0], identifiers, dice, patience)]
+    else:
+        # Side by side, each with its time: the slow DNS of one author shall not hide that another one is forged.
+        results = await asyncio.gather(*(_timely(walker, one, identifiers, dice, patience) for one in some))
     if len(authors) > MAX_AUTHORS:
         reason = f"From has more than {MAX_AUTHORS} domains"
         results.append(Result("permerror", authors[MAX_AUTHORS], because=(reason,)))
@@ -130,7 +127,9 @@ async def evaluate(
     because: Iterable[str] = worst.because
     if len(results) > 1:
         because = (f"{one.domain}: {sentence}" for one in results for sentence in one.because)
-    return worst._replace(because=tuple(because)[:MAX_SENTENCES], lookups=tuple(walker.lookups), authors=len(authors))
+    return worst._replace(
+        because=tuple(because)[:MAX_SENTENCES], lookups=tuple(dict.fromkeys(walker.lookups)), authors=len(authors)
+    )
 
 
 def _identifiers(spf: Sequence[spfs.Result], dkim: Sequence[dkims.Result]) -> list[_Identifier]:
@@ -149,9 +148,19 @@ def _identifiers(spf: Sequence[spfs.Result], dkim: Sequence[dkims.Result]) -> li
     return list(dict.fromkeys(found))
 
 
+async def _timely(
+    walker: Walker, author: str, identifiers: Sequence[_Identifier], dice: float, patience: float
+) -> Result:
+    try:
+        async with asyncio.timeout(patience):
+            return await _author(walker, author, identifiers, dice)
+    except TimeoutError:
+        return Result("temperror", author, because=(f"the DNS took longer than {patience:g} s",))
+
+
 async def _author(walker: Walker, author: str, identifiers: Sequence[_Identifier], dice: float) -> Result:
     """The result for one domain of From."""
-    domain = parse_domain(author, utf8=True) if author != MORE else None
+    domain = parse_domain(author, utf8=True)
     if domain is None:
         return Result("permerror", author, because=(f"{author[:80]!r} in From is not the name of a domain",))
     if domain.startswith("["):
@@ -168,7 +177,7 @@ async def _author(walker: Walker, author: str, identifiers: Sequence[_Identifier
         return Result("temperror", domain, because=(str(error),))
     if found is None:
         organization = walk.organization if walk is not None else domain
-        return Result("none", domain, organization=organization, because=(f"{domain} has no DMARC record",))
+        return Result("none", domain, organization=organization, because=(f"there is no DMARC record for {domain}",))
     return await _Evaluation(walker, domain, found, walk, identifiers).result(dice)
 
 
@@ -254,7 +263,7 @@ class _Evaluation:
             self._open = self._open or f"whether {self._domain} exists is not known: {error}"
             return min(policy, absent, key=_STRENGTH.__getitem__)
         if not exists:
-            self.because.append(f"{self._domain} does not exist: np={absent} applies")
+            self.because.append(f"the name {self._domain} does not exist: np={absent} applies")
         return policy if exists else absent
 
     async def _exists(self) -> bool:
@@ -262,26 +271,16 @@ class _Evaluation:
         question for CNAME follows no alias, whose target may be gone."""
         if self._domain not in self._walker.missing:
             return True  # there is something below it
-        results = await asyncio.gather(*(self._is_there(kind) for kind in ("CNAME", "A")), return_exceptions=True)
-        if True in results:
+        kinds = ("CNAME", "A")
+        answers = await side_by_side(self._walker.resolver, [(self._domain, kind) for kind in kinds])
+        for kind, answer in zip(kinds, answers, strict=True):
+            self._walker.lookups.append(lookup_of(self._domain, kind, answer))
+        if any(isinstance(answer, Answer) for answer in answers):
             return True
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        for answer in answers:
+            if isinstance(answer, Unavailable):
+                raise answer
         return False
-
-    async def _is_there(self, kind: str) -> bool:
-        lookups = self._walker.lookups
-        try:
-            values = (await self._walker.resolver.answer(self._domain, kind)).values
-        except NoSuchDomain:
-            lookups.append(Lookup(self._domain, kind, failure="no such domain"))
-            return False
-        except Unavailable:
-            lookups.append(Lookup(self._domain, kind, failure="no answer"))
-            raise
-        lookups.append(Lookup(self._domain, kind, tuple(map(str, values[: spfs.MOST_VALUES]))))
-        return True
 
     async def _aligned(self) -> set[str]:
         """Which of SPF and DKIM proved a domain that belongs to the author (RFC 9989 section 4.10.2)."""
@@ -312,10 +311,9 @@ class _Evaluation:
         domains = list(dict.fromkeys(one.domain for one in under))[:MAX_DOMAINS]
         if own.failure:
             walks = [own] * len(domains)
-        elif len(domains) == 1:  # no task for it
-            walks = [await self._walker.walk(domains[0])]
         else:
-            walks = await asyncio.gather(*map(self._walker.walk, domains))
+            await self._walker.ask(name for domain in domains for name in names(domain))  # all side by side
+            walks = [await self._walker.walk(domain) for domain in domains]
         found = dict(zip(domains, walks, strict=True))
         for one in identifiers:
             walk = found.get(one.domain)
