@@ -40,6 +40,7 @@ from posthouse.queue.manager import QueueManager
 from posthouse.queue.mta_sts import Policies, fetch_trusting
 from posthouse.queue.transport_security import Guard
 from posthouse.queue.webhooks import Webhooks
+from posthouse.senderauth.signing import Signing
 from posthouse.servers.admin import Action, AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
@@ -148,8 +149,9 @@ class App:
         async def full(addresses: tuple[str, ...], octets: int) -> frozenset[str]:
             return await quotas.full_recipients(directory, addresses, octets)
 
+        signing = Signing(database, feed, clock, log, settings.signing, settings.hostname)
         injector = Injector(
-            database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days, forwarding
+            database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days, forwarding, signing
         )
         resolver = self._resolver or _resolver(settings, clock)
         gate: Gate | None = None
@@ -216,6 +218,7 @@ class App:
                     forwarding,
                     quotas,
                     refusals=refusals,
+                    signing=signing,
                 )
             elif listen.service in ("imap", "imaps"):
                 service = ImapService(
@@ -252,6 +255,7 @@ class App:
             directory.forget()
             quotas.forget()
             forwarding.forget()
+            signing.forget()
             watches.review()
             logins.forget()
 

@@ -20,7 +20,7 @@ from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.net.tls import common_name
-from posthouse.servers.smtp import copies, onward, recipients, room, senders
+from posthouse.servers.smtp import copies, onward, recipients, room, senders, signed
 from posthouse.servers.smtp.shared import Shared
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp import replies
@@ -368,9 +368,9 @@ class SmtpSession:
         if resolution.local:
             known = resolution.accounts or resolution.remote
             return replies.RECIPIENT_OK if known else replies.NO_SUCH_USER
-        return replies.RECIPIENT_OK if self._relay_allowed() else replies.RELAY_DENIED
+        return replies.RECIPIENT_OK if self.relay_allowed() else replies.RELAY_DENIED
 
-    def _relay_allowed(self) -> bool:
+    def relay_allowed(self) -> bool:
         if self.login is not None:
             return True
         if self.service.lmtp:
@@ -390,7 +390,7 @@ class SmtpSession:
         intake = self._intake
         if intake is None:
             binary = self.transaction is not None and self.transaction.params.body == "BINARYMIME"
-            intake = self._intake = Intake(self.service.database.files, any_line_ends=binary)
+            intake = self._intake = signed.intake(self, any_line_ends=binary)
             if not event.last:
                 self.connection.set_timeout(self.service.content_timeout)
                 declared = self.service.options.max_size / SLOWEST
@@ -437,7 +437,7 @@ class SmtpSession:
             now = service.clock.now()
             number = service.ids.next(now)
             text = ids.to_text(number)
-            may_hurry = login is not None or self._relay_allowed()
+            may_hurry = login is not None or self.relay_allowed()
             if self.visitor is not None:
                 refusal = await copies.sort(service, self.visitor, transaction, facts)
                 transaction.tags = list(self.visitor.tags)
@@ -448,6 +448,7 @@ class SmtpSession:
                 return
             forwarded = await onward.forwarded(service, transaction, number, now) if transaction.forwarded else None
             delivery = transaction.delivery(where, number, now, service.expiry, content, digest, may_hurry, forwarded)
+            delivery = await signed.signed(intake, delivery)
             shown = b"" if transaction.params.requiretls and login is None else header
             receipts = await onward.receipts(service, transaction, shown, now, text) if transaction.success else []
             if receipts:

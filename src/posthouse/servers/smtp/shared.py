@@ -17,6 +17,7 @@ from posthouse.delivery.quotas import Quotas
 from posthouse.filter.gate import Gate
 from posthouse.filter.visitor import Visitor
 from posthouse.net.connection import Connection
+from posthouse.senderauth.signing import Signing
 from posthouse.servers.smtp.refusals import Refusals
 from posthouse.smtp.options import ServerOptions
 from posthouse.smtp.replies import Reply
@@ -45,7 +46,9 @@ class Shared:
         quotas: Quotas | None = None,
         *,
         refusals: Refusals,
+        signing: Signing | None = None,
     ) -> None:
+        self.signing = signing
         self.refusals = refusals
         self.quotas = quotas
         self.forwarding = forwarding
