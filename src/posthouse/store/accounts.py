@@ -77,7 +77,7 @@ def add_domain(tx: Tx, name: str, now: int) -> int:
     """Take a domain as ours."""
     name = canonical_domain(name)
     if tx.one("SELECT id FROM domain WHERE name = ?", name):
-        raise AlreadyExists(f"domain {name} is here already")
+        raise AlreadyExists(f"domain {name} is here already: `posthouse domain dns {name}` shows its DNS records")
     domain_id = tx.insert("INSERT INTO domain (name, created) VALUES (?, ?) RETURNING id", name, now)
     tx.publish(DirectoryChanged())
     return domain_id
