@@ -226,7 +226,13 @@ def test_bounces_are_signed_for_the_host(tmp_path: Path) -> None:
     async def test(house: House, keys: list[DkimKey]) -> None:
         settings = house.app.settings
         assert settings.hostname == "mail.posthouse.test"
-        lines = ["EHLO x", f"MAIL FROM:<{BOB}>", f"RCPT TO:<{ALICE}> NOTIFY=SUCCESS", "DATA", PLAIN + BODY + b"."]
+        lines: list[str | bytes] = [
+            "EHLO x",
+            f"MAIL FROM:<{BOB}>",
+            f"RCPT TO:<{ALICE}> NOTIFY=SUCCESS",
+            "DATA",
+            PLAIN + BODY + b".",
+        ]
         replies = await house.said("smtp", *lines, "QUIT")
         assert replies[-2].startswith("250"), replies
         (report,) = await house.inbox("bob")

@@ -11,21 +11,16 @@ import re
 from typing import NamedTuple
 
 from posthouse.mime.removal import Removal
-from posthouse.mime.scan import Scan
 from posthouse.mime.trace import date_time
-from posthouse.senderauth.dkim import MAX_HEADER
 from posthouse.senderauth.dkim_canon import BodyHash
 from posthouse.senderauth.signing import BODY, NOTHING, Signed, Signing, author_domain
-from posthouse.store.blobs.files import BlobFiles
-from posthouse.store.blobs.writer import Content
-from posthouse.store.intake import Intake
-from posthouse.store.model import Digest
 
 # RFC 5322 section 3.6.3: the sending program may leave it to the server to remove it.
 REMOVED = (b"bcc", b"resent-bcc")
 _ONE = (b"from", b"date", b"message-id")  # what is looked at
 MOST_START = 1000  # octets in which it must be clear whether there is a header at all
 MOST_FROM = 3  # fields that are kept
+MOST_ADDED = 400  # octets, with a host name as long as may be
 
 _may_be_header = re.compile(rb"(?:\xef\xbb\xbf)?[!-9;-~\x80-\xff]++[ \t]*+:|\r?\n|[ \t]|>?From ").match
 _undecided = re.compile(rb"(?:\xef\xbb\xbf)?[!-9;-~\x80-\xff]*+[ \t]*+\Z|\r\Z").match
@@ -42,14 +37,12 @@ class Stamp(NamedTuple):
         return date + (b"" if b"message-id" not in missing else f"Message-ID: <{self.message_id}>\r\n".encode())
 
 
-class Submitted(Intake):
-    """An intake that puts right what it takes. Without `signing` nothing is hashed, and nobody signs."""
+class Submitted:
+    """What such a content passes before it is stored (`store.intake.Through`). Without `signing` nothing is hashed, and
+    nobody signs."""
 
-    def __init__(
-        self, files: BlobFiles, stamp: Stamp, signing: Signing | None = None, *, any_line_ends: bool = False
-    ) -> None:
-        super().__init__(files, any_line_ends=any_line_ends)
-        self.header = b""  # as it is kept, once all is here
+    def __init__(self, stamp: Stamp, signing: Signing | None = None) -> None:
+        self.held = 0  # octets that may still come out at once
         self.domain = ""  # who signs
         self.added: tuple[str, ...] = ()
         self._stamp = stamp
@@ -67,31 +60,29 @@ class Submitted(Intake):
         """How many fields were removed."""
         return self._removal.removed
 
-    def _write(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> bytes:
+        """The next piece, and what is to be stored now."""
         if self._start is None:
-            self._pass(self._removal.feed(data))
-            return
-        self._start += data
-        if not _undecided(self._start) or len(self._start) > MOST_START:
-            self._begin()
+            passed = self._passed(self._removal.feed(data))
+        else:
+            self._start += data
+            undecided = _undecided(self._start) and len(self._start) <= MOST_START
+            passed = b"" if undecided else self._begin()
+        self.held = 0 if passed is data else max(0, self.held + len(data) - len(passed)) + MOST_ADDED
+        return passed
 
-    def _begin(self) -> None:
+    def finish(self) -> bytes:
+        """What is left to be stored."""
+        passed = self._begin() if self._start is not None else b""
+        return passed + self._passed(self._removal.finish())
+
+    def _begin(self) -> bytes:
         """It is clear now how the message begins."""
         start, self._start = self._start or b"", None
-        if not _may_be_header(start) and start:
+        if start and not _may_be_header(start):
             # No header at all, a body alone: it gets one, and the line that parts them.
             start = self._missing() + b"\r\n" + start
-        self._pass(self._removal.feed(start))
-
-    def _finish(self) -> tuple[Content, Digest, Scan]:
-        if self._start is not None:
-            self._begin()
-        self._pass(self._removal.finish())
-        content, digest, scanned = super()._finish()
-        self.header = scanned.root.header_bytes
-        if self._removal.body != len(self.header) or len(self.header) > MAX_HEADER:
-            self._body = None  # programs differ in where the header ends: nobody answers for such a message
-        return content, digest, scanned
+        return self._passed(self._removal.feed(start))
 
     def _is_unwanted(self, name: bytes, value: bytes) -> bool:
         name = name.lower()
@@ -108,9 +99,8 @@ class Submitted(Intake):
         self.added = (*self.added, *sorted(name.decode("ascii") for name in missing))
         return self._stamp.fields(missing)
 
-    def _pass(self, data: bytes) -> None:
-        if not data:
-            return
+    def _passed(self, data: bytes) -> bytes:
+        """The same, hashed as far as it is of the body."""
         if self._body_began:
             if self._body is not None:
                 self._body.feed(data)
@@ -121,13 +111,16 @@ class Submitted(Intake):
                 self._body = BodyHash(BODY)
                 self._body.feed(data[start - self._went :])
         self._went += len(data)
-        super()._write(data)
+        return data
 
-    async def sign(self, prefix: bytes) -> Signed:
-        """Sign it, once it is finished; `prefix` are the fields that go on top."""
+    async def sign(self, header: bytes, prefix: bytes) -> Signed:
+        """Sign it, once it is stored; `header` is what was stored, `prefix` are the fields that go on top of that."""
         if self._signing is None or not self.domain:
             return NOTHING
         if self._body is None:
             why = (await self._signing.hand(self.domain)).why
             return Signed(facts={"unsigned": why}) if why else NOTHING
-        return await self._signing.sign(self.domain, prefix + self.header, self._body)
+        if self._removal.body != len(header):
+            # Programs differ in where such a header ends: nobody answers for it.
+            return Signed(facts={"unsigned": "the header has a line that is no field"})
+        return await self._signing.sign(self.domain, prefix + header, self._body)

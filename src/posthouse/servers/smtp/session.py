@@ -16,6 +16,7 @@ from posthouse.auth.login import Login
 from posthouse.base import ids
 from posthouse.base.errors import StorageFull
 from posthouse.delivery import accept
+from posthouse.delivery.submitted import Submitted
 from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
@@ -60,6 +61,7 @@ class SmtpSession:
         "_intake",
         "_may_relay",
         "_messages",
+        "_submitted",
         "connection",
         "engine",
         "exchange",
@@ -93,6 +95,7 @@ class SmtpSession:
         self._may_relay: bool | None = None
         self._messages = 0
         self._intake: Intake | None = None
+        self._submitted: Submitted | None = None
         self._head = b""  # the beginning of the content, if a filter wants to see it
         self.visitor: Visitor | None = service.new_visitor(self.id, connection)
 
@@ -206,6 +209,7 @@ class SmtpSession:
         if self._intake is not None:
             self._intake.abandon()
             self._intake = None
+        self._submitted = None
         self._head = b""
 
     # Greeting, TLS
@@ -390,7 +394,8 @@ class SmtpSession:
         intake = self._intake
         if intake is None:
             binary = self.transaction is not None and self.transaction.params.body == "BINARYMIME"
-            intake = self._intake = signed.intake(self, any_line_ends=binary)
+            way = self._submitted = signed.way(self)
+            intake = self._intake = Intake(self.service.database.files, any_line_ends=binary, through=way)
             if not event.last:
                 self.connection.set_timeout(self.service.content_timeout)
                 declared = self.service.options.max_size / SLOWEST
@@ -421,7 +426,7 @@ class SmtpSession:
         service, transaction = self.service, self.transaction
         assert transaction is not None
         # The client may go while this waits, and then nothing is left of who it was: such a message is not kept.
-        login, where = self.login, self._where()
+        login, where, submitted = self.login, self._where(), self._submitted
         if intake.spills(0) or intake.size > LOOKED_AT_HERE:
             content, digest, scanned = await service.database.work(intake.finish)
         else:
@@ -448,7 +453,7 @@ class SmtpSession:
                 return
             forwarded = await onward.forwarded(service, transaction, number, now) if transaction.forwarded else None
             delivery = transaction.delivery(where, number, now, service.expiry, content, digest, may_hurry, forwarded)
-            delivery = await signed.signed(intake, delivery)
+            delivery = await signed.signed(submitted, header, delivery)
             shown = b"" if transaction.params.requiretls and login is None else header
             receipts = await onward.receipts(service, transaction, shown, now, text) if transaction.success else []
             if receipts:

@@ -9,31 +9,30 @@ from typing import TYPE_CHECKING
 from posthouse.base import ids
 from posthouse.delivery.accept import Delivery
 from posthouse.delivery.submitted import Stamp, Submitted
-from posthouse.store.intake import Intake
 
 if TYPE_CHECKING:
     from posthouse.servers.smtp.session import SmtpSession
 
 
-def intake(session: "SmtpSession", *, any_line_ends: bool) -> Intake:
-    """Where the content of a session's message goes."""
+def way(session: "SmtpSession") -> Submitted | None:
+    """What a content that begins passes before it is stored; None: it is not of our own people."""
     service = session.service
     if not session.relay_allowed():
-        return Intake(service.database.files, any_line_ends=any_line_ends)
+        return None
     now = service.clock.now()
     unique = ids.to_text(service.ids.next(now)).lower()
-    stamp = Stamp(f"{unique}@{service.settings.hostname}", now)
-    return Submitted(service.database.files, stamp, service.signing, any_line_ends=any_line_ends)
+    return Submitted(Stamp(f"{unique}@{service.settings.hostname}", now), service.signing)
 
 
-async def signed(taken: Intake, delivery: Delivery) -> Delivery:
-    """The delivery with the signatures on top of all other fields, if somebody signs it."""
-    if not isinstance(taken, Submitted):
+async def signed(submitted: Submitted | None, header: bytes, delivery: Delivery) -> Delivery:
+    """The delivery with the signatures on top of all other fields, if somebody signs it; `header` is that of the
+    content."""
+    if submitted is None:
         return delivery
-    result = await taken.sign(delivery.received)
+    result = await submitted.sign(header, delivery.received)
     delivery.event.update(result.facts)
-    if taken.added:
-        delivery.event["added"] = list(taken.added)
-    if taken.removed:
-        delivery.event["removed"] = taken.removed
+    if submitted.added:
+        delivery.event["added"] = list(submitted.added)
+    if submitted.removed:
+        delivery.event["removed"] = submitted.removed
     return delivery._replace(received=result.fields + delivery.received)
