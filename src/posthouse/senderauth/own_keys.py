@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 
 from posthouse.base.errors import Permanent, Temporary
 from posthouse.net.dns import Resolver
-from posthouse.senderauth import dkim, dkim_tags
-from posthouse.senderauth.dkim import PrivateKey
+from posthouse.senderauth import dkim_tags
+from posthouse.senderauth.dkim_crypto import MAX_RECORDS, PrivateKey, record_of
 from posthouse.senderauth.dkim_tags import Fault
 from posthouse.store.dkim_keys import NewKey
 
@@ -36,7 +36,7 @@ def _made(algorithm: str, selector: str) -> NewKey:
     key: PrivateKey
     key = generate_private_key(65537, RSA_BITS) if algorithm == "rsa-sha256" else Ed25519PrivateKey.generate()
     der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return NewKey(selector, algorithm, der, dkim.record_of(key))
+    return NewKey(selector, algorithm, der, record_of(key))
 
 
 def loaded(der: bytes) -> PrivateKey:
@@ -74,7 +74,7 @@ async def _look(resolver: Resolver, name: str, record: str) -> Look:
         return Look(None, f"the DNS gave no answer: {error}")
     if not texts:
         return Look(False, "the name has no TXT record")
-    if len(texts) > dkim.MAX_RECORDS:
+    if len(texts) > MAX_RECORDS:
         return Look(False, f"the name has {len(texts)} TXT records")
     ours = dkim_tags.record(record.encode())
     found = [dkim_tags.record(text) for text in texts]
