@@ -41,6 +41,8 @@ from posthouse.queue.mta_sts import Policies, fetch_trusting
 from posthouse.queue.transport_security import Guard
 from posthouse.queue.webhooks import Webhooks
 from posthouse.senderauth.signing import Signing
+from posthouse.senderauth.tally import Tally
+from posthouse.senderauth.verify import Authenticator
 from posthouse.servers.admin import Action, AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
@@ -51,6 +53,7 @@ from posthouse.servers.pop3 import LoginDelay, MailboxLocks, Pop3Service
 from posthouse.servers.queue_admin import QueueAdmin
 from posthouse.servers.rotation import Rotation
 from posthouse.servers.smtp import SmtpService
+from posthouse.servers.smtp.authentication import Authentication
 from posthouse.servers.smtp.copies import HeldCopies
 from posthouse.servers.smtp.refusals import Refusals
 from posthouse.store import suppression
@@ -189,6 +192,9 @@ class App:
         await queue.start()
         self._closers.append(queue.close)
 
+        tally = Tally(database, clock, log)
+        self._closers.append(tally.close)
+        authentication = Authentication(settings, Authenticator(settings, resolver, clock), tally)
         refusals = Refusals(database, clock, new_ids, log)
         self._closers.append(refusals.close)
         admission = Admission(
@@ -221,6 +227,7 @@ class App:
                     quotas,
                     refusals=refusals,
                     signing=signing,
+                    authentication=authentication,
                 )
             elif listen.service in ("imap", "imaps"):
                 service = ImapService(

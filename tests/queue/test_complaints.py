@@ -246,10 +246,10 @@ async def test_an_address_that_gets_an_owner_later_and_old_mail() -> None:
         # Messages that are older than any trace are passed over when the mailboxes are gone through.
         account = (await one.here.database.read(accounts.find_account, "desk@here.test")).id
         since = one.here.clock.now()
-        assert len(await one.here.database.read(feedback.since, account, since, 10)) == 0
-        await one.here.database.write(lambda tx: tx.run("UPDATE feedback SET modseq = 0"))
-        assert len(await one.here.database.read(feedback.since, account, since, 10)) == 1
-        assert await one.here.database.read(feedback.since, account, since + 31 * DAYS, 10) == []
+        assert len(await one.here.database.read(feedback.since, complaints.PURPOSE, account, since, 10)) == 0
+        await one.here.database.write(lambda tx: tx.run("UPDATE looked_at SET modseq = 0"))
+        assert len(await one.here.database.read(feedback.since, complaints.PURPOSE, account, since, 10)) == 1
+        assert await one.here.database.read(feedback.since, complaints.PURPOSE, account, since + 31 * DAYS, 10) == []
 
 
 @on_loop

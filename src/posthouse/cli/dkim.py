@@ -30,7 +30,7 @@ LOOKUP = 10.0  # seconds for a key
 
 
 def read_message(file: str) -> bytes:
-    """A message as it would be sent."""
+    """The message in a file, its lines ending as they do on the way."""
     raw = mime.read(file)
     if raw.startswith((b"From ", b">From ")):
         raw = raw.partition(b"\n")[2]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from posthouse.base import ids
 from posthouse.cli import outcome
 from posthouse.cli.outcome import STYLES, said
+from posthouse.cli.story_authentication import authentication
 from posthouse.cli.timeline import Line, Part, clock, lasted
 from posthouse.queue.patterns import Meaning, match
 from posthouse.reports.dsn import explain
@@ -127,6 +128,7 @@ def _accepted(case: Case, event: Event) -> list[Line]:
     if "session" in data:
         lines.append(_line(began, _mail(data)))
     lines += _recipients(case, data)
+    lines += authentication(data.get("authentication", {}))
     lines += _filters(data)
     took = []
     if "ms" in data:
@@ -154,6 +156,7 @@ def _refused(case: Case, event: Event) -> list[Line]:
     lines += [_line(0, _rcpt(data, who), ": ", ("taken", "good"), depth=1) for who in accepted[:MOST]]
     lines += _more(len(accepted) - MOST + data.get("recipients_more", 0))
     lines += _refusals(data)
+    lines += authentication(data.get("authentication", {}))
     lines += _filters(data)
     final = outcome.summary(case).state
     word = "Put off: it may be tried again" if final == outcome.PUT_OFF else "Refused"
@@ -297,6 +300,11 @@ def _signed(data: Mapping[str, Any]) -> list[Line]:
     if data.get("signed"):
         who = ", ".join(f"{one.get('s')} ({one.get('a')})" for one in data["signed"][:MOST])
         lines.append(_line(0, ("Signed", "good"), f" for {data['signed'][0].get('d')} with {who}", depth=1))
+    if data.get("sealed"):
+        one = data["sealed"]
+        lines.append(_line(0, f"Sealed (ARC) for {one.get('d')} with {one.get('s')}, cv={one.get('cv')}", depth=1))
+    if data.get("unsealed"):
+        lines.append(_line(0, ("Not sealed", "wait"), f": {data['unsealed']}", depth=1))
     if data.get("unsigned"):
         lines.append(_line(0, ("Not signed", "wait"), f": {data['unsigned']}", depth=1))
     return lines

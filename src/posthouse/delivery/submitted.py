@@ -8,6 +8,7 @@ Added fields are a part of the content and not of what goes before it: ENVELOPE,
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from posthouse.mime.removal import Removal
@@ -37,6 +38,59 @@ class Stamp(NamedTuple):
         return date + (b"" if b"message-id" not in missing else f"Message-ID: <{self.message_id}>\r\n".encode())
 
 
+class Hashed:
+    """The hash of a body that passes a removal, in the form `BODY`; `body` is None where none is wanted."""
+
+    def __init__(self, removal: Removal) -> None:
+        self.body: BodyHash | None = None
+        self._removal = removal
+        self._went = 0  # octets
+        self._began = False
+
+    def feed(self, data: bytes, is_wanted: Callable[[], bool]) -> bytes:
+        """The next piece of the message, and what goes on. `is_wanted` is asked once the header has ended."""
+        return self._passed(self._removal.feed(data), is_wanted)
+
+    def finish(self, is_wanted: Callable[[], bool]) -> bytes:
+        """No piece follows."""
+        return self._passed(self._removal.finish(), is_wanted)
+
+    def _passed(self, data: bytes, is_wanted: Callable[[], bool]) -> bytes:
+        if self._began:
+            if self.body is not None:
+                self.body.feed(data)
+        elif (start := self._removal.body) is not None:
+            self._began = True
+            if is_wanted():
+                self.body = BodyHash(BODY)
+                self.body.feed(data[start - self._went :])
+        self._went += len(data)
+        return data
+
+
+class Forwardable:
+    """What a stranger's message passes that aliases of ours lead elsewhere: it is hashed, to be sealed (ARC)."""
+
+    def __init__(self) -> None:
+        self.held = 0  # octets that may still come out at once
+        self._hashed = Hashed(Removal(lambda _name, _value: False))
+
+    @property
+    def body(self) -> BodyHash | None:
+        """The hash of its body, once it is there."""
+        return self._hashed.body
+
+    def feed(self, data: bytes) -> bytes:
+        """The next piece, and what is to be stored now."""
+        passed = self._hashed.feed(data, lambda: True)
+        self.held = 0 if passed is data else max(0, self.held + len(data) - len(passed))
+        return passed
+
+    def finish(self) -> bytes:
+        """What is left to be stored."""
+        return self._hashed.finish(lambda: True)
+
+
 class Submitted:
     """What such a content passes before it is stored (`store.intake.Through`). Without `signing` nothing is hashed, and
     nobody signs."""
@@ -51,9 +105,7 @@ class Submitted:
         self._removal = Removal(self._is_unwanted, missing=self._missing)
         self._seen: set[bytes] = set()
         self._from: list[bytes] = []
-        self._went = 0  # octets
-        self._body: BodyHash | None = None
-        self._body_began = False
+        self._hashed = Hashed(self._removal)
 
     @property
     def removed(self) -> int:
@@ -63,7 +115,7 @@ class Submitted:
     def feed(self, data: bytes) -> bytes:
         """The next piece, and what is to be stored now."""
         if self._start is None:
-            passed = self._passed(self._removal.feed(data))
+            passed = self._hashed.feed(data, self._is_signed)
         else:
             self._start += data
             undecided = _undecided(self._start) and len(self._start) <= MOST_START
@@ -74,7 +126,7 @@ class Submitted:
     def finish(self) -> bytes:
         """What is left to be stored."""
         passed = self._begin() if self._start is not None else b""
-        return passed + self._passed(self._removal.finish())
+        return passed + self._hashed.finish(self._is_signed)
 
     def _begin(self) -> bytes:
         """It is clear now how the message begins."""
@@ -82,7 +134,7 @@ class Submitted:
         if start and not _may_be_header(start):
             # No header at all, a body alone: it gets one, and the line that parts them.
             start = self._missing() + b"\r\n" + start
-        return self._passed(self._removal.feed(start))
+        return self._hashed.feed(start, self._is_signed)
 
     def _is_unwanted(self, name: bytes, value: bytes) -> bool:
         name = name.lower()
@@ -99,28 +151,19 @@ class Submitted:
         self.added = (*self.added, *sorted(name.decode("ascii") for name in missing))
         return self._stamp.fields(missing)
 
-    def _passed(self, data: bytes) -> bytes:
-        """The same, hashed as far as it is of the body."""
-        if self._body_began:
-            if self._body is not None:
-                self._body.feed(data)
-        elif (start := self._removal.body) is not None:
-            self._body_began = True
-            self.domain = author_domain(self._from)
-            if self._signing is not None and self._signing.may_sign(self.domain):
-                self._body = BodyHash(BODY)
-                self._body.feed(data[start - self._went :])
-        self._went += len(data)
-        return data
+    def _is_signed(self) -> bool:
+        """Whether the body is to be hashed. The header ends here."""
+        self.domain = author_domain(self._from)
+        return self._signing is not None and self._signing.may_sign(self.domain)
 
     async def sign(self, header: bytes, prefix: bytes) -> Signed:
         """Sign it, once it is stored; `header` is what was stored, `prefix` are the fields that go on top of that."""
         if self._signing is None or not self.domain:
             return NOTHING
-        if self._body is None:
+        if self._hashed.body is None:
             why = (await self._signing.hand(self.domain)).why
             return Signed(facts={"unsigned": why}) if why else NOTHING
         if self._removal.body != len(header):
             # Programs differ in where such a header ends: nobody answers for it.
             return Signed(facts={"unsigned": "the header has a line that is no field"})
-        return await self._signing.sign(self.domain, prefix + header, self._body)
+        return await self._signing.sign(self.domain, prefix + header, self._hashed.body)

@@ -35,6 +35,7 @@ from posthouse.store.model import DirectoryChanged, EntriesAdded
 from posthouse.store.suppression import Entry
 from posthouse.wire.address import Address
 
+PURPOSE = "complaints"
 COMPLAINED = "complained"  # the kind of the event, and the reason on the suppression list
 KEPT = 30 * DAY  # traces are; older reports cannot be about one
 EVERY = 60.0  # seconds between two looks at who gets mail for the addresses
@@ -160,15 +161,15 @@ class Complaints:
                         feedback.at, change.account_id, change.mailbox_id, change.uids, received
                     )
                     await self._look_at(found)
-                    await self._database.write(feedback.advance, change.account_id, change.modseq)
+                    await self._database.write(feedback.advance, PURPOSE, change.account_id, change.modseq)
                 pending.pop(0)
         finally:
             # What failed, and what came after it, is found by going through the mailboxes.
             self._behind.update(change.account_id for change in pending)
         for account_id in sorted(self._behind):
-            while found := await self._database.read(feedback.since, account_id, received, SLICE):
+            while found := await self._database.read(feedback.since, PURPOSE, account_id, received, SLICE):
                 await self._look_at(found)
-                await self._database.write(feedback.advance, account_id, found[-1].modseq)
+                await self._database.write(feedback.advance, PURPOSE, account_id, found[-1].modseq)
             self._behind.discard(account_id)
 
     async def _look_at(self, found: Iterable[Arrived]) -> None:

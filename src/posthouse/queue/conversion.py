@@ -4,8 +4,8 @@
 (`mime/downgrade.py`); what cannot be is refused with 5.6.3, and header fields in UTF-8 for a server without SMTPUTF8
 with 5.6.7. Addresses are looked at by the engine (`smtp/client.py`).
 
-What this server had signed is signed again: the old signatures are of a content that is no more. Those of others are
-left as they are; nobody but they can make new ones.
+What this server had signed is signed again: the old signatures are of a content that is no more. A seal of ours goes,
+as one that does not fit is worse than none. What others signed is left as it is; nobody but they can do it anew.
 
 Conversion needs the whole message in memory, twice: only up to `LARGEST`, and `AT_ONCE` at a time.
 """
@@ -48,8 +48,7 @@ async def fitted(
         message = b"".join([piece async for piece in outgoing.pieces()])
         # Only the prefix is certainly ours: a stranger may have written anything below it.
         again = signed_again if has_signatures(outgoing.prefix) else None
-        if again is not None:
-            message = without_signatures(outgoing.prefix) + message[len(outgoing.prefix) :]
+        message = without_signatures(outgoing.prefix) + message[len(outgoing.prefix) :]
         if len(message) <= SMALL:
             converted = convert(message, eight_bit=eight_bit, utf8_header=not utf8)
         else:

@@ -5,13 +5,14 @@ nobody finds proves nothing (RFC 6376 section 6.1 has verifiers treat it as none
 it as one that failed: no signature is the better one. `signing.sign` says so otherwise.
 
 The key must be of the very domain in From: others may own what is above or below it. Only in the name of this host,
-which writes bounces and reports, the domain above it signs too (relaxed alignment, RFC 9989 section 3.2).
+which writes bounces and reports, the domain above it signs too (relaxed alignment, RFC 9989 section 3.2). Messages of
+others that aliases pass on are sealed (ARC) by the domain of the alias, with the same keys.
 
 Keys are kept ready for `REMEMBERED` domains and dropped when they change. Nothing here raises for what a message says:
 it is not signed then, and `Hand.why` or the log tell the reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from posthouse.base.clock import Clock
@@ -21,6 +22,8 @@ from posthouse.base.signing_settings import Signing as Settings
 from posthouse.mime import addresses
 from posthouse.mime import header as headers
 from posthouse.senderauth import dkim, own_keys
+from posthouse.senderauth.arc import Sealer
+from posthouse.senderauth.arc_fields import Status
 from posthouse.senderauth.dkim import Signer
 from posthouse.senderauth.dkim_canon import BodyHash, Canon
 from posthouse.store import accounts, dkim_keys
@@ -34,6 +37,7 @@ REMEMBERED = 2000  # domains
 MOST_FROM = 16 * 1024  # octets of a From field that is looked at
 BODY: Canon = "relaxed"  # the canonical form of bodies in our signatures
 _NAME = b"dkim-signature"
+_SEALS = (b"arc-seal", b"arc-message-signature", b"arc-authentication-results")
 
 
 class Hand(NamedTuple):
@@ -152,6 +156,31 @@ class Signing:
         facts = [{"d": one.domain, "s": one.selector, "a": one.algorithm} for one in hand.signers]
         return Signed(fields, {"signed": facts})
 
+    async def seal(
+        self, domains: Iterable[str], header: bytes, body: BodyHash, cv: Status, results: Sequence[str]
+    ) -> Signed:
+        """The fields of ARC for a message that goes on by an alias of one of these domains, the first that signs.
+
+        `header` is all of it as it leaves us, `body` was fed its body in the form `BODY`, `cv` is what its chain was
+        worth when it came, `results` what we saw (`authres.pieces`).
+        """
+        for domain in domains:
+            signers = (await self.hand(domain)).signers
+            if not signers:
+                continue
+            # RSA, where there is both: others may not know Ed25519 yet, and a chain that cannot be read has failed.
+            chosen = next((one for one in signers if one.algorithm == "rsa-sha256"), signers[0])
+            sealer = Sealer(chosen.domain, chosen.selector, chosen.key)
+            now = self._clock.now() // 1_000_000
+            try:
+                fields = await self._database.work(sealer.fields, header, body, cv, results, now)
+            except Permanent as error:
+                return Signed(facts={"unsealed": str(error)})
+            if not fields:
+                return Signed(facts={"unsealed": "its last seal says that the chain is broken"})
+            return Signed(fields, {"sealed": {"d": chosen.domain, "s": chosen.selector, "cv": cv}})
+        return NOTHING
+
     async def sign_message(self, message: bytes, prefix: bytes = b"") -> Signed:
         """The same for a message that is at hand whole; `prefix` are further fields on top of its header."""
         header, content = dkim.split(message)
@@ -170,9 +199,9 @@ class Signing:
 
 def has_signatures(prefix: bytes) -> bool:
     """Whether the fields that we put before a message have signatures. Those further below are not ours to change."""
-    return b"dkim-signature:" in prefix.lower()
+    return headers.find(prefix, _NAME) is not None
 
 
 def without_signatures(prefix: bytes) -> bytes:
-    """The fields that we put before a message without the signatures."""
-    return headers.select(prefix, [_NAME], invert=True).removesuffix(b"\r\n")
+    """The fields that we put before a message without the signatures and seals."""
+    return headers.select(prefix, [_NAME, *_SEALS], invert=True).removesuffix(b"\r\n")

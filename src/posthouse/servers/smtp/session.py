@@ -16,13 +16,13 @@ from posthouse.auth.login import Login
 from posthouse.base import ids
 from posthouse.base.errors import StorageFull
 from posthouse.delivery import accept
-from posthouse.delivery.submitted import Submitted
 from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.net.tls import common_name
 from posthouse.servers.smtp import copies, onward, recipients, room, senders, signed
 from posthouse.servers.smtp.shared import Shared
+from posthouse.servers.smtp.signed import Way
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp import replies
 from posthouse.smtp.events import (
@@ -61,7 +61,7 @@ class SmtpSession:
         "_intake",
         "_may_relay",
         "_messages",
-        "_submitted",
+        "_way",
         "connection",
         "engine",
         "exchange",
@@ -95,8 +95,8 @@ class SmtpSession:
         self._may_relay: bool | None = None
         self._messages = 0
         self._intake: Intake | None = None
-        self._submitted: Submitted | None = None
         self._head = b""  # the beginning of the content, if a filter wants to see it
+        self._way: Way | None = None
         self.visitor: Visitor | None = service.new_visitor(self.id, connection)
 
     @property
@@ -209,7 +209,7 @@ class SmtpSession:
         if self._intake is not None:
             self._intake.abandon()
             self._intake = None
-        self._submitted = None
+        self._way = None
         self._head = b""
 
     # Greeting, TLS
@@ -394,7 +394,7 @@ class SmtpSession:
         intake = self._intake
         if intake is None:
             binary = self.transaction is not None and self.transaction.params.body == "BINARYMIME"
-            way = self._submitted = signed.way(self)
+            way = self._way = signed.way(self)
             intake = self._intake = Intake(self.service.database.files, any_line_ends=binary, through=way)
             if not event.last:
                 self.connection.set_timeout(self.service.content_timeout)
@@ -426,7 +426,7 @@ class SmtpSession:
         service, transaction = self.service, self.transaction
         assert transaction is not None
         # The client may go while this waits, and then nothing is left of who it was: such a message is not kept.
-        login, where, submitted = self.login, self._where(), self._submitted
+        login, where, way = self.login, self._where(), self._way
         if intake.spills(0) or intake.size > LOOKED_AT_HERE:
             content, digest, scanned = await service.database.work(intake.finish)
         else:
@@ -453,7 +453,7 @@ class SmtpSession:
                 return
             forwarded = await onward.forwarded(service, transaction, number, now) if transaction.forwarded else None
             delivery = transaction.delivery(where, number, now, service.expiry, content, digest, may_hurry, forwarded)
-            delivery = await signed.signed(submitted, header, delivery)
+            delivery = await signed.signed(service, transaction, way, header, delivery)
             shown = b"" if transaction.params.requiretls and login is None else header
             receipts = await onward.receipts(service, transaction, shown, now, text) if transaction.success else []
             if receipts:
@@ -499,6 +499,10 @@ class SmtpSession:
             return replies.ODD_HEADER  # programs differ in where they see the end of a line
         if self.login is not None and not self.service.settings.smtp.any_sender:
             refusal = senders.check_header(await self._owned(), facts.header, facts.size)
+            if refusal is not None:
+                return refusal
+        if self._way is not None and self._way.check is not None:
+            refusal = await self.service.authentication.judge(self, self._way.check)
             if refusal is not None:
                 return refusal
         if self.visitor is None:

@@ -18,6 +18,7 @@ from posthouse.filter.gate import Gate
 from posthouse.filter.visitor import Visitor
 from posthouse.net.connection import Connection
 from posthouse.senderauth.signing import Signing
+from posthouse.servers.smtp.authentication import Authentication
 from posthouse.servers.smtp.refusals import Refusals
 from posthouse.smtp.options import ServerOptions
 from posthouse.smtp.replies import Reply
@@ -47,8 +48,10 @@ class Shared:
         *,
         refusals: Refusals,
         signing: Signing | None = None,
+        authentication: Authentication,
     ) -> None:
         self.signing = signing
+        self.authentication = authentication
         self.refusals = refusals
         self.quotas = quotas
         self.forwarding = forwarding
