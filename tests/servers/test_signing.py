@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from posthouse.mime.threads import message_id_hash
+from posthouse.net.dns import ZoneResolver
+from posthouse.senderauth import arc
 from posthouse.store import accounts, dkim_keys, events
 from posthouse.store.database import Tx
 from posthouse.store.dkim_keys import DkimKey
 from tests.support.house import PASSWORD, House, opened
-from tests.support.signing import BOTH, dkimpy_says, sign_for, verified, words
+from tests.support.signing import BOTH, dkimpy_says, sign_for, verified, words, zone
 
 ALICE, BOB, AMY = "alice@posthouse.test", "bob@posthouse.test", "amy@there.test"
 PLAIN = b"From: Alice <alice@posthouse.test>\r\nTo: bob@posthouse.test\r\nSubject: signed\r\n"
@@ -242,6 +244,56 @@ def test_bounces_are_signed_for_the_host(tmp_path: Path) -> None:
         assert await verified(message, keys, house.app.clock.now()) == []
 
     signing(tmp_path, test)
+
+
+STRANGER = {"authentication": {"exempt": []}}
+
+
+async def passed_on(house: House, content: bytes, sender: str = "mallory@evil.test") -> None:
+    """A stranger's message to an alias that leads to amy, who is elsewhere, and to bob."""
+
+    def alias(tx: Tx) -> None:
+        accounts.add_address(tx, "list@posthouse.test", AMY)
+        accounts.add_address(tx, "list@posthouse.test", BOB)
+
+    await house.database.write(alias)
+    await submit(house, content, "list@posthouse.test", service="smtp", sender=sender)
+
+
+@pytest.mark.parametrize("sender", ["mallory@evil.test", ""])
+def test_what_aliases_pass_on_is_sealed(tmp_path: Path, sender: str) -> None:
+    content = b"From: m@evil.test\r\nAuthentication-Results: mail.posthouse.test; dmarc=pass\r\n" + BODY
+    known: list[DkimKey] = []
+
+    async def test(house: House, keys: list[DkimKey]) -> None:
+        known.extend(keys)
+        await passed_on(house, content, sender)
+        (local,) = await house.inbox("bob")
+        assert b"ARC-" not in local  # it did not leave
+        assert (await trace(house))["sealed"] == {"d": "posthouse.test", "s": keys[0].selector, "cv": "none"}
+
+    (sent,) = signing(tmp_path, test, **STRANGER)
+    message = Path(str(sent["file"])).read_bytes()
+    message = message[message.index(b"ARC-Seal:") :]
+    names, _ = split(message)
+    assert names[:3] == [b"arc-seal", b"arc-message-signature", b"arc-authentication-results"]
+    assert b"dmarc=pass" not in message
+    chain = asyncio.run(arc.verify(message, ZoneResolver(zone(known)).txt, 1_900_000_000))
+    assert (chain.word, chain.sealers) == ("pass", ("posthouse.test",)), chain
+    (results,) = chain.results
+    assert results.authserv_id == "mail.posthouse.test"
+    assert ("dkim", "none") in [(one.method, one.result) for one in results.methods]
+    for damaged in (message + b"x\r\n", message.replace(b"From: m@", b"From: n@")):
+        assert asyncio.run(arc.verify(damaged, ZoneResolver(zone(known)).txt, 1_900_000_000)).word == "fail"
+
+
+def test_without_keys_nothing_is_sealed(tmp_path: Path) -> None:
+    async def test(house: House, _keys: list[DkimKey]) -> None:
+        await house.database.write(dkim_keys.remove_domain, "posthouse.test")
+        await passed_on(house, b"From: m@evil.test\r\n" + BODY)
+
+    (sent,) = signing(tmp_path, test, **STRANGER)
+    assert b"ARC-" not in Path(str(sent["file"])).read_bytes()
 
 
 def test_removing_a_domain_takes_its_keys(tmp_path: Path) -> None:
