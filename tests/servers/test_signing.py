@@ -27,13 +27,15 @@ PASS = [("pass", one) for one in BOTH]
 Test = Callable[[House, list[DkimKey]], Coroutine[Any, Any, None]]
 
 
-def signing(folder: Path, test: Test, **changes: Any) -> list[dict[str, object]]:
-    """Run a test in a house whose domain signs; returns what was sent on."""
+def signing(folder: Path, test: Test, sends: int = 0, **changes: Any) -> list[dict[str, object]]:
+    """Run a test in a house whose domain signs; returns the so many messages that were sent on."""
     captured: list[dict[str, object]] = []
 
     async def main() -> None:
-        async with asyncio.timeout(60), opened(folder, captured=captured.append, **changes) as house:
+        went = asyncio.Queue[dict[str, object]]()
+        async with asyncio.timeout(60), opened(folder, captured=went.put_nowait, **changes) as house:
             await test(house, await sign_for(house.database, "posthouse.test"))
+            captured.extend([await went.get() for _ in range(sends)])
 
     asyncio.run(main())
     return captured
@@ -95,7 +97,7 @@ def test_a_bare_message_is_completed_and_signed(tmp_path: Path) -> None:
         number = message_id_hash(added.strip("<>"))
         assert len(await house.database.read(events.traces_of_message_id, number)) == 1
 
-    (sent,) = signing(tmp_path, test)
+    (sent,) = signing(tmp_path, test, 1)
     assert sent["recipients"] == (AMY,)
     elsewhere = Path(str(sent["file"])).read_bytes()
     assert b"secret" not in elsewhere
@@ -246,7 +248,7 @@ def test_bounces_are_signed_for_the_host(tmp_path: Path) -> None:
     signing(tmp_path, test)
 
 
-STRANGER = {"authentication": {"exempt": []}}
+STRANGER: dict[str, Any] = {"authentication": {"exempt": []}}
 
 
 async def passed_on(house: House, content: bytes, sender: str = "mallory@evil.test") -> None:
@@ -272,7 +274,7 @@ def test_what_aliases_pass_on_is_sealed(tmp_path: Path, sender: str) -> None:
         assert b"ARC-" not in local  # it did not leave
         assert (await trace(house))["sealed"] == {"d": "posthouse.test", "s": keys[0].selector, "cv": "none"}
 
-    (sent,) = signing(tmp_path, test, **STRANGER)
+    (sent,) = signing(tmp_path, test, 1, **STRANGER)
     message = Path(str(sent["file"])).read_bytes()
     message = message[message.index(b"ARC-Seal:") :]
     names, _ = split(message)
@@ -292,7 +294,7 @@ def test_without_keys_nothing_is_sealed(tmp_path: Path) -> None:
         await house.database.write(dkim_keys.remove_domain, "posthouse.test")
         await passed_on(house, b"From: m@evil.test\r\n" + BODY)
 
-    (sent,) = signing(tmp_path, test, **STRANGER)
+    (sent,) = signing(tmp_path, test, 1, **STRANGER)
     assert b"ARC-" not in Path(str(sent["file"])).read_bytes()
 
 
