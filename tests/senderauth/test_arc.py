@@ -16,8 +16,8 @@ from posthouse.senderauth.arc import Chain, Sealer, Verifier
 from posthouse.senderauth.arc_fields import MAX_SETS
 from posthouse.senderauth.dkim_crypto import sha256
 from posthouse.senderauth.dkim_header import Header
-from tests.senderauth.chains import RELAYS, SAW, Change, forwarded, resolver, sealed, verified
-from tests.senderauth.keys import MESSAGE, NOW, ed_key, rsa_key
+from tests.senderauth.chains import NOW, RELAYS, SAW, Change, forwarded, resolver, sealed, verified
+from tests.senderauth.keys import MESSAGE, ed_key, rsa_key
 from tests.senderauth.test_dkim import messages
 from tests.support.growth import assert_linear
 
@@ -151,8 +151,8 @@ def test_a_message_signature_that_proves_nothing() -> None:
         (b"c=relaxed/relaxed", b"c=loose", "unknown canonical form"),
         (b"h=from", b"h=arc-seal:from", "it signs seals"),
         (b"bh=", b"xh=", "no bh="),
-        (b"c=relaxed/relaxed", b"x=1800000001; c=relaxed/relaxed", "has expired"),
-        (b"t=1800000000\r\nARC-Auth", b"t=1800999999\r\nARC-Auth", "in the future"),
+        (b"c=relaxed/relaxed", b"x=1700000001; c=relaxed/relaxed", "has expired"),
+        (b"t=1700000000\r\nARC-Auth", b"t=1700999999\r\nARC-Auth", "in the future"),
     ]:
         changed = replaced(old, new, message)
         if b"l=13;" in new:
@@ -177,9 +177,9 @@ def test_the_fields_that_are_made() -> None:
     fields = headers.split(made)
     assert [field.name.decode() for field in fields] == [arc_fields.AS, arc_fields.AMS, arc_fields.AAR]
     seal, signature, results = (re.sub(rb"b=[^;]{60,}", b"b=B", field.value) for field in fields)
-    assert headers.unfold(seal) == b"a=ed25519-sha256; b=B; cv=none; d=one.test; i=1; s=ed; t=1800000000"
+    assert headers.unfold(seal) == b"a=ed25519-sha256; b=B; cv=none; d=one.test; i=1; s=ed; t=1700000000"
     assert re.sub(rb"bh=[^;]*", b"bh=H", headers.unfold(signature)) == (
-        b"a=ed25519-sha256; b=B; bh=H; c=relaxed/relaxed; d=one.test; h=from:to:subject; i=1; s=ed; t=1800000000"
+        b"a=ed25519-sha256; b=B; bh=H; c=relaxed/relaxed; d=one.test; h=from:to:subject; i=1; s=ed; t=1700000000"
     )
     assert headers.unfold(results) == b"i=1; mx.one.test; dmarc=pass header.from=example.org; spf=pass"
     long = sealed(b"DKIM-Signature: x\r\n" + MESSAGE, kind="rsa")
