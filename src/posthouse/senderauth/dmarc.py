@@ -20,7 +20,7 @@ from posthouse.net.dns import Answer, Resolver, Unavailable, side_by_side
 from posthouse.senderauth import dkim as dkims
 from posthouse.senderauth import spf as spfs
 from posthouse.senderauth.dmarc_record import Policy, Record
-from posthouse.senderauth.organization import Found, Walk, Walker, lookup_of, names, registrable
+from posthouse.senderauth.organization import Found, Walk, Walker, lookup_of, names, registrable, text_of
 from posthouse.senderauth.spf import Lookup
 from posthouse.wire.address import parse_domain
 
@@ -60,6 +60,12 @@ class Result(NamedTuple):
     override: Literal["", "policy_test_mode", "sampled_out"] = ""  # why the disposition is milder than the policy
     authors: int = 1  # domains in From
 
+    @property
+    def is_malformed(self) -> bool:
+        """Whether it is From that DMARC cannot be applied to, and not a record: with such a field anybody can try to
+        look like somebody whose mail would be refused."""
+        return self.word == "permerror" and not self.policy_domain
+
 
 class _Identifier(NamedTuple):
     """A domain that SPF or DKIM knows something about."""
@@ -92,7 +98,7 @@ def author_domains(header: bytes) -> tuple[str, ...]:
 
 def _domain(raw: bytes) -> str:
     text = raw[:1000].decode("utf-8", "replace").removesuffix(".")
-    return parse_domain(text, utf8=True) or text.lower()[:255].encode("ascii", "backslashreplace").decode("ascii")
+    return parse_domain(text, utf8=True) or text_of(text.lower().encode()[:255])
 
 
 async def evaluate(
