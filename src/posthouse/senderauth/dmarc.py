@@ -48,7 +48,9 @@ class Result(NamedTuple):
     policy: Literal["", "none", "quarantine", "reject"] = ""  # that the domain asks for; "" without a usable record
     disposition: Policy = "none"  # what is left of it for this message
     policy_domain: str = ""  # where the record is
-    organization: str = ""
+    organization: str = (
+        ""  # of the author, as far as it was needed: a domain with a record that proves itself is its own
+    )
     record: str = ""  # its text, cut
     aligned_spf: bool = False
     aligned_dkim: bool = False
