@@ -58,10 +58,13 @@ def test_the_domains_of_from(header: bytes, domains: tuple[str, ...]) -> None:
 
 
 def test_many_authors_are_counted_and_not_all_looked_at() -> None:
-    many = b", ".join(b"a@d%d.test" % number for number in range(500))
+    many = b", ".join(b"a@d%d.test" % number for number in range(400))
     assert author_domains(b"From: " + many + b"\r\n") == tuple(f"d{number}.test" for number in range(MAX_AUTHORS + 1))
-    same = b", ".join([b"a@example.org"] * 2000)
-    assert author_domains(b"From: " + same + b", b@bank.test\r\n") == ("example.org", MORE)
+    same = b",".join([b"a@b.test"] * 500)
+    assert author_domains(b"From: " + same + b", b@bank.test\r\n") == ("b.test", MORE)
+    half = b"From: a@example.org (" + b"x" * 5_000 + b")\r\n"
+    assert author_domains(half) == ("example.org",)
+    assert author_domains(half + half + b"From: b@bank.test\r\n") == ("example.org", MORE)
     long = b"From: a@example.org " + b"(" + b"x" * 200_000 + b") <b@bank.test>\r\n"
     assert MORE in author_domains(long)
     assert author_domains(b"From: a@example.org\r\n" * 30) == ("example.org", MORE)
