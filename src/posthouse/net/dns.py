@@ -35,6 +35,10 @@ from posthouse.base.errors import Permanent, Temporary
 # hours for negative answers; mail wants to notice a repaired domain sooner.
 _MAX_AGE = 3600.0
 _MAX_NEGATIVE_AGE = 300.0
+# A "no" without an SOA does not say how long it holds. RFC 2308 section 5 keeps it out of caches that others ask; but
+# nobody asks this one, and without it a stranger could have us ask again with every message.
+_NO_SOA_AGE = 60.0
+_MAX_CACHE_OCTETS = 32 << 20  # of all answers kept: one TXT answer may have 64 KiB
 _MAX_CNAMES = 8
 
 
@@ -170,10 +174,10 @@ KINDS: dict[str, Callable[[Any], Any]] = {
 class SystemResolver(_Questions):
     """Asks name servers: those given, or those of the system's resolv.conf.
 
-    `timeout` is for one question with all its retries. At most `cache_size` answers are kept, and at
-    most `concurrency` questions are on the way at a time; equal questions asked together are one. `validating` says
-    that the name servers validate DNSSEC and that nobody can change their answers on the way; None: if all of them
-    are on loopback addresses. Without it no answer is secure.
+    `timeout` is for one question with all its retries. At most `cache_size` answers are kept, in about `cache_octets`
+    of memory, those that say "none" too, and at most `concurrency` questions are on the way at a time; equal questions
+    asked together are one. `validating` says that the name servers validate DNSSEC and that nobody can change their
+    answers on the way; None: if all of them are on loopback addresses. Without it no answer is secure.
     """
 
     def __init__(
@@ -184,6 +188,7 @@ class SystemResolver(_Questions):
         port: int = 53,
         timeout: float = 10.0,
         cache_size: int = 20_000,
+        cache_octets: int = _MAX_CACHE_OCTETS,
         concurrency: int = 200,
         validating: bool | None = None,
     ) -> None:
@@ -193,7 +198,9 @@ class SystemResolver(_Questions):
         self._port = port
         self._timeout = timeout
         self._cache_size = cache_size
+        self._cache_octets = cache_octets
         self._cache: OrderedDict[tuple[str, str], tuple[float, Answer | NoSuchDomain]] = OrderedDict()
+        self._octets = 0  # of what is kept
         self._asked: dict[tuple[str, str], asyncio.Future[Answer]] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self._resolver: dns.asyncresolver.Resolver | None = None
@@ -208,7 +215,7 @@ class SystemResolver(_Questions):
                 if isinstance(outcome, Answer):
                     return outcome
                 raise NoSuchDomain(str(outcome))
-            del self._cache[question]
+            self._forget(question)
         asked = self._asked.get(question)
         if asked is None:
             # A task of its own, so that the first to ask may be cancelled without failing the others.
@@ -238,6 +245,8 @@ class SystemResolver(_Questions):
         )
         # The smallest TTL on the way, aliases and (for "none") the zone's SOA included.
         ttl = float(reply.chaining_result.minimum_ttl)
+        if not records and not _soa_ages(reply.response):
+            ttl = min(ttl, _NO_SOA_AGE)
         self._keep(question, answer, min(ttl, _MAX_AGE if records else _MAX_NEGATIVE_AGE))
         return answer
 
@@ -304,10 +313,27 @@ class SystemResolver(_Questions):
         return self._resolver
 
     def _keep(self, question: tuple[str, str], outcome: Answer | NoSuchDomain, seconds: float) -> None:
-        if seconds > 0:
-            self._cache[question] = (self._clock.monotonic() + seconds, outcome)
-            while len(self._cache) > self._cache_size:
-                self._cache.popitem(last=False)
+        octets = _octets_of(question, outcome)
+        if seconds <= 0 or octets > self._cache_octets:
+            return
+        if question in self._cache:
+            self._forget(question)
+        self._cache[question] = (self._clock.monotonic() + seconds, outcome)
+        self._octets += octets
+        while len(self._cache) > self._cache_size or self._octets > self._cache_octets:
+            self._forget(next(iter(self._cache)))
+
+    def _forget(self, question: tuple[str, str]) -> None:
+        self._octets -= _octets_of(question, self._cache.pop(question)[1])
+
+
+def _octets_of(question: tuple[str, str], outcome: Answer | NoSuchDomain) -> int:
+    """About how much memory an answer takes."""
+    octets = 600 + 2 * len(question[0])
+    if isinstance(outcome, Answer):
+        for value in outcome.values:
+            octets += 100 + (len(value) if isinstance(value, bytes | str) else 200)
+    return octets
 
 
 def _is_loopback(server: str) -> bool:
@@ -319,10 +345,15 @@ def _is_loopback(server: str) -> bool:
 
 def _negative_age(error: Any) -> float:
     """How long "no such domain" holds: the smaller of the SOA's TTL and MINIMUM (RFC 2308 section 5)."""
-    for rrset in error.response(error.qnames()[0]).authority:
+    return min(_soa_ages(error.response(error.qnames()[0])) or [_NO_SOA_AGE])
+
+
+def _soa_ages(reply: Any) -> list[float]:
+    """The times that the SOA of a negative answer allows; none if there is no SOA."""
+    for rrset in reply.authority:
         if rrset.rdtype == dns.rdatatype.SOA:
-            return min(float(rrset.ttl), float(rrset[0].minimum), _MAX_NEGATIVE_AGE)
-    return 0.0  # RFC 2308 section 5: without an SOA it is not to be cached
+            return [float(rrset.ttl), float(rrset[0].minimum), _MAX_NEGATIVE_AGE]
+    return []
 
 
 Zone = Mapping[str, Mapping[str, Sequence[Any]] | None]
