@@ -1,6 +1,6 @@
 """Where a domain wants its reports: the records of DMARC and TLSRPT as far as reports go. Pure; nothing here raises.
 
-`tags` reads "v=…; rua=…" (RFC 9989 section 4.7, RFC 8460 section 3), `destinations` the addresses in rua, and `confirms`
+`tags` reads "v=…; rua=…" (RFC 9989 section 4.7, RFC 8460 section 3), `destinations` the addresses in rua, `confirms`
 whether somebody else agrees to get them (RFC 9990 section 4).
 """
 
@@ -89,7 +89,7 @@ def _https(uri: str) -> Target | None:
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
         return None
-    # No names without a dot, no addresses, no other ports: a report must not become a request to somebody's own network.
+    # No names without a dot, no addresses, no other ports: a report must not become a request to some inner network.
     if not is_hostname(host) or "." not in host or host.rpartition(".")[2].isdigit() or parts.username is not None:
         return None
     return Target("https", uri, host) if port in (None, 443) else None

@@ -52,7 +52,7 @@ class Record(NamedTuple):
     """Messages of one source that are alike in everything."""
 
     source_ip: str
-    count: int
+    messages: int
     disposition: str  # "none", "pass" (none was needed), "quarantine", "reject"
     dkim: str  # "pass" or "fail": whether an aligned signature passed
     spf: str
@@ -124,7 +124,7 @@ def _feedback(report: Aggregate) -> Iterator[str]:
 def _record(record: Record) -> Iterator[str]:
     yield "  <record>\n    <row>\n"
     yield _element("      ", "source_ip", record.source_ip)
-    yield f"      <count>{record.count}</count>\n      <policy_evaluated>\n"
+    yield f"      <count>{record.messages}</count>\n      <policy_evaluated>\n"
     yield _element("        ", "disposition", record.disposition)
     yield _element("        ", "dkim", record.dkim)
     yield _element("        ", "spf", record.spf)
@@ -318,7 +318,7 @@ def _of(row: dict[str, list[str]], reasons: Sequence[dict[str, str]], found: dic
     disposition = one("disposition").lower()
     return Record(
         source_ip=_address(one("source_ip")),
-        count=_count(one("count")),
+        messages=_count(one("count")),
         disposition=disposition if disposition in _ACTIONS else "none",
         dkim="pass" if one("dkim").lower() == "pass" else "fail",
         spf="pass" if one("spf").lower() == "pass" else "fail",

@@ -23,7 +23,7 @@ class Detail(NamedTuple):
     """Sessions that failed in one way (RFC 8460 section 4.4)."""
 
     result: str
-    count: int
+    sessions: int
     sending_ip: str = ""
     host: str = ""  # of the receiver
     helo: str = ""
@@ -92,7 +92,7 @@ def _detail(one: Detail) -> dict[str, Any]:
         "receiving-mx-hostname": one.host,
         "receiving-mx-helo": one.helo,
         "receiving-ip": one.receiving_ip,
-        "failed-session-count": one.count,
+        "failed-session-count": one.sessions,
         "additional-information": one.information,
         "failure-reason-code": one.reason,
     }
@@ -156,7 +156,7 @@ def _read_policy(each: dict[str, Any], room: int) -> PolicyResult:
 def _read_detail(one: dict[str, Any]) -> Detail:
     return Detail(
         result=_text(one.get("result-type")).lower()[:60] or "validation-failure",
-        count=_count(one.get("failed-session-count", 1)),
+        sessions=_count(one.get("failed-session-count", 1)),
         sending_ip=_text(one.get("sending-mta-ip"))[:45],
         host=_text(one.get("receiving-mx-hostname")).rstrip(".").lower()[:253],
         helo=_text(one.get("receiving-mx-helo"))[:253],
