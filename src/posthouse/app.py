@@ -174,7 +174,7 @@ class App:
         complaints = Complaints(settings, database, feed, directory.resolve, clock, new_ids, log)
         await complaints.start()
         self._closers.append(complaints.close)
-        intake = ReportIntake(settings, database, feed, directory.resolve, clock, new_ids, log)
+        intake = self.intake = ReportIntake(settings, database, feed, directory.resolve, clock, new_ids, log)
         await intake.start()
         self._closers.append(intake.close)
         reporting = Reporting(settings, database, resolver, clock, log, injector.keeper)
