@@ -16,6 +16,7 @@ from posthouse.net.dns import (
     ZoneResolver,
     normal,
     reverse_name,
+    side_by_side,
     zone_of_text,
 )
 from tests.support.clock import FakeClock
@@ -317,6 +318,31 @@ async def test_one_of_several_who_ask_may_be_cancelled() -> None:
         await asyncio.sleep(0)
         first.cancel()
         assert await second == [(10, "mx.test")]
+
+
+@on_both_loops
+async def test_questions_side_by_side() -> None:
+    table: Table = {
+        ("a.test.", "TXT"): ['"x"'],
+        ("no.test.", "TXT"): "NXDOMAIN",
+        ("bad.test.", "TXT"): "SERVFAIL",
+    }
+    async with asked(table, timeout=0.05) as (resolver, server, _):
+        questions = [("a.test", "TXT"), ("no.test", "TXT"), ("A.test", "TXT"), ("bad.test", "TXT"), ("c.test", "MX")]
+        for _ in range(2):
+            answers = await side_by_side(resolver, questions)
+            assert answers[0] == answers[2] == Answer((b"x",), False, "a.test")
+            assert isinstance(answers[1], NoSuchDomain)
+            assert isinstance(answers[3], Unavailable)
+            assert isinstance(answers[4], Answer)
+            names = [name for _, name, _ in server.questions]
+            assert names.count("a.test.") == names.count("no.test.") == 1
+        before = len(server.questions)
+        assert await side_by_side(resolver, [("a.test", "TXT"), ("c.test", "MX")]) == [answers[0], answers[4]]
+        assert await side_by_side(resolver, []) == []
+        assert len(server.questions) == before
+        zone = ZoneResolver({"a.test": {"TXT": [b"x"]}})
+        assert (await side_by_side(zone, [("a.test", "TXT")]))[0] == Answer((b"x",), False, "a.test")
 
 
 @on_loop

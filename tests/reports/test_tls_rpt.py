@@ -101,6 +101,9 @@ def test_deviations_of_real_reporters(data: bytes, expected: dict[str, object]) 
         b'{"policies": ' + b"[" * 200_000,
         b'{"policies": [' + b"1" * 100_000 + b"]}",
         b'{"policies": [' + b"{}," * 1001 + b"{}]}",
+        b'{"policies": [' + b"{}," * 2_000_000 + b"{}]}",
+        b'{"policies": [' + b"0," * 2_000_000 + b"0]}",
+        b'{"policies": [], "a": "' + b"x" * 9_000_000 + b'"}',
         _changed(policies__0__failure_details=[{}] * (tls_rpt.MAX_DETAILS + 1)),
     ],
 )

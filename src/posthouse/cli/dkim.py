@@ -25,7 +25,8 @@ MAX_KEY_FILE = 1 << 20
 LOOKUP = 10.0  # seconds for a key
 
 
-def _message(file: str) -> bytes:
+def read_message(file: str) -> bytes:
+    """The message in a file, its lines ending as they do on the way."""
     raw = mime.read(file)
     if raw.startswith((b"From ", b">From ")):
         raw = raw.partition(b"\n")[2]
@@ -49,7 +50,7 @@ def verify(
 
     clock = SystemClock()
     servers, port = name_server(resolver) if resolver else ([], 53)
-    message = _message(file)
+    message = read_message(file)
 
     async def run() -> "list[Result]":
         asked = SystemResolver(clock, servers, port=port, timeout=LOOKUP)
@@ -111,6 +112,6 @@ def sign(
     signer = dkim.Signer(domain, selector, private, canons[header_canon], canons[body_canon])
     if alg is not None and alg != signer.algorithm:
         raise Permanent(f"{key} is a key for {signer.algorithm}, not for {alg}")
-    signed = dkim.sign(_message(file), [signer], SystemClock().now() // 1_000_000)
+    signed = dkim.sign(read_message(file), [signer], SystemClock().now() // 1_000_000)
     sys.stdout.buffer.write(signed)
     sys.stdout.buffer.flush()

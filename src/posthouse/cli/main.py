@@ -22,6 +22,7 @@ from posthouse.cli import (
     config,
     demo,
     dkim,
+    dmarc,
     doctor,
     domain,
     explain,
@@ -88,6 +89,7 @@ app.command("send")(send.send)
 app.command("doctor")(doctor.doctor)
 app.add_typer(mime.app, name="mime")
 app.add_typer(dkim.app, name="dkim")
+app.add_typer(dmarc.app, name="dmarc")
 app.add_typer(config.app, name="config")
 
 

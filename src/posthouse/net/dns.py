@@ -205,17 +205,26 @@ class SystemResolver(_Questions):
         self._slots = asyncio.Semaphore(concurrency)
         self._resolver: dns.asyncresolver.Resolver | None = None
 
-    async def answer(self, name: str, kind: str) -> Answer:
+    def kept(self, name: str, kind: str) -> Answer | NoSuchDomain | None:
+        """What the cache has for a question; None: it must be asked."""
         question = (normal(name), kind)
         kept = self._cache.get(question)
-        if kept is not None:
-            expires, outcome = kept
-            if expires > self._clock.monotonic():
-                self._cache.move_to_end(question)
-                if isinstance(outcome, Answer):
-                    return outcome
-                raise NoSuchDomain(str(outcome))
+        if kept is None:
+            return None
+        expires, outcome = kept
+        if expires <= self._clock.monotonic():
             self._forget(question)
+            return None
+        self._cache.move_to_end(question)
+        return outcome
+
+    async def answer(self, name: str, kind: str) -> Answer:
+        kept = self.kept(name, kind)
+        if isinstance(kept, Answer):
+            return kept
+        if kept is not None:
+            raise NoSuchDomain(str(kept))
+        question = (normal(name), kind)
         asked = self._asked.get(question)
         if asked is None:
             # A task of its own, so that the first to ask may be cancelled without failing the others.
@@ -334,6 +343,27 @@ def _octets_of(question: tuple[str, str], outcome: Answer | NoSuchDomain) -> int
         for value in outcome.values:
             octets += 100 + (len(value) if isinstance(value, bytes | str) else 200)
     return octets
+
+
+async def side_by_side(
+    resolver: Resolver, questions: Sequence[tuple[str, str]]
+) -> list[Answer | NoSuchDomain | Unavailable]:
+    """The answers to questions (name, type) that are asked at the same time; failures are values. It costs no task
+    where a cache has all of them: where the resolver has a method `kept` as `SystemResolver` has."""
+    look: Callable[[str, str], Answer | NoSuchDomain | None] | None = getattr(resolver, "kept", None)
+    kept = [look(*question) if look is not None else None for question in questions]
+    open_ = [question for question, known in zip(questions, kept, strict=True) if known is None]
+    if not open_:
+        return [known for known in kept if known is not None]
+
+    async def ask(question: tuple[str, str]) -> Answer | NoSuchDomain | Unavailable:
+        try:
+            return await resolver.answer(*question)
+        except (NoSuchDomain, Unavailable) as error:
+            return error
+
+    answers = iter([await ask(open_[0])] if len(open_) == 1 else await asyncio.gather(*map(ask, open_)))
+    return [next(answers) if known is None else known for known in kept]
 
 
 def _is_loopback(server: str) -> bool:

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from posthouse.reports.unpack import Unreadable
 
+MAX_OCTETS = 8 * 1024 * 1024
+MAX_TABLES = 100_000  # objects and lists of the JSON
+MAX_VALUES = 500_000
 MAX_POLICIES = 1000
 MAX_DETAILS = 10_000  # of one report
 MAX_STRINGS = 50  # of one policy
@@ -105,6 +108,9 @@ def _date(seconds: int) -> str:
 
 def parse(data: bytes) -> TlsReport:
     """The report in a file that is unpacked. Raises `Unreadable`."""
+    # A value takes far more memory than its few octets: this is counted before any is made.
+    if len(data) > MAX_OCTETS or data.count(b"{") + data.count(b"[") > MAX_TABLES or data.count(b",") > MAX_VALUES:
+        raise Unreadable("the JSON is too large for a TLS report")
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -88,6 +88,9 @@ def _unzipped(data: bytes) -> Iterator[bytes]:
                 raise Unreadable("the archive is empty")
             if named[0].flag_bits & 1:
                 raise Unreadable("the archive is encrypted")
+            # Other methods let a file say how much memory its reading takes; no reporter uses them.
+            if named[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise Unreadable("the archive is damaged: it is packed by an unusual method")
             with archive.open(named[0]) as file:
                 while piece := file.read(_PIECE):
                     yield piece

@@ -16,18 +16,18 @@ from typing import Literal, NamedTuple
 
 from posthouse.mime import header as headers
 from posthouse.mime.addresses import Group, address_list
-from posthouse.net.dns import NoSuchDomain, Resolver, Unavailable
+from posthouse.net.dns import Answer, Resolver, Unavailable, side_by_side
 from posthouse.senderauth import dkim as dkims
 from posthouse.senderauth import spf as spfs
 from posthouse.senderauth.dmarc_record import Policy, Record
-from posthouse.senderauth.organization import Found, Walk, Walker, registrable
+from posthouse.senderauth.organization import Found, Walk, Walker, lookup_of, names, registrable, text_of
 from posthouse.senderauth.spf import Lookup
 from posthouse.wire.address import parse_domain
 
 MAX_AUTHORS = 5  # domains of From that are looked at (section 11.5 wants a limit)
 MAX_FIELDS = 10  # From fields
-MAX_FROM = 65_536  # octets of one
-MAX_ADDRESSES = 1_000  # of one
+MAX_FROM = 8_192  # octets of all of them: hostile ones take a millisecond for each thousand
+MAX_ADDRESSES = 500  # of one
 MAX_DOMAINS = 10  # that passed, besides the author's own, whose organization is looked up
 MAX_SENTENCES = 40
 PATIENCE = 20.0  # seconds for everything
@@ -48,7 +48,9 @@ class Result(NamedTuple):
     policy: Literal["", "none", "quarantine", "reject"] = ""  # that the domain asks for; "" without a usable record
     disposition: Policy = "none"  # what is left of it for this message
     policy_domain: str = ""  # where the record is
-    organization: str = ""
+    organization: str = (
+        ""  # of the author, as far as it was needed: a domain with a record that proves itself is its own
+    )
     record: str = ""  # its text, cut
     aligned_spf: bool = False
     aligned_dkim: bool = False
@@ -59,6 +61,12 @@ class Result(NamedTuple):
     published: Record | None = None  # the record, read
     override: Literal["", "policy_test_mode", "sampled_out"] = ""  # why the disposition is milder than the policy
     authors: int = 1  # domains in From
+
+    @property
+    def is_malformed(self) -> bool:
+        """Whether it is From that DMARC cannot be applied to, and not a record: with such a field anybody can try to
+        look like somebody whose mail would be refused."""
+        return self.word == "permerror" and not self.policy_domain
 
 
 class _Identifier(NamedTuple):
@@ -77,14 +85,16 @@ def author_domains(header: bytes) -> tuple[str, ...]:
     """
     domains: dict[str, None] = {}
     fields = headers.find_all(header, b"from")
+    room = MAX_FROM
     for value in fields[:MAX_FIELDS]:
-        listed = address_list(value[:MAX_FROM], MAX_ADDRESSES)
-        for item in listed:
-            for address in item.members if isinstance(item, Group) else (item,):
-                if address.domain:
-                    domains[_domain(address.domain)] = None
-        if len(value) > MAX_FROM or sum(len(x.members) if isinstance(x, Group) else 1 for x in listed) >= MAX_ADDRESSES:
+        listed = address_list(value[:room], MAX_ADDRESSES)
+        members = [one for item in listed for one in (item.members if isinstance(item, Group) else (item,))]
+        for address in members:
+            if address.domain:
+                domains[_domain(address.domain)] = None
+        if len(value) > room or len(members) >= MAX_ADDRESSES:
             domains[MORE] = None
+        room = max(0, room - len(value))
     if len(fields) > MAX_FIELDS:
         domains[MORE] = None
     return tuple(domains)[: MAX_AUTHORS + 1]
@@ -92,7 +102,7 @@ def author_domains(header: bytes) -> tuple[str, ...]:
 
 def _domain(raw: bytes) -> str:
     text = raw[:1000].decode("utf-8", "replace").removesuffix(".")
-    return parse_domain(text, utf8=True) or text.lower()[:255].encode("ascii", "backslashreplace").decode("ascii")
+    return parse_domain(text, utf8=True) or text_of(text.lower().encode()[:255])
 
 
 async def evaluate(
@@ -114,15 +124,12 @@ async def evaluate(
         return Result("permerror", "", because=("the message has no From with a domain",), authors=0)
     walker = Walker(resolver)
     identifiers = _identifiers(spf, dkim)
-    results: list[Result] = []
-    try:
-        async with asyncio.timeout(patience):
-            for author in authors[:MAX_AUTHORS]:
-                result = await _author(walker, author, identifiers, dice)
-                results.append(result)  # one by one: those that are there count if the time runs out
-    except TimeoutError:
-        late = authors[len(results)]
-        results.append(Result("temperror", late, because=(f"the DNS took longer than {patience:g} s",)))
+    some = authors[:MAX_AUTHORS]
+    if len(some) == 1:  # no task for it
+        results = [await _timely(walker, some[0], identifiers, dice, patience)]
+    else:
+        # Side by side, each with its time: the slow DNS of one author shall not hide that another one is forged.
+        results = await asyncio.gather(*(_timely(walker, one, identifiers, dice, patience) for one in some))
     if len(authors) > MAX_AUTHORS:
         reason = f"From has more than {MAX_AUTHORS} domains"
         results.append(Result("permerror", authors[MAX_AUTHORS], because=(reason,)))
@@ -130,7 +137,9 @@ async def evaluate(
     because: Iterable[str] = worst.because
     if len(results) > 1:
         because = (f"{one.domain}: {sentence}" for one in results for sentence in one.because)
-    return worst._replace(because=tuple(because)[:MAX_SENTENCES], lookups=tuple(walker.lookups), authors=len(authors))
+    return worst._replace(
+        because=tuple(because)[:MAX_SENTENCES], lookups=tuple(dict.fromkeys(walker.lookups)), authors=len(authors)
+    )
 
 
 def _identifiers(spf: Sequence[spfs.Result], dkim: Sequence[dkims.Result]) -> list[_Identifier]:
@@ -149,9 +158,19 @@ def _identifiers(spf: Sequence[spfs.Result], dkim: Sequence[dkims.Result]) -> li
     return list(dict.fromkeys(found))
 
 
+async def _timely(
+    walker: Walker, author: str, identifiers: Sequence[_Identifier], dice: float, patience: float
+) -> Result:
+    try:
+        async with asyncio.timeout(patience):
+            return await _author(walker, author, identifiers, dice)
+    except TimeoutError:
+        return Result("temperror", author, because=(f"the DNS took longer than {patience:g} s",))
+
+
 async def _author(walker: Walker, author: str, identifiers: Sequence[_Identifier], dice: float) -> Result:
     """The result for one domain of From."""
-    domain = parse_domain(author, utf8=True) if author != MORE else None
+    domain = parse_domain(author, utf8=True)
     if domain is None:
         return Result("permerror", author, because=(f"{author[:80]!r} in From is not the name of a domain",))
     if domain.startswith("["):
@@ -168,7 +187,7 @@ async def _author(walker: Walker, author: str, identifiers: Sequence[_Identifier
         return Result("temperror", domain, because=(str(error),))
     if found is None:
         organization = walk.organization if walk is not None else domain
-        return Result("none", domain, organization=organization, because=(f"{domain} has no DMARC record",))
+        return Result("none", domain, organization=organization, because=(f"there is no DMARC record for {domain}",))
     return await _Evaluation(walker, domain, found, walk, identifiers).result(dice)
 
 
@@ -254,7 +273,7 @@ class _Evaluation:
             self._open = self._open or f"whether {self._domain} exists is not known: {error}"
             return min(policy, absent, key=_STRENGTH.__getitem__)
         if not exists:
-            self.because.append(f"{self._domain} does not exist: np={absent} applies")
+            self.because.append(f"the name {self._domain} does not exist: np={absent} applies")
         return policy if exists else absent
 
     async def _exists(self) -> bool:
@@ -262,26 +281,16 @@ class _Evaluation:
         question for CNAME follows no alias, whose target may be gone."""
         if self._domain not in self._walker.missing:
             return True  # there is something below it
-        results = await asyncio.gather(*(self._is_there(kind) for kind in ("CNAME", "A")), return_exceptions=True)
-        if True in results:
+        kinds = ("CNAME", "A")
+        answers = await side_by_side(self._walker.resolver, [(self._domain, kind) for kind in kinds])
+        for kind, answer in zip(kinds, answers, strict=True):
+            self._walker.lookups.append(lookup_of(self._domain, kind, answer))
+        if any(isinstance(answer, Answer) for answer in answers):
             return True
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        for answer in answers:
+            if isinstance(answer, Unavailable):
+                raise answer
         return False
-
-    async def _is_there(self, kind: str) -> bool:
-        lookups = self._walker.lookups
-        try:
-            values = (await self._walker.resolver.answer(self._domain, kind)).values
-        except NoSuchDomain:
-            lookups.append(Lookup(self._domain, kind, failure="no such domain"))
-            return False
-        except Unavailable:
-            lookups.append(Lookup(self._domain, kind, failure="no answer"))
-            raise
-        lookups.append(Lookup(self._domain, kind, tuple(map(str, values[: spfs.MOST_VALUES]))))
-        return True
 
     async def _aligned(self) -> set[str]:
         """Which of SPF and DKIM proved a domain that belongs to the author (RFC 9989 section 4.10.2)."""
@@ -312,10 +321,9 @@ class _Evaluation:
         domains = list(dict.fromkeys(one.domain for one in under))[:MAX_DOMAINS]
         if own.failure:
             walks = [own] * len(domains)
-        elif len(domains) == 1:  # no task for it
-            walks = [await self._walker.walk(domains[0])]
         else:
-            walks = await asyncio.gather(*map(self._walker.walk, domains))
+            await self._walker.ask(name for domain in domains for name in names(domain))  # all side by side
+            walks = [await self._walker.walk(domain) for domain in domains]
         found = dict(zip(domains, walks, strict=True))
         for one in identifiers:
             walk = found.get(one.domain)

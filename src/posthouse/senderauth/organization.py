@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from posthouse.net.dns import NoSuchDomain, Resolver, Unavailable
+from posthouse.net.dns import Answer, NoSuchDomain, Resolver, Unavailable, side_by_side
 from posthouse.senderauth import dmarc_record
 from posthouse.senderauth.dmarc_record import Record
 from posthouse.senderauth.spf import MOST_CHARACTERS, MOST_VALUES, Lookup
@@ -30,7 +30,8 @@ class Found(NamedTuple):
 
     domain: str
     record: Record
-    text: str
+    text: str  # as it stands in the DNS, cut
+    raw: bytes
 
 
 class Walk(NamedTuple):
@@ -51,16 +52,18 @@ class Walk(NamedTuple):
         return self.found[-1] if self.found else None
 
 
-def names(domain: str) -> list[str]:
+@lru_cache(2048)
+def names(domain: str) -> tuple[str, ...]:
     """The domains that a walk looks at: itself and those above, but of long names not the middle (section 4.10)."""
     labels = domain.split(".")
     rest = labels[1:] if len(labels) < MAX_QUERIES else labels[-(MAX_QUERIES - 1) :]
-    return [domain, *(".".join(rest[at:]) for at in range(len(rest)))]
+    return (domain, *[".".join(rest[at:]) for at in range(len(rest))])
 
 
+@lru_cache(2048)
 def registrable(domain: str) -> str:
-    """The domain that somebody registered, by the public suffix list: one label below a suffix. A suffix comes back as it
-    is. The list is read with the first call."""
+    """The domain that somebody registered, by the public suffix list: one label below a suffix. A suffix comes back as
+    it is. The list is read with the first call."""
     return _suffixes().privatesuffix(domain) or domain
 
 
@@ -111,30 +114,34 @@ class Walker:
 
     async def ask(self, domains: Iterable[str]) -> None:
         """Look up the records of some domains that are not known yet, side by side."""
-        new = [domain for domain in dict.fromkeys(domains) if domain not in self._known]
-        if len(new) == 1:  # no task for it
-            await self._ask(new[0])
-        elif new:
-            await asyncio.gather(*map(self._ask, new))
+        new = list(dict.fromkeys([domain for domain in domains if domain not in self._known]))
+        if not new:
+            return
+        answers = await side_by_side(self.resolver, [(f"_dmarc.{domain}", "TXT") for domain in new])
+        for domain, answer in zip(new, answers, strict=True):
+            self._known[domain] = self._found(domain, answer)
 
-    async def _ask(self, domain: str) -> None:
-        name = f"_dmarc.{domain}"
-        try:
-            values = (await self.resolver.answer(name, "TXT")).values
-        except NoSuchDomain:
-            self.lookups.append(Lookup(name, "TXT", failure="no such domain"))
+    def _found(self, domain: str, answer: Answer | NoSuchDomain | Unavailable) -> Found | Unavailable | None:
+        self.lookups.append(lookup_of(f"_dmarc.{domain}", "TXT", answer))
+        if isinstance(answer, Unavailable):
+            return answer
+        if isinstance(answer, NoSuchDomain):
             self.missing.add(domain)
-            self._known[domain] = None
-            return
-        except Unavailable as error:
-            self.lookups.append(Lookup(name, "TXT", failure="no answer"))
-            self._known[domain] = error
-            return
-        self.lookups.append(Lookup(name, "TXT", tuple(map(text_of, values[:MOST_VALUES]))))
-        records = dmarc_record.select(values)
-        self._known[domain] = (
-            Found(domain, dmarc_record.parse(records[0]), text_of(records[0])) if len(records) == 1 else None
-        )
+            return None
+        records = dmarc_record.select(answer.values)
+        if len(records) != 1:
+            return None
+        return Found(domain, dmarc_record.parse(records[0]), text_of(records[0]), records[0])
+
+
+def lookup_of(name: str, kind: str, answer: Answer | NoSuchDomain | Unavailable) -> Lookup:
+    """A question and its answer, as the trace keeps them."""
+    if isinstance(answer, NoSuchDomain):
+        return Lookup(name, kind, failure="no such domain")
+    if isinstance(answer, Unavailable):
+        return Lookup(name, kind, failure="no answer")
+    values = answer.values[:MOST_VALUES]
+    return Lookup(name, kind, tuple(text_of(value) if isinstance(value, bytes) else str(value) for value in values))
 
 
 def text_of(value: bytes) -> str:
