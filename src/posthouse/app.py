@@ -41,6 +41,8 @@ from posthouse.queue.mta_sts import Policies, fetch_trusting
 from posthouse.queue.tls_counts import Recorder
 from posthouse.queue.transport_security import Guard
 from posthouse.queue.webhooks import Webhooks
+from posthouse.senderauth.tally import Tally
+from posthouse.senderauth.verify import Authenticator
 from posthouse.servers.admin import Action, AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
@@ -52,6 +54,7 @@ from posthouse.servers.queue_admin import QueueAdmin
 from posthouse.servers.report_intake import ReportIntake
 from posthouse.servers.reporting import Reporting
 from posthouse.servers.smtp import SmtpService
+from posthouse.servers.smtp.authentication import Authentication
 from posthouse.servers.smtp.copies import HeldCopies
 from posthouse.servers.smtp.refusals import Refusals
 from posthouse.store import suppression
@@ -196,6 +199,9 @@ class App:
         await queue.start()
         self._closers.append(queue.close)
 
+        tally = Tally(database, clock, log, settings.reports.addresses, counting=settings.reports.send)
+        self._closers.append(tally.close)
+        authentication = Authentication(settings, Authenticator(settings, resolver, clock), tally)
         refusals = Refusals(database, clock, new_ids, log)
         self._closers.append(refusals.close)
         admission = Admission(
@@ -227,6 +233,7 @@ class App:
                     forwarding,
                     quotas,
                     refusals=refusals,
+                    authentication=authentication,
                 )
             elif listen.service in ("imap", "imaps"):
                 service = ImapService(

@@ -2,7 +2,7 @@
 
 from posthouse.smtp.params import NO_MAIL_PARAMS, MailParams
 from posthouse.store import accounts, outbox, suppression
-from posthouse.store.envelope import is_unauthentic, pack_mail, unpack_mail
+from posthouse.store.envelope import AUTHENTIC, JUNK, UNAUTHENTIC, is_unauthentic, marks_of, pack_mail, unpack_mail
 from posthouse.store.suppression import Entry
 from tests.queue.site import ALICE, DAYS, site
 from tests.support.loop import on_loop
@@ -92,7 +92,7 @@ async def test_nothing_is_listed_where_it_is_switched_off() -> None:
 async def test_mail_that_is_known_to_be_forged_comes_back_to_nobody() -> None:
     async with site() as here:
         await here.remote("there.test", {"RCPT": "550 5.1.1 User unknown"})
-        forged = pack_mail(NO_MAIL_PARAMS, unauthentic=True)
+        forged = pack_mail(NO_MAIL_PARAMS, [UNAUTHENTIC])
         trace = await here.queue(BOB)
         await here.database.write(outbox.set_options, trace, forged)
         await here.settled()
@@ -104,11 +104,13 @@ async def test_mail_that_is_known_to_be_forged_comes_back_to_nobody() -> None:
 
 def test_the_mark_is_kept_beside_what_was_asked_for() -> None:
     asked = MailParams(requiretls=True)
-    assert unpack_mail(pack_mail(asked, unauthentic=True)) == asked
-    assert is_unauthentic(pack_mail(asked, unauthentic=True))
+    assert unpack_mail(pack_mail(asked, [UNAUTHENTIC])) == asked
+    assert is_unauthentic(pack_mail(asked, [UNAUTHENTIC]))
     assert not is_unauthentic(pack_mail(asked))
     assert not is_unauthentic("")
     assert not is_unauthentic(pack_mail(MailParams(envid="unauthentic")))
+    assert not is_unauthentic(pack_mail(NO_MAIL_PARAMS, [AUTHENTIC]))
+    assert marks_of(pack_mail(asked, [AUTHENTIC, JUNK])) == {AUTHENTIC, JUNK}
 
 
 @on_loop

@@ -111,7 +111,7 @@ async def desk(folder: Path, zone: dict[str, Any], **reports: Any) -> AsyncItera
                 aligned_spf="fail",
                 aligned_dkim="fail",
                 disposition="none",
-                reasons=(("mailing_list", "list.test"),),
+                reasons=(("mailing_list", "list.test"), ("sampled_out", "")),
             )
         )
         await tally.close()
@@ -164,7 +164,7 @@ async def test_a_dmarc_report_as_the_rfc_wants_it(tmp_path: Path) -> None:
         assert (second.disposition, second.passes, second.reasons) == (
             "none",
             False,
-            (("mailing_list", "list.test"),),
+            (("mailing_list", "list.test"), ("other", "sampled_out")),
         )
         # It went once, and nothing is left.
         assert len(await one.run()) == 1

@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
+from posthouse.base.authentication_settings import Authentication
 from posthouse.base.errors import Permanent
 from posthouse.base.filter_settings import Filter
 from posthouse.base.queue_settings import Queue, Relay, TransportSecurity
@@ -412,6 +413,7 @@ class Settings(Section):
     smtp: Smtp = Field(default=Smtp(), description="What SMTP offers.")
     pop3: Pop3 = Field(default=Pop3(), description="What POP3 does by itself.")
     filter: Filter = Field(default=Filter(), description="Who may send what.")
+    authentication: Authentication = Field(default=Authentication(), description="Who sent this.")
     proxies: Networks = Field(
         default=(), description="Load balancers and proxies whose PROXY headers and XCLIENT commands are believed."
     )

@@ -16,7 +16,7 @@ import typer
 from posthouse.cli import mime, output
 
 if TYPE_CHECKING:
-    from posthouse.senderauth.dkim import Result
+    from posthouse.senderauth.dkim import PrivateKey, Result
     from posthouse.senderauth.dkim_canon import Canon
 
 app = typer.Typer(help="Signatures of domains (DKIM): verify and sign.", no_args_is_help=True)
@@ -31,6 +31,20 @@ def read_message(file: str) -> bytes:
     if raw.startswith((b"From ", b">From ")):
         raw = raw.partition(b"\n")[2]
     return raw if b"\r\n" in raw else raw.replace(b"\n", b"\r\n")
+
+
+def read_key(file: Path) -> "PrivateKey":
+    """A private key in PEM. Raises `Permanent`."""
+    from posthouse.base.errors import Permanent
+    from posthouse.senderauth.dkim import private_key
+
+    try:
+        with open(file, "rb") as opened:
+            return private_key(opened.read(MAX_KEY_FILE))
+    except OSError as error:
+        raise Permanent(f"{file} cannot be read: {error.strerror}") from error
+    except Permanent as error:
+        raise Permanent(f"{file}: {error}") from error
 
 
 @app.command()
@@ -102,14 +116,7 @@ def sign(
     header_canon, _, body_canon = canon.partition("/")
     if header_canon not in canons or body_canon not in canons:
         raise typer.BadParameter("write simple/simple, simple/relaxed, relaxed/simple or relaxed/relaxed")
-    try:
-        with open(key, "rb") as opened:
-            private = dkim.private_key(opened.read(MAX_KEY_FILE))
-    except OSError as error:
-        raise Permanent(f"{key} cannot be read: {error.strerror}") from error
-    except Permanent as error:
-        raise Permanent(f"{key}: {error}") from error
-    signer = dkim.Signer(domain, selector, private, canons[header_canon], canons[body_canon])
+    signer = dkim.Signer(domain, selector, read_key(key), canons[header_canon], canons[body_canon])
     if alg is not None and alg != signer.algorithm:
         raise Permanent(f"{key} is a key for {signer.algorithm}, not for {alg}")
     signed = dkim.sign(read_message(file), [signer], SystemClock().now() // 1_000_000)

@@ -19,6 +19,7 @@ from posthouse.base.errors import PosthouseError
 from posthouse.cli import (
     account,
     address,
+    arc,
     config,
     demo,
     dkim,
@@ -90,6 +91,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(mime.app, name="mime")
 app.add_typer(dkim.app, name="dkim")
 app.add_typer(dmarc.app, name="dmarc")
+app.add_typer(arc.app, name="arc")
 app.add_typer(config.app, name="config")
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from posthouse.base import ids
 from posthouse.cli import outcome
 from posthouse.cli.outcome import STYLES, said
+from posthouse.cli.story_authentication import authentication
 from posthouse.cli.timeline import Line, Part, clock, lasted
 from posthouse.queue.patterns import Meaning, match
 from posthouse.reports.dsn import explain
@@ -127,6 +128,7 @@ def _accepted(case: Case, event: Event) -> list[Line]:
     if "session" in data:
         lines.append(_line(began, _mail(data)))
     lines += _recipients(case, data)
+    lines += authentication(data.get("authentication", {}))
     lines += _filters(data)
     took = []
     if "ms" in data:
@@ -153,6 +155,7 @@ def _refused(case: Case, event: Event) -> list[Line]:
     lines += [_line(0, _rcpt(data, who), ": ", ("taken", "good"), depth=1) for who in accepted[:MOST]]
     lines += _more(len(accepted) - MOST + data.get("recipients_more", 0))
     lines += _refusals(data)
+    lines += authentication(data.get("authentication", {}))
     lines += _filters(data)
     final = outcome.summary(case).state
     word = "Put off: it may be tried again" if final == outcome.PUT_OFF else "Refused"

@@ -16,6 +16,7 @@ from posthouse.delivery.forwarding import Forwarding
 from posthouse.mime import trace
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Database, Tx
+from posthouse.store.envelope import JUNK, marks_of
 from posthouse.store.intake import Intake
 from posthouse.store.outbox import Message
 from posthouse.wire.address import Address
@@ -189,6 +190,7 @@ class Injector:
             digest=digest,
             return_path=trace.return_path(sender),
             into=copies.into if copies is not None else {},
+            junk=like is not None and RELEASED in event and JUNK in marks_of(like.options),
             received=b"".join(f"X-Posthouse-Tag: {tag}\r\n".encode() for tag in (copies.tags if copies else ()))
             + trace.received(
                 hello="", ip="", by=self._hostname, protocol="", id=ids.to_text(number), recipient="", tls="", at=now

@@ -115,8 +115,8 @@ def normal(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
-class _Questions(ABC):
-    """The questions, in terms of `answer`."""
+class Questions(ABC):
+    """The questions, in terms of `answer`: what a resolver of another kind builds on."""
 
     @abstractmethod
     async def answer(self, name: str, kind: str) -> Answer: ...
@@ -171,7 +171,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class SystemResolver(_Questions):
+class SystemResolver(Questions):
     """Asks name servers: those given, or those of the system's resolv.conf.
 
     `timeout` is for one question with all its retries. At most `cache_size` answers are kept, in about `cache_octets`
@@ -389,7 +389,7 @@ def _soa_ages(reply: Any) -> list[float]:
 Zone = Mapping[str, Mapping[str, Sequence[Any]] | None]
 
 
-class ZoneResolver(_Questions):
+class ZoneResolver(Questions):
     """Answers from a table: name -> type -> values in the forms of `KINDS`. It knows no other domain,
     unless another resolver is `beyond` it.
 

@@ -42,7 +42,7 @@ from posthouse.smtp.params import MailParams
 from posthouse.store import outbox
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
-from posthouse.store.envelope import pack_mail, unpack_mail, unpack_rcpt
+from posthouse.store.envelope import marks_of, pack_mail, unpack_mail, unpack_rcpt
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import QueueChanged
 from posthouse.store.outbox import HERE, Claim, Message, Taken
@@ -536,7 +536,7 @@ class QueueManager:
             {"released": ids.to_text(message.id)},
             message,
             {claim.address: claim.options for claim in job.claims},
-            pack_mail(params),
+            pack_mail(params, marks_of(message.options)),
         )
         gone = Verdict(FAILED, 550, "5.1.1", "There is no such mailbox any more", "", False)
         if keep is None:

@@ -14,6 +14,8 @@ from posthouse.senderauth import dmarc_record
 from posthouse.store.report_counts import Period
 from posthouse.store.sts import StoredPolicy
 
+_REASONS = ("local_policy", "mailing_list", "other", "policy_test_mode", "trusted_forwarder")  # RFC 9990 section 3.1.6
+
 Counts = Iterable[tuple[list[Any], int]]
 
 
@@ -66,7 +68,9 @@ def _record(facts: list[Any], number: int, policy: str) -> Record | None:
             spf=aligned_spf,
             header_from=header_from,
             envelope_from=envelope_from,
-            reasons=tuple((kind, comment) for kind, comment in reasons),
+            reasons=tuple(
+                (kind, comment) if kind in _REASONS else ("other", comment or kind) for kind, comment in reasons
+            ),
             dkim_results=tuple((domain, selector, result) for domain, selector, result in dkim),
             spf_results=((spf[0], spf[1], spf[2]),) if spf[0] else (),
         )

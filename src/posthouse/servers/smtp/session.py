@@ -21,6 +21,7 @@ from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.net.tls import common_name
 from posthouse.servers.smtp import copies, onward, recipients, room, senders
+from posthouse.servers.smtp.authentication import Passage
 from posthouse.servers.smtp.shared import Shared
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp import replies
@@ -60,6 +61,7 @@ class SmtpSession:
         "_intake",
         "_may_relay",
         "_messages",
+        "_passage",
         "connection",
         "engine",
         "exchange",
@@ -94,6 +96,7 @@ class SmtpSession:
         self._messages = 0
         self._intake: Intake | None = None
         self._head = b""  # the beginning of the content, if a filter wants to see it
+        self._passage: Passage | None = None
         self.visitor: Visitor | None = service.new_visitor(self.id, connection)
 
     @property
@@ -206,6 +209,7 @@ class SmtpSession:
         if self._intake is not None:
             self._intake.abandon()
             self._intake = None
+        self._passage = None
         self._head = b""
 
     # Greeting, TLS
@@ -390,7 +394,8 @@ class SmtpSession:
         intake = self._intake
         if intake is None:
             binary = self.transaction is not None and self.transaction.params.body == "BINARYMIME"
-            intake = self._intake = Intake(self.service.database.files, any_line_ends=binary)
+            passage = self._passage = self.service.authentication.passage(self)
+            intake = self._intake = Intake(self.service.database.files, any_line_ends=binary, through=passage)
             if not event.last:
                 self.connection.set_timeout(self.service.content_timeout)
                 declared = self.service.options.max_size / SLOWEST
@@ -493,6 +498,10 @@ class SmtpSession:
             return replies.ODD_HEADER  # programs differ in where they see the end of a line
         if self.login is not None and not self.service.settings.smtp.any_sender:
             refusal = senders.check_header(await self._owned(), facts.header, facts.size)
+            if refusal is not None:
+                return refusal
+        if self._passage is not None and self._passage.check is not None:
+            refusal = await self.service.authentication.judge(self, self._passage.check)
             if refusal is not None:
                 return refusal
         if self.visitor is None:

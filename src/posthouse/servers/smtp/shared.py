@@ -17,6 +17,7 @@ from posthouse.delivery.quotas import Quotas
 from posthouse.filter.gate import Gate
 from posthouse.filter.visitor import Visitor
 from posthouse.net.connection import Connection
+from posthouse.servers.smtp.authentication import Authentication
 from posthouse.servers.smtp.refusals import Refusals
 from posthouse.smtp.options import ServerOptions
 from posthouse.smtp.replies import Reply
@@ -45,7 +46,9 @@ class Shared:
         quotas: Quotas | None = None,
         *,
         refusals: Refusals,
+        authentication: Authentication,
     ) -> None:
+        self.authentication = authentication
         self.refusals = refusals
         self.quotas = quotas
         self.forwarding = forwarding
