@@ -28,7 +28,8 @@ def test_it_verifies_what_we_sign(tmp_path: Path) -> None:
     (tmp_path / "conf").write_text(
         f"Mode v\nTestPublicKeys {tmp_path}/keys\nSyslog no\nSocket local:{tmp_path}/socket\n"
     )
-    good, bad = [], []
+    good: list[str] = []
+    bad: list[str] = []
     for (name, message), header, body in product(MESSAGES.items(), CANONS, CANONS):
         signed = dkim.sign(message, [Signer("example.org", "rsa", rsa_key(), header, body)], NOW - 10**8)
         for kind, files, content in (("good", good, signed), ("bad", bad, signed + b"x\r\n")):
