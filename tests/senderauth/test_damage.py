@@ -11,7 +11,7 @@ import re
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthouse.senderauth import dkim
@@ -180,6 +180,7 @@ _HARMLESS = [change for name, change, survive in TABLE if survive == ALL and "fi
 _LISTS = [change for name, change, _ in TABLE[:10] if "multipart" not in name and "charset" not in name]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(_HARMLESS), max_size=6), st.sampled_from(sorted(ALL)))
 def test_any_harmless_damage(changes: list[Change], canon: str) -> None:
     message = many(*changes)(signed(canon))
@@ -187,6 +188,7 @@ def test_any_harmless_damage(changes: list[Change], canon: str) -> None:
     assert verified(many(*changes)(sealed(message))).word == "pass"
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(_HARMLESS + _LISTS), max_size=3, unique=True), min_size=1, max_size=3))
 def test_any_lists_in_a_row(lists: list[list[Change]]) -> None:
     message = signed("relaxed/relaxed")
