@@ -38,6 +38,7 @@ from posthouse.net.tls import Pair, ServerTls
 from posthouse.queue.complaints import Complaints
 from posthouse.queue.manager import QueueManager
 from posthouse.queue.mta_sts import Policies, fetch_trusting
+from posthouse.queue.tls_counts import Recorder
 from posthouse.queue.transport_security import Guard
 from posthouse.queue.webhooks import Webhooks
 from posthouse.senderauth.signing import Signing
@@ -51,6 +52,8 @@ from posthouse.servers.imap.watches import Watches
 from posthouse.servers.indexing import Indexing
 from posthouse.servers.pop3 import LoginDelay, MailboxLocks, Pop3Service
 from posthouse.servers.queue_admin import QueueAdmin
+from posthouse.servers.report_intake import ReportIntake
+from posthouse.servers.reporting import Reporting
 from posthouse.servers.rotation import Rotation
 from posthouse.servers.smtp import SmtpService
 from posthouse.servers.smtp.authentication import Authentication
@@ -169,12 +172,20 @@ class App:
         policies = Policies(database, resolver, clock, fetch_trusting(security.ca))
         self._closers.append(policies.close)
         self.guard = Guard(resolver, policies if security.mta_sts else None, dane=security.dane)
+        if settings.reports.send:
+            self._closers.append(Recorder(self.guard.counts, database, clock, log).close)
         webhooks = self.webhooks = Webhooks(settings, database, feed, clock, log)
         await webhooks.start()
         self._closers.append(webhooks.close)
         complaints = Complaints(settings, database, feed, directory.resolve, clock, new_ids, log)
         await complaints.start()
         self._closers.append(complaints.close)
+        intake = self.intake = ReportIntake(settings, database, feed, directory.resolve, clock, new_ids, log)
+        await intake.start()
+        self._closers.append(intake.close)
+        reporting = Reporting(settings, database, resolver, clock, log, injector.keeper)
+        reporting.start()
+        self._closers.append(reporting.close)
         queue = QueueManager(
             settings=settings,
             database=database,
@@ -192,7 +203,7 @@ class App:
         await queue.start()
         self._closers.append(queue.close)
 
-        tally = Tally(database, clock, log)
+        tally = Tally(database, clock, log, settings.reports.addresses, counting=settings.reports.send)
         self._closers.append(tally.close)
         authentication = Authentication(settings, Authenticator(settings, resolver, clock), tally)
         refusals = Refusals(database, clock, new_ids, log)
@@ -277,6 +288,7 @@ class App:
             "queue": Action(queue.wake),
             "logins": Action(logins.write_down),
             "webhooks": Action(webhooks.wake),
+            "reports": Action(reporting.wake),
             "refusals": Action(refusals.flush),
             **queue_admin.actions(),
             **(self.indexing.actions() if self.indexing is not None else {}),
@@ -289,7 +301,13 @@ class App:
             while await database.write(suppression.expire, clock.now()):
                 pass
 
-        also: tuple[Callable[[], Awaitable[None]], ...] = (tidy_suppression, policies.tidy, webhooks.tidy)
+        also: tuple[Callable[[], Awaitable[None]], ...] = (
+            tidy_suppression,
+            policies.tidy,
+            webhooks.tidy,
+            intake.tidy,
+            reporting.tidy,
+        )
         if gate is not None:
             also += (gate.counts.tidy,)
         if gate is not None and gate.greylist is not None:

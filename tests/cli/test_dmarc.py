@@ -22,6 +22,8 @@ TABLE: Table = {
     ("_dmarc.faulty.test.", "TXT"): ['"v=DMARC1; p=quarantine; sp=x; rua=ann@faulty.test"'],
     ("faulty.test.", "TXT"): ['"v=DMARC1; p=none"'],
     ("_dmarc.two.test.", "TXT"): ['"v=DMARC1; p=none"', '"v=DMARC1; p=reject"'],
+    ("_dmarc.far.test.", "TXT"): ['"v=DMARC1; p=none; rua=mailto:a@yes.test,mailto:a@no.test,mailto:a@in.far.test"'],
+    ("far.test._report._dmarc.yes.test.", "TXT"): ['"v=DMARC1"'],
     ("_dmarc.down.test.", "TXT"): "SERVFAIL",
     **{
         (f"{name}.", "TXT"): [" ".join(f'"{text[at : at + 200].decode()}"' for at in range(0, len(text), 200))]
@@ -143,6 +145,14 @@ def test_a_record_in_words(where: str) -> None:
     found = json.loads(run("record", "Sender.Test.", "--json", "--resolver", where)[1])
     assert (found["domain"], found["policy"], found["organization"]) == ("sender.test", "reject", "sender.test")
     assert found["mistakes"] == ["pct= is of RFC 7489: t=y says that a policy is only tried"]
+
+
+def test_reports_to_others_need_their_word(where: str) -> None:
+    found = json.loads(run("record", "far.test", "--json", "--resolver", where)[1])
+    assert found["mistakes"] == [
+        "no.test does not say that it takes these reports: "
+        'it needs a TXT record "v=DMARC1" at far.test._report._dmarc.no.test'
+    ]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from posthouse.net.stream import Stream
 from posthouse.queue import manager as manager_module
 from posthouse.queue.manager import QueueManager
 from posthouse.queue.mta_sts import Policies
+from posthouse.queue.tls_counts import Count, Counts, Failure
 from posthouse.queue.transport_security import Guard
 from posthouse.senderauth.signing import Signing
 from posthouse.smtp.client import TIMEOUTS
@@ -222,3 +223,15 @@ async def site(timeouts: Mapping[str, float] = TIMEOUTS, **options: Any) -> Asyn
     finally:
         manager_module.IDLE = idle
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def counted(counts: Counts) -> dict[tuple[str, str], Count]:
+    """What was counted for TLS reports, without the addresses and records that come from the run."""
+    found: dict[tuple[str, str], Count] = {}
+    for key, count in counts.take().items():
+        assert count.records or key[1] != "tlsa" or not count.successes
+        kinds: dict[Failure, int] = {}
+        for failure, number in count.failures.items():
+            kinds[failure._replace(ip="")] = kinds.get(failure._replace(ip=""), 0) + number
+        found[key] = Count(count.successes, kinds)
+    return found

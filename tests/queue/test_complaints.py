@@ -15,7 +15,7 @@ from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
 from posthouse.mime import trace as traces
 from posthouse.mime.threads import message_id_hash
-from posthouse.queue import complaints
+from posthouse.queue import arrivals, complaints
 from posthouse.queue.complaints import Complaints
 from posthouse.store import accounts, events, feedback, hook_calls, mailboxes, messages, suppression
 from posthouse.store.database import Tx
@@ -223,8 +223,8 @@ async def test_a_failure_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None
 
 @on_loop
 async def test_many_at_once_are_gone_through_instead_of_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(complaints, "MAX_PENDING", 2)
-    monkeypatch.setattr(complaints, "SLICE", 3)
+    monkeypatch.setattr(arrivals, "MAX_PENDING", 2)
+    monkeypatch.setattr(arrivals, "SLICE", 3)
     async with desk() as one:
         sent = [await one.sent(BOB, message_id=f"{n}@here.test") for n in range(10)]
         keeps = [await one.injector.keeper("x@there.test", [FBL], report(trace), {}) for trace in sent]

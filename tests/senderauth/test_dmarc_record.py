@@ -73,6 +73,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("p=none; rua=", {"p": "none"}),
     ("p=none; p=reject", {"p": "none"}),
     ("p=none;; ;", {"p": "none"}),
+    ("\r\n\tp =\tnone\r\n;\n sp=reject", {"p": "none", "sp": "reject"}),
+    ("p=none\x00", {}),
     ("reject; p=none", {"p": "none"}),
     ("=reject; p=none", {"p": "none"}),
     ("p=none; sp=reject" + ";x=y" * 70 + "; np=reject", {"p": "none", "sp": "reject"}),
@@ -201,5 +203,6 @@ def test_no_record_breaks_the_reader(value: bytes) -> None:
     assert all("!" not in one.uri and "," not in one.uri and len(one.uri) <= 512 for one in found.rua + found.ruf)
     assert len(found.mistakes) <= 100
     assert sum(map(len, found.mistakes)) < 20_000
+    assert all(mistake.isprintable() for mistake in found.mistakes)
     assert all(line.meaning for line in explain(value))
     assert dmarc_record.select([value]) in ([], [value])

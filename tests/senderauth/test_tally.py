@@ -7,9 +7,9 @@ import pytest
 
 from posthouse.base.log import get_logger
 from posthouse.senderauth import tally as tally_module
-from posthouse.senderauth.tally import Evaluated, Tally, day_of, due_of
+from posthouse.senderauth.tally import Evaluated, Tally, day_of
 from posthouse.store import report_counts
-from posthouse.store.report_counts import DAY, Sent
+from posthouse.store.report_counts import DAY, Sent, due_of
 from tests.support.clock import FakeClock, turns
 from tests.support.loop import on_loop
 from tests.support.store import opened

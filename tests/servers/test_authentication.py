@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from posthouse.cli import story, timeline
 from posthouse.net.dns import Resolver, ZoneResolver
-from posthouse.senderauth import dkim
+from posthouse.senderauth import arc, dkim
 from posthouse.senderauth.dkim import Signer, record_of
-from posthouse.store import accounts, mailboxes, messages, traces
+from posthouse.store import accounts, mailboxes, messages, report_counts, traces
 from posthouse.store.database import Tx
 from posthouse.store.envelope import AUTHENTIC, JUNK, UNAUTHENTIC, marks_of
 from tests.senderauth.keys import rsa_key
@@ -40,6 +40,8 @@ ZONE: dict[str, Mapping[str, Any] | None] = {
     "_dmarc.lax.test": policy("p=none"),
     "other.test": HERE,
     "list.test": HERE,
+    "key._domainkey.fwd.test": {"TXT": [record_of(rsa_key()).encode()]},
+    "key._domainkey.odd.test": {"TXT": [record_of(rsa_key()).encode()]},
     "plain.test": {"A": ["192.0.2.9"]},
     "far.test": None,
     "down.test": None,
@@ -273,6 +275,66 @@ def test_mailing_lists(tmp_path: Path) -> None:
         assert (await send(house, "a@other.test", message("a@bank.test"))).startswith("550 5.7.1 ")
 
     run(tmp_path, test, chosen={"mailing_lists": ["list.test"]})
+
+
+def sealed(raw: bytes, sealer: str, saw: str, cv: Literal["none", "pass"] = "none") -> bytes:
+    """As a forwarder passes it on."""
+    header, body = dkim.split(raw)
+    made = arc.Sealer(sealer, "key", rsa_key())
+    hashed = made.body()
+    hashed.feed(body)
+    return made.fields(header, hashed, cv, [sealer, saw], None) + raw
+
+
+def test_forwarders_that_are_trusted(tmp_path: Path) -> None:
+    passed, failed = "dmarc=pass header.from=bank.test", "dmarc=fail header.from=bank.test"
+    raw = message("a@bank.test")
+    once = sealed(raw, "fwd.test", passed)
+    cases = {
+        "sealed": (once, True),
+        "not sealed": (raw, False),
+        "it saw it fail": (sealed(raw, "fwd.test", failed), False),
+        "changed after": (once.replace(b"hello", b"hallo"), False),
+        "sealed by a stranger": (sealed(raw, "odd.test", passed), False),
+        "a stranger after it": (sealed(once, "odd.test", passed, "pass"), False),
+        "after a stranger": (sealed(sealed(raw, "odd.test", passed), "fwd.test", failed, "pass"), False),
+        "twice": (sealed(once, "fwd.test", failed, "pass"), True),
+    }
+
+    async def test(house: House) -> None:
+        for name, (sent, taken) in cases.items():
+            said = await send(house, "a@other.test", sent)
+            assert said.startswith("250 " if taken else "550 5.7.1 "), (name, said)
+            if name == "sealed":
+                told = (await story_of(house, said))[1]
+                assert "ARC: pass: sealed by fwd.test" in told
+                assert "1: fwd.test, key key, seal pass, message pass, saw dmarc=pass" in told
+                assert "by a forwarder that is trusted: fwd.test saw it pass DMARC" in told
+        assert b" arc=pass smtp.remote-ip=127.0.0.1" in (await house.inbox("bob"))[0]
+
+    run(tmp_path, test, chosen={"trusted_sealers": ["fwd.test"]})
+
+
+def test_messages_are_counted_for_reports(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60):
+            async with opened(tmp_path, resolver=ZoneResolver(ZONE), **CLEAR, authentication={"exempt": []}) as house:
+                for sender, author in (("good", "good"), ("other", "good"), ("lax", "lax")):
+                    await send(house, f"a@{sender}.test", message(f"a@{author}.test"))
+            async with opened(tmp_path, **CLEAR) as house:
+                today = house.app.clock.now() // report_counts.DAY
+                read = house.database.read
+                found = []
+                for day in (today, today - 1):
+                    found += await read(report_counts.of_period, "dmarc", day, "good.test")
+                    # A domain that asks for no reports is not counted.
+                    assert not await read(report_counts.of_period, "dmarc", day, "lax.test")
+                assert sorted((facts[3], *facts[5:8], count) for facts, count in found) == [
+                    (["good.test", "mfrom", "pass"], "pass", "fail", "none", 1),
+                    (["other.test", "mfrom", "pass"], "fail", "fail", "reject", 1),
+                ]
+
+    asyncio.run(main())
 
 
 def test_what_the_dns_does_not_answer_may_be_put_off(tmp_path: Path) -> None:

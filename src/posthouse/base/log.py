@@ -59,6 +59,10 @@ EVENTS = {  # event: what it means; a test holds the code against this list
     "dkim.failed": "keys could not be looked after, or a message not be signed; the server goes on",
     "feedback.complained": "a report of a complaint is about a message of an account of ours",
     "feedback.ignored": "a message to an address of queue.feedback is no report about a message of ours",
+    "report.sent": "a report about authentication or TLS went to a domain that asks for it",
+    "report.received": "a report about a domain of ours was taken in",
+    "report.ignored": "a message to an address of reports.addresses holds no report that counts, and why",
+    "report.failed": "reports that arrived could not be looked at; it is tried again",
     "feedback.failed": "reports of complaints could not be looked at; it is tried again",
 }
 _SECRET = ("password", "secret", "token", "credential")

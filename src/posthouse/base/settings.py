@@ -28,6 +28,7 @@ from posthouse.base.authentication_settings import Authentication
 from posthouse.base.errors import Permanent
 from posthouse.base.filter_settings import Filter
 from posthouse.base.queue_settings import Queue, Relay, TransportSecurity
+from posthouse.base.report_settings import Reports
 from posthouse.base.route_settings import MAX_POOLS, MAX_ROUTES, Pool, Route, references
 from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, in_folder, is_hostname
 from posthouse.base.signing_settings import Signing
@@ -424,6 +425,7 @@ class Settings(Section):
     transport_security: TransportSecurity = Field(
         default=TransportSecurity(), description="How certain other servers must be."
     )
+    reports: Reports = Field(default=Reports(), description="Reports about authentication and TLS.")
     webhook: tuple[Webhook, ...] = Field(
         default=(), description="Programs that are told what became of mail, one [[webhook]] each."
     )

@@ -15,7 +15,7 @@ from posthouse.cli import output, resolver
 if TYPE_CHECKING:
     from posthouse.net.dns import Resolver
     from posthouse.senderauth import bimi, dkim, dmarc, spf
-    from posthouse.senderauth.organization import Walk
+    from posthouse.senderauth.organization import Found, Walk, Walker
 
 app = typer.Typer(help="What the domain in From says about mail (DMARC).", no_args_is_help=True)
 
@@ -211,7 +211,7 @@ def record(
 
 async def _walk(asked: "Resolver", name: str) -> "tuple[Walk, list[str]]":
     """The walk from a domain, and mistakes that only other names show."""
-    from posthouse.net.dns import NoSuchDomain, Unavailable
+    from posthouse.net.dns import Answer, side_by_side
     from posthouse.senderauth import dmarc_record
     from posthouse.senderauth.organization import Walker
 
@@ -222,11 +222,39 @@ async def _walk(asked: "Resolver", name: str) -> "tuple[Walk, list[str]]":
         records = dmarc_record.select([value.encode("ascii", "replace") for value in lookup.values])
         if len(records) > 1:
             mistakes.append(f"{lookup.name} has {len(records)} DMARC records: servers ignore them all")
-    try:
-        # A common mistake: the record stands at the domain itself.
-        values = (await asked.answer(name, "TXT")).values
-    except (NoSuchDomain, Unavailable):
-        values = ()
-    if dmarc_record.select(values):
+    (here,) = await side_by_side(asked, [(name, "TXT")])
+    if isinstance(here, Answer) and dmarc_record.select(here.values):
         mistakes.append(f"a DMARC record stands at {name}, where nobody looks: its place is _dmarc.{name}")
+    if walk.found:
+        mistakes += await _refused(asked, walker, walk.found[0])
     return walk, mistakes
+
+
+async def _refused(asked: "Resolver", walker: "Walker", found: "Found") -> list[str]:
+    """Who does not say that it takes the reports of another organization (RFC 9990 section 4): servers send it none."""
+    from urllib.parse import unquote
+
+    from posthouse.net.dns import NoSuchDomain, Unavailable, side_by_side
+    from posthouse.senderauth import dmarc_record
+    from posthouse.wire.address import parse_domain
+
+    uris = [one.uri for one in found.record.rua + found.record.ruf if one.uri.lower().startswith("mailto:")]
+    hosts = {parse_domain(unquote(uri.partition("?")[0]).rpartition("@")[2], utf8=True) for uri in uris}
+    own = (await walker.walk(found.domain)).organization
+    others = []
+    for host in sorted(filter(None, hosts)):
+        walk = await walker.walk(host)
+        if walk.organization != own:
+            others.append(host)
+    names = [f"{found.domain}._report._dmarc.{host}" for host in others]
+    mistakes = []
+    for host, name, answer in zip(
+        others, names, await side_by_side(asked, [(name, "TXT") for name in names]), strict=True
+    ):
+        if isinstance(answer, Unavailable):
+            continue
+        if isinstance(answer, NoSuchDomain) or not dmarc_record.select(answer.values):
+            mistakes.append(
+                f'{host} does not say that it takes these reports: it needs a TXT record "v=DMARC1" at {name}'
+            )
+    return mistakes

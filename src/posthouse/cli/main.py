@@ -32,6 +32,7 @@ from posthouse.cli import (
     mime,
     output,
     queue,
+    reports,
     send,
     serve,
     spf,
@@ -81,6 +82,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(suppression.app, name="suppression")
 app.add_typer(srs.app, name="srs")
 app.add_typer(webhook.app, name="webhook")
+app.add_typer(reports.app, name="reports")
 app.add_typer(index.app, name="index")
 app.add_typer(spf.app, name="spf")
 app.command("explain")(explain.explain)

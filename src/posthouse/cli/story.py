@@ -471,6 +471,17 @@ def _operator(_case: Case, event: Event) -> list[Line]:
     return lines + _more(max(len(who), data.get("count", 0)) - min(len(who), MOST))
 
 
+def _report(_case: Case, event: Event) -> list[Line]:
+    """What was made of a message at an address for reports."""
+    data = event.data
+    text = f"{data.get('kind', '')} report of {data.get('organization', '')} about {data.get('about', '')}"
+    if data.get("ignored"):
+        what = f"no report that counts: {data['ignored']}"
+        return [_line(outcome.time_of(event.seq), ("Looked at for reports: ", "head"), what)]
+    counted = f": {data.get('counted', 0)} counted, {data.get('failed', 0)} of them failed"
+    return [_line(outcome.time_of(event.seq), ("Taken in: ", "head"), text + counted)]
+
+
 def _other(_case: Case, event: Event) -> list[Line]:
     return [_line(outcome.time_of(event.seq), (event.kind, "head"), _fields(event.data))]
 
@@ -483,6 +494,7 @@ _KINDS: dict[str, Callable[[Case, Event], list[Line]]] = {
     "accepted": _accepted,
     "refused": _refused,
     "operator": _operator,
+    "report": _report,
 }
 
 

@@ -48,6 +48,7 @@ def authentication(found: Mapping[str, Any]) -> list[Line]:
     if chain := found.get("arc"):
         sealers = f"sealed by {', '.join(chain.get('sealers', ()))}" if chain.get("sealers") else ""
         lines.append(_said("ARC", chain, _joined(sealers, chain.get("reason", ""))))
+        lines += [_line((_seal(one), "dim"), depth=3) for one in chain.get("sets", ())[-MOST:]]
     if name := found.get("iprev"):
         lines.append(_said("Name of the client", name, name.get("name") or name.get("reason", "")))
     if judged := found.get("dmarc"):
@@ -104,6 +105,16 @@ def _dkim(said: Mapping[str, Any]) -> str:
         *map(str, said.get("weak", ())),
         f"body {said['body_hash']}" if said.get("body_hash") else "",
         f"header {said['header_hash']}" if said.get("header_hash") else "",
+    )
+
+
+def _seal(said: Mapping[str, Any]) -> str:
+    return _joined(
+        f"{said.get('instance', '?')}: {said.get('sealer', '?')}, key {said.get('selector', '')}",
+        f"seal {said['seal']}" if said.get("seal") else "",
+        f"message {said['message']}" if said.get("message") else "",
+        str(said.get("reason", "")),
+        f"saw {_cut(said['saw'])}" if said.get("saw") else "",
     )
 
 

@@ -349,8 +349,9 @@ async def side_by_side(
     resolver: Resolver, questions: Sequence[tuple[str, str]]
 ) -> list[Answer | NoSuchDomain | Unavailable]:
     """The answers to questions (name, type) that are asked at the same time; failures are values. It costs no task
-    where the cache has all of them."""
-    kept = [resolver.kept(*question) if isinstance(resolver, SystemResolver) else None for question in questions]
+    where a cache has all of them: where the resolver has a method `kept` as `SystemResolver` has."""
+    look: Callable[[str, str], Answer | NoSuchDomain | None] | None = getattr(resolver, "kept", None)
+    kept = [look(*question) if look is not None else None for question in questions]
     open_ = [question for question, known in zip(questions, kept, strict=True) if known is None]
     if not open_:
         return [known for known in kept if known is not None]

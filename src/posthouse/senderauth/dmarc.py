@@ -20,14 +20,14 @@ from posthouse.net.dns import Answer, Resolver, Unavailable, side_by_side
 from posthouse.senderauth import dkim as dkims
 from posthouse.senderauth import spf as spfs
 from posthouse.senderauth.dmarc_record import Policy, Record
-from posthouse.senderauth.organization import Found, Walk, Walker, lookup_of, names, registrable
+from posthouse.senderauth.organization import Found, Walk, Walker, lookup_of, names, registrable, text_of
 from posthouse.senderauth.spf import Lookup
 from posthouse.wire.address import parse_domain
 
 MAX_AUTHORS = 5  # domains of From that are looked at (section 11.5 wants a limit)
 MAX_FIELDS = 10  # From fields
-MAX_FROM = 65_536  # octets of one
-MAX_ADDRESSES = 1_000  # of one
+MAX_FROM = 8_192  # octets of all of them: hostile ones take a millisecond for each thousand
+MAX_ADDRESSES = 500  # of one
 MAX_DOMAINS = 10  # that passed, besides the author's own, whose organization is looked up
 MAX_SENTENCES = 40
 PATIENCE = 20.0  # seconds for everything
@@ -48,7 +48,9 @@ class Result(NamedTuple):
     policy: Literal["", "none", "quarantine", "reject"] = ""  # that the domain asks for; "" without a usable record
     disposition: Policy = "none"  # what is left of it for this message
     policy_domain: str = ""  # where the record is
-    organization: str = ""
+    organization: str = (
+        ""  # of the author, as far as it was needed: a domain with a record that proves itself is its own
+    )
     record: str = ""  # its text, cut
     aligned_spf: bool = False
     aligned_dkim: bool = False
@@ -59,6 +61,12 @@ class Result(NamedTuple):
     published: Record | None = None  # the record, read
     override: Literal["", "policy_test_mode", "sampled_out"] = ""  # why the disposition is milder than the policy
     authors: int = 1  # domains in From
+
+    @property
+    def is_malformed(self) -> bool:
+        """Whether it is From that DMARC cannot be applied to, and not a record: with such a field anybody can try to
+        look like somebody whose mail would be refused."""
+        return self.word == "permerror" and not self.policy_domain
 
 
 class _Identifier(NamedTuple):
@@ -77,14 +85,16 @@ def author_domains(header: bytes) -> tuple[str, ...]:
     """
     domains: dict[str, None] = {}
     fields = headers.find_all(header, b"from")
+    room = MAX_FROM
     for value in fields[:MAX_FIELDS]:
-        listed = address_list(value[:MAX_FROM], MAX_ADDRESSES)
-        for item in listed:
-            for address in item.members if isinstance(item, Group) else (item,):
-                if address.domain:
-                    domains[_domain(address.domain)] = None
-        if len(value) > MAX_FROM or sum(len(x.members) if isinstance(x, Group) else 1 for x in listed) >= MAX_ADDRESSES:
+        listed = address_list(value[:room], MAX_ADDRESSES)
+        members = [one for item in listed for one in (item.members if isinstance(item, Group) else (item,))]
+        for address in members:
+            if address.domain:
+                domains[_domain(address.domain)] = None
+        if len(value) > room or len(members) >= MAX_ADDRESSES:
             domains[MORE] = None
+        room = max(0, room - len(value))
     if len(fields) > MAX_FIELDS:
         domains[MORE] = None
     return tuple(domains)[: MAX_AUTHORS + 1]
@@ -92,7 +102,7 @@ def author_domains(header: bytes) -> tuple[str, ...]:
 
 def _domain(raw: bytes) -> str:
     text = raw[:1000].decode("utf-8", "replace").removesuffix(".")
-    return parse_domain(text, utf8=True) or text.lower()[:255].encode("ascii", "backslashreplace").decode("ascii")
+    return parse_domain(text, utf8=True) or text_of(text.lower().encode()[:255])
 
 
 async def evaluate(

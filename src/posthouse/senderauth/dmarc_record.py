@@ -26,6 +26,8 @@ _tag_name = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z").match
 _uri = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:/?#\[\]@$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?:!([0-9]{1,12})([kmgtKMGT]?))?\Z"
 ).match
+# Of blanks any counts; other control characters would end in a log or on a screen.
+_CONTROLS = {code: " " if code in (9, 10, 13) else f"\\x{code:02x}" for code in (*range(32), 127)}
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -165,7 +167,7 @@ def explain(value: bytes) -> list[Line]:
 
 def _tags(value: bytes, mistakes: list[str]) -> dict[str, str]:
     """Names in lower case and values, of each name the first."""
-    text = value.decode("ascii", "backslashreplace")
+    text = value.decode("ascii", "backslashreplace").translate(_CONTROLS)
     pieces = text.split(";", MAX_TAGS)
     if len(pieces) > MAX_TAGS:
         mistakes.append(f"there are more than {MAX_TAGS} tags, of which {MAX_TAGS} are read")

@@ -5,10 +5,9 @@ goes into the store (`store/report_counts.py`), and at the end of the day into r
 loses the last seconds. Whatever strangers send, what waits here is bounded, and what finds no room is counted as lost.
 """
 
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from posthouse.base.clock import Clock
@@ -16,7 +15,7 @@ from posthouse.base.log import Logger
 from posthouse.base.soon import Soon
 from posthouse.store import report_counts
 from posthouse.store.database import Database
-from posthouse.store.report_counts import DAY, Counted, Kind
+from posthouse.store.report_counts import DAY, Counted, due_of
 
 EVERY = 5.0  # seconds
 MOST = 10_000  # different ones that wait to be written
@@ -24,7 +23,6 @@ MOST_SIGNATURES = 10  # of one message that are reported
 MOST_REASONS = 5
 MOST_CHARACTERS = 255  # of one text; a domain
 MOST_RECORD = 1024
-SPREAD = 4 * 3600 * 1_000_000  # microseconds over which the reports of a day are sent
 
 _asks = re.compile(r"(?:\A|;)[ \t]*rua[ \t]*=", re.IGNORECASE).search
 
@@ -51,17 +49,15 @@ def day_of(now: int) -> int:
     return now // DAY
 
 
-def due_of(kind: Kind, day: int, domain: str) -> int:
-    """When the report about a day is to be sent: hours after its end, each domain at its own time."""
-    digest = hashlib.blake2b(f"{kind} {day} {domain}".encode("utf-8", "replace"), digest_size=8).digest()
-    # Not in the first minutes: what was counted before midnight is being written down.
-    return (day + 1) * DAY + 600_000_000 + int.from_bytes(digest) % SPREAD
-
-
 class Tally:
-    """Counts what messages contribute. Nothing is counted for domains that ask for no reports."""
+    """Counts what messages contribute. Nothing is counted for domains that ask for no reports, and without `counting`
+    nothing at all."""
 
-    def __init__(self, database: Database, clock: Clock, log: Logger) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, log: Logger, unreported: Collection[str] = (), *, counting: bool = True
+    ) -> None:
+        self._unreported = frozenset(unreported)  # addresses of ours for reports, in lower case
+        self._counting = counting
         self._database = database
         self._clock = clock
         self._log = log
@@ -69,9 +65,12 @@ class Tally:
         self._soon = Soon(clock, EVERY, self.flush)
         self.lost = 0  # that found no room
 
-    def note(self, evaluated: Evaluated) -> None:
-        """Count one message."""
-        if _asks(evaluated.record) is None:
+    def note(self, evaluated: Evaluated, recipients: Iterable[str] = ()) -> None:
+        """Count one message. One for nobody but our addresses for reports is not counted: two servers would report
+        about each other's reports for ever."""
+        if not self._counting or _asks(evaluated.record) is None:
+            return
+        if self._unreported and (to := list(recipients)) and all(one.lower() in self._unreported for one in to):
             return
         key = self._clock.now() // DAY, evaluated
         if key not in self._counts and len(self._counts) >= MOST:

@@ -45,7 +45,8 @@ def methods(verdict: Verdict, decision: Decision) -> Iterator[Method]:
         yield Method("dkim", "none")
     chain = verdict.arc
     if chain is not None and chain.word != "none":
-        yield Method("arc", chain.word, chain.reason, (("smtp.remote-ip", client.ip),))
+        oldest = (("header.oldest-pass", str(chain.oldest_pass)),) if chain.oldest_pass is not None else ()
+        yield Method("arc", chain.word, chain.reason, (("smtp.remote-ip", client.ip), *oldest))
     judged = verdict.dmarc
     if judged is not None:
         asked = f"p={judged.policy} dis={decision.disposition}" if judged.policy else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from posthouse.net.dns import Answer
-from posthouse.senderauth import dkim, dmarc, spf
+from posthouse.senderauth import arc, dkim, dmarc, spf
 from posthouse.senderauth.policy import Decision
 from posthouse.senderauth.verify import Verdict
 
@@ -31,7 +31,14 @@ def trace(verdict: Verdict, decision: Decision) -> dict[str, Any]:
         told["iprev"] = _given(result=found.result, name=found.name, reason=found.reason)
     chain = verdict.arc
     if chain is not None and chain.word != "none":
-        told["arc"] = _given(result=chain.word, reason=chain.reason, sealers=list(chain.sealers[:MOST_SIGNATURES]))
+        told["arc"] = _given(
+            result=chain.word,
+            reason=chain.reason,
+            sealers=list(chain.sealers[-MOST_SIGNATURES:]),  # the newest are the last
+            sets=[_seal(one) for one in chain.sets[-MOST_SIGNATURES:]],
+            body_hash=chain.body_hash,
+            weak=[_cut(one) for one in chain.weaknesses[:MOST_VALUES]],
+        )
     if verdict.dmarc is not None:
         judged = verdict.dmarc
         told["dmarc"] = _given(
@@ -92,6 +99,19 @@ def _dkim(said: dkim.Result, verdict: Verdict) -> dict[str, Any]:
         testing=said.testing,
         tag=said.tag,
     ) | ({"aligned": True} if judged is not None and _is_aligned(said, judged) else {})
+
+
+def _seal(said: arc.Seen) -> dict[str, Any]:
+    """One set of a chain. What its sealer saw is told, as a trusted one may decide."""
+    return _given(
+        instance=said.instance,
+        sealer=said.sealer,
+        selector=said.selector,
+        seal=said.seal,
+        message=said.message,
+        reason=said.reason,
+        saw=" ".join(f"{one.method}={one.result}" for one in said.results.methods[:MOST_VALUES]),
+    )
 
 
 def _is_aligned(said: dkim.Result, judged: dmarc.Result) -> bool:

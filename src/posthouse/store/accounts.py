@@ -88,6 +88,12 @@ def is_ours(tx: Tx, name: str) -> bool:
     return tx.one("SELECT 1 FROM domain WHERE name = ?", name) is not None
 
 
+def first_domain(tx: Tx) -> str:
+    """The domain that was added first; "" if there is none."""
+    row = tx.one("SELECT name FROM domain ORDER BY created, id LIMIT 1")
+    return str(row[0]) if row is not None else ""
+
+
 def list_domains(tx: Tx) -> list[tuple[str, int, int]]:
     """(name, number of addresses, created) of each domain, by name."""
     return [

@@ -15,6 +15,7 @@ from posthouse.store.database import Tx
 Kind = Literal["dmarc", "tls"]
 
 DAY = 86_400_000_000  # microseconds
+SPREAD = 4 * 3600 * 1_000_000  # microseconds over which the reports of a day are sent (RFC 8460 section 4.1)
 MOST_DOMAINS = 20_000  # of one kind and day
 MOST_ROWS = 10_000  # of one period
 _SENT = "id, kind, domain, day, report_id, target, at, octets, counted, trace, outcome, note"
@@ -25,7 +26,7 @@ class Counted(NamedTuple):
     """What is to be added to a period. Facts are lists of texts and lists."""
 
     domain: str
-    policy: list[Any]  # what is known of it last is kept
+    policy: list[Any]  # what is known of it last is kept; nothing known: [] changes nothing
     due: int  # when its report is to be sent
     counts: Iterable[tuple[list[Any], int]]
 
@@ -56,6 +57,13 @@ class Sent(NamedTuple):
     trace: int
     outcome: str
     note: str
+
+
+def due_of(kind: Kind, day: int, domain: str) -> int:
+    """When the report about a day is to be sent: hours after its end, each domain at its own time."""
+    digest = hashlib.blake2b(f"{kind} {day} {domain}".encode("utf-8", "replace"), digest_size=8).digest()
+    # Not in the first minutes: what was counted before midnight is being written down.
+    return (day + 1) * DAY + 600_000_000 + int.from_bytes(digest) % SPREAD
 
 
 def add(tx: Tx, kind: Kind, day: int, counted: Iterable[Counted]) -> int:
@@ -102,7 +110,9 @@ def add(tx: Tx, kind: Kind, day: int, counted: Iterable[Counted]) -> int:
                 number,
             )
         tx.run(
-            "UPDATE report_period SET policy = ?, lines = ?, lost = lost + ? WHERE kind = ? AND day = ? AND domain = ?",
+            "UPDATE report_period SET policy = CASE WHEN ? = '[]' THEN policy ELSE ? END, lines = ?, lost = lost + ? "
+            "WHERE kind = ? AND day = ? AND domain = ?",
+            _encode(one.policy),
             _encode(one.policy),
             rows,
             without_room,

@@ -90,7 +90,7 @@ class Authentication:
             session.visitor.spf, session.visitor.dkim = verdict.spf_word, verdict.dkim_word
             session.visitor.dmarc = verdict.dmarc_word
         if self._tally is not None and decision.disposition != "defer" and (seen := _evaluated(verdict, decision)):
-            self._tally.note(seen)
+            self._tally.note(seen, map(str, transaction.recipients))
         match decision.disposition:
             case "defer":
                 return LATER

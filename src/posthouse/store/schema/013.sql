@@ -56,6 +56,7 @@ CREATE TABLE report (
 );
 CREATE UNIQUE INDEX report_once ON report (kind, domain, organization, report_id);
 CREATE INDEX report_by_end ON report (kind, ends);
+CREATE INDEX report_by_arrival ON report (received);
 
 CREATE TABLE dmarc_row (
     report INTEGER NOT NULL,
