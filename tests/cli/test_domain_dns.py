@@ -111,6 +111,22 @@ def test_records_that_say_something_else(tmp_path: Path) -> None:
     assert "2" in seen["DMARC"][1]
 
 
+@pytest.mark.parametrize(
+    ("addresses", "to", "also"),
+    [
+        ((), "postmaster@example.org", []),
+        (("d@else.test", "d@example.org"), "d@example.org", []),
+        (("d@else.test",), "d@else.test", ["example.org._report._dmarc.else.test"]),
+    ],
+)
+def test_who_gets_reports(addresses: tuple[str, ...], to: str, also: list[str]) -> None:
+    records = wanted("example.org", HOST, [], addresses)
+    texts = {one.name: one.value for one in records}
+    assert texts["_dmarc.example.org"] == f"v=DMARC1; p=none; rua=mailto:{to}"
+    assert texts["_smtp._tls.example.org"] == f"v=TLSRPTv1; rua=mailto:{to}"
+    assert [name for name in texts if "_report" in name] == also
+
+
 def test_rotation_by_hand(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     first = [one["name"] for one in shell.json("domain", "add", "example.org")["records"] if one["purpose"] == "DKIM"]

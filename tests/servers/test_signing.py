@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
+from posthouse.cli import opening
 from posthouse.mime.threads import message_id_hash
 from posthouse.net.dns import ZoneResolver
 from posthouse.senderauth import arc
 from posthouse.store import accounts, dkim_keys, events
 from posthouse.store.database import Tx
 from posthouse.store.dkim_keys import DkimKey
+from posthouse.store.model import Change, SigningKeysChanged
 from tests.support.house import PASSWORD, House, opened
-from tests.support.signing import BOTH, dkimpy_says, sign_for, verified, words, zone
+from tests.support.signing import BOTH, MADE, dkimpy_says, new_keys, sign_for, verified, words, zone
 
 ALICE, BOB, AMY = "alice@posthouse.test", "bob@posthouse.test", "amy@there.test"
 PLAIN = b"From: Alice <alice@posthouse.test>\r\nTo: bob@posthouse.test\r\nSubject: signed\r\n"
@@ -307,3 +309,30 @@ def test_removing_a_domain_takes_its_keys(tmp_path: Path) -> None:
         assert len(await house.database.read(dkim_keys.all_keys)) == 2
 
     signing(tmp_path, test)
+
+
+def test_a_running_server_takes_up_keys_when_it_is_told(tmp_path: Path) -> None:
+    """Made by a command, published, looked for because another command says so: the next message is signed."""
+    names: dict[str, Any] = {}
+
+    async def main() -> None:
+        async with asyncio.timeout(60), opened(tmp_path, resolver=ZoneResolver(names)) as house:
+            taken_up = asyncio.Queue[None]()
+
+            def look(changes: list[Change]) -> None:
+                if any(isinstance(one, SigningKeysChanged) for one in changes):
+                    taken_up.put_nowait(None)
+
+            keys = await house.database.write(dkim_keys.add, "posthouse.test", new_keys(), MADE)
+            house.app.feed.subscribe(0, look)
+            await submit(house, PLAIN + BODY)
+            assert (await trace(house))["unsigned"] == "the DNS has no key of posthouse.test"
+            names.update(zone(keys))
+            assert await asyncio.to_thread(opening.tell, house.app.settings.data, "signing")
+            while any(key.state != "used" for key in await house.database.read(dkim_keys.all_keys)):
+                await taken_up.get()
+            await submit(house, PLAIN + BODY)
+            _, message = await house.inbox("bob")
+            assert words(await verified(message, keys, house.app.clock.now())) == PASS
+
+    asyncio.run(main())

@@ -260,7 +260,7 @@ async def domains(around: Around) -> Seen:
     missing: list[str] = []
     unknown = False
     for name, keys in found.items():
-        records = domain_records.wanted(name, around.settings.hostname, keys)
+        records = domain_records.wanted(name, around.settings.hostname, keys, around.settings.reports.addresses)
         records = [one for one in records if one.purpose in ("MX", "SPF", "DMARC") or (one.purpose == "DKIM" and signs)]
         looks = await domain_records.compare(around.resolver, records)
         lacks = [

@@ -8,7 +8,6 @@ Nothing is decided about the message. `sign` raises `Permanent` for a key or hea
 """
 
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -336,7 +335,7 @@ class Signer:
         digest = sha256(*fields.selected(self.header_canon, lower), last)
         signature = base64(sign_digest(self.key, digest))
         first = _WIDTH - len(" b=")
-        rest = textwrap.wrap(signature[first:], _WIDTH - 1)
+        rest = [signature[at : at + _WIDTH - 1] for at in range(first, len(signature), _WIDTH - 1)]
         return bare + "\r\n ".join([signature[:first], *rest]).encode() + b"\r\n"
 
     def _names(self, fields: Header) -> list[str]:

@@ -51,8 +51,12 @@ def policy(hostname: str) -> str:
     return f"version: STSv1\r\nmode: testing\r\nmx: {hostname}\r\nmax_age: 604800\r\n"
 
 
-def wanted(domain: str, hostname: str, keys: Iterable[DkimKey]) -> list[DomainRecord]:
-    """All of them. `keys` are the domain's; those that are retiring are wanted no more."""
+def wanted(domain: str, hostname: str, keys: Iterable[DkimKey], reports: Sequence[str] = ()) -> list[DomainRecord]:
+    """All of them. `keys` are the domain's; those that are retiring are wanted no more. `reports` are the addresses at
+    which reports of others are taken in; without any, postmaster of the domain gets them."""
+    own = [address for address in reports if address.rpartition("@")[2].lower() == domain]
+    reporter = next(iter([*own, *reports]), f"postmaster@{domain}")
+    elsewhere = reporter.rpartition("@")[2].lower()
     id_ = hashlib.sha256(policy(hostname).encode()).hexdigest()[:16]
     records = [
         DomainRecord("MX", domain, "MX", f"10 {hostname}.", "mail for the domain comes to this server"),
@@ -63,13 +67,17 @@ def wanted(domain: str, hostname: str, keys: Iterable[DkimKey]) -> list[DomainRe
         for key in keys
         if key.state != "retiring"
     ]
+    if elsewhere != domain:
+        name = f"{domain}._report._dmarc.{elsewhere}"
+        why = f"{elsewhere} takes reports about {domain}"  # RFC 9990 section 4
+        records.append(DomainRecord("DMARC", name, "TXT", "v=DMARC1", why))
     return [
         *records,
         DomainRecord(
             "DMARC",
             f"_dmarc.{domain}",
             "TXT",
-            f"v=DMARC1; p=none; rua=mailto:postmaster@{domain}",
+            f"v=DMARC1; p=none; rua=mailto:{reporter}",
             "what others do with mail that only claims to be from it: once reports are clean, p=quarantine or p=reject",
         ),
         DomainRecord(
@@ -83,7 +91,7 @@ def wanted(domain: str, hostname: str, keys: Iterable[DkimKey]) -> list[DomainRe
             "TLSRPT",
             f"_smtp._tls.{domain}",
             "TXT",
-            f"v=TLSRPTv1; rua=mailto:postmaster@{domain}",
+            f"v=TLSRPTv1; rua=mailto:{reporter}",
             "who gets reports when TLS fails",
         ),
     ]
