@@ -122,3 +122,32 @@ def test_little_is_held_and_nothing_twice(piece: bytes) -> None:
         stream.finish()
 
     assert_linear(feed, lambda size: size, 4000)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected", "body"),
+    [
+        (b"Bcc: a\r\nTo: b\r\n\r\nbody", b"To: b\r\nDate: now\r\n\r\nbody", b"body"),
+        (b"To: b\n\nbody\n", b"To: b\nDate: now\r\n\nbody\n", b"body\n"),
+        (b"\r\nbody", b"Date: now\r\n\r\nbody", b"body"),
+        (b"To: b\r\n", b"To: b\r\nDate: now\r\n", b""),
+        (b"To: b", b"To: b\r\nDate: now\r\n", b""),
+        (b"", b"Date: now\r\n", b""),
+        (b"Date: x\r\n\r\n\r\n", b"Date: x\r\n\r\n\r\n", b"\r\n"),
+        (b"To: b\r\nBcc: " + b"x" * 100, b"To: b\r\nDate: now\r\n", b""),
+        (b"To: " + b"x" * 100, b"To: " + b"x" * 100 + b"\r\nDate: now\r\n", b""),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_what_is_missing_goes_below_the_last_field(message: bytes, expected: bytes, body: bytes, size: int) -> None:
+    seen: set[bytes] = set()
+
+    def unwanted(name: bytes, value: bytes) -> bool:
+        seen.add(name)
+        return without_bcc(name, value)
+
+    removal = Removal(unwanted, 50, lambda: b"" if b"Date" in seen else b"Date: now\r\n")
+    went = b"".join([removal.feed(message[at : at + size]) for at in range(0, len(message), size)]) + removal.finish()
+    assert went == expected
+    assert removal.body is not None
+    assert went[removal.body :] == body

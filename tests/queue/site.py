@@ -26,6 +26,7 @@ from posthouse.queue.manager import QueueManager
 from posthouse.queue.mta_sts import Policies
 from posthouse.queue.tls_counts import Count, Counts, Failure
 from posthouse.queue.transport_security import Guard
+from posthouse.senderauth.signing import Signing
 from posthouse.smtp.client import TIMEOUTS
 from posthouse.store import accounts, events, mailboxes, messages, outbox, outbox_admin
 from posthouse.store.database import Tx
@@ -75,6 +76,9 @@ class Site:
         self.mta_sts = Policies(self.database, self.resolver, self.clock, self.fetch)
         security = self.settings.transport_security
         self.guard = Guard(self.resolver, self.mta_sts if security.mta_sts else None, dane=security.dane)
+        self.signing = Signing(
+            self.database, self.feed, self.clock, get_logger(), self.settings.signing, self.settings.hostname
+        )
         self.manager = self.new_manager(timeouts)
         await self.manager.start()
 
@@ -96,6 +100,7 @@ class Site:
             node=node,
             timeouts=timeouts,
             guard=self.guard,
+            signed_again=self.signing.signed_again,
         )
 
     async def fetch(self, url: str) -> Response:
@@ -142,6 +147,7 @@ class Site:
         content: bytes = MESSAGE,
         lifetime: int = 5 * DAYS,
         submitted: bool = True,
+        prefix: bytes = PREFIX,
     ) -> int:
         """Queue a message, submitted by alice or by nobody who logged in; returns its trace."""
         trace = self.ids.next(self.clock.now())
@@ -149,9 +155,9 @@ class Site:
 
         def work(tx: Tx) -> None:
             blob_id = put_blob(tx, content)
-            size = len(PREFIX) + len(content)
+            size = len(prefix) + len(content)
             account = self.alice if submitted else None
-            message = NewMessage(trace, sender, account, blob_id, PREFIX, size, now, now + lifetime)
+            message = NewMessage(trace, sender, account, blob_id, prefix, size, now, now + lifetime)
             lane = outbox.add(tx, message, [To(r, r.rpartition("@")[2]) for r in recipients])
             tx.publish(QueueChanged(trace, lane))
 

@@ -6,6 +6,9 @@ The table maps (name, type) to a list of record texts, or to a word: "NXDOMAIN",
 """
 
 import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dns.flags
@@ -97,3 +100,25 @@ class NameServer(asyncio.DatagramProtocol):
         if records:
             reply.answer.append(dns.rrset.from_text(owner, self.ttl, "IN", kind, *records))
         return reply.to_wire(max_size=65_535 if transport == "tcp" else 0)
+
+
+@contextmanager
+def in_thread(table: Table) -> Iterator[int]:
+    """The port of a name server that runs beside a test without a loop, or whose program has one of its own."""
+    loop = asyncio.new_event_loop()
+    server = NameServer(table)
+    port = loop.run_until_complete(server.start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield port
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def strings(text: str) -> str:
+    """A long text as the strings of one TXT record."""
+    return " ".join(f'"{text[at : at + 200]}"' for at in range(0, len(text), 200))

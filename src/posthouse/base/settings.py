@@ -31,6 +31,7 @@ from posthouse.base.queue_settings import Queue, Relay, TransportSecurity
 from posthouse.base.report_settings import Reports
 from posthouse.base.route_settings import MAX_POOLS, MAX_ROUTES, Pool, Route, references
 from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, in_folder, is_hostname
+from posthouse.base.signing_settings import Signing
 from posthouse.base.webhook_settings import Webhook, distinct
 
 Service = Literal["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]
@@ -413,6 +414,7 @@ class Settings(Section):
     smtp: Smtp = Field(default=Smtp(), description="What SMTP offers.")
     pop3: Pop3 = Field(default=Pop3(), description="What POP3 does by itself.")
     filter: Filter = Field(default=Filter(), description="Who may send what.")
+    signing: Signing = Field(default=Signing(), description="Signatures of our domains.")
     authentication: Authentication = Field(default=Authentication(), description="Who sent this.")
     proxies: Networks = Field(
         default=(), description="Load balancers and proxies whose PROXY headers and XCLIENT commands are believed."

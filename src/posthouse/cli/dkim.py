@@ -1,8 +1,9 @@
-"""`posthouse dkim`: verify the signatures of a message in a file, and sign one. No server and no settings are needed.
+"""`posthouse dkim`: verify the signatures of a message in a file, and sign one; the keys of our domains are
+`dkim_keys.py`.
 
-Both read the message whole. Lines that end with LF alone, as in most files, are taken as if they ended with CRLF,
-unless there is a CRLF as well: then every byte is what it is. The separator of a mailbox file on top ("From ...") is
-left out.
+To verify and sign, no server and no settings are needed. Both read the message whole. Lines that end with LF alone, as
+in most files, are taken as if they ended with CRLF, unless there is a CRLF as well: then every byte is what it is. The
+separator of a mailbox file on top ("From ...") is left out.
 """
 
 import asyncio
@@ -13,13 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from posthouse.cli import mime, output
+from posthouse.cli import dkim_keys, mime, output
 
 if TYPE_CHECKING:
     from posthouse.senderauth.dkim import PrivateKey, Result
     from posthouse.senderauth.dkim_canon import Canon
 
-app = typer.Typer(help="Signatures of domains (DKIM): verify and sign.", no_args_is_help=True)
+app = typer.Typer(help="Signatures of domains (DKIM): verify, sign, and the keys of ours.", no_args_is_help=True)
+app.command()(dkim_keys.keys)
+app.command()(dkim_keys.rotate)
+app.command()(dkim_keys.dns)
 _File = Annotated[str, typer.Argument(help="A file with a message; - is standard input.")]
 MAX_KEY_FILE = 1 << 20
 LOOKUP = 10.0  # seconds for a key

@@ -137,6 +137,7 @@ def _accepted(case: Case, event: Event) -> list[Line]:
         took.append(f"{lasted(max(0, at - begun))} after the connection")
     lines.append(_line(at, ("Accepted", "good"), f": {', '.join(took)}" if took else ""))
     lines += _content(data)
+    lines += _signed(data)
     if data.get("tags"):
         lines.append(_line(0, f"Tags: {' '.join(data['tags'])}", depth=1))
     if data.get("rewritten"):
@@ -285,6 +286,27 @@ def _content(data: Mapping[str, Any]) -> list[Line]:
         lines.append(_line(0, f"Message-ID: {_path(data['message_id'])}", depth=1))
     if data.get("from"):
         lines.append(_line(0, f"From: {data['from']}", depth=1))
+    return lines
+
+
+def _signed(data: Mapping[str, Any]) -> list[Line]:
+    """What was put right, and who signed."""
+    lines = []
+    put_right = [f"{name.title()} was added".replace("-Id", "-ID") for name in data.get("added", ())]
+    if data.get("removed"):
+        put_right.append("Bcc was removed")
+    if put_right:
+        lines.append(_line(0, ", ".join(put_right), depth=1))
+    if data.get("signed"):
+        who = ", ".join(f"{one.get('s')} ({one.get('a')})" for one in data["signed"][:MOST])
+        lines.append(_line(0, ("Signed", "good"), f" for {data['signed'][0].get('d')} with {who}", depth=1))
+    if data.get("sealed"):
+        one = data["sealed"]
+        lines.append(_line(0, f"Sealed (ARC) for {one.get('d')} with {one.get('s')}, cv={one.get('cv')}", depth=1))
+    if data.get("unsealed"):
+        lines.append(_line(0, ("Not sealed", "wait"), f": {data['unsealed']}", depth=1))
+    if data.get("unsigned"):
+        lines.append(_line(0, ("Not signed", "wait"), f": {data['unsigned']}", depth=1))
     return lines
 
 

@@ -24,12 +24,16 @@ class Removal:
 
     `unwanted` gets the name of a field as it is written, and its value: raw, folded, with the blank after the colon and
     without the last line end. Of a field of more than `limit` octets it gets only these, and the field goes or stays as
-    a whole.
+    a whole. `missing`, if given, is asked once the last field was seen: what it returns goes in below that.
     """
 
-    def __init__(self, unwanted: Unwanted, limit: int = LIMIT) -> None:
+    def __init__(self, unwanted: Unwanted, limit: int = LIMIT, missing: Callable[[], bytes] | None = None) -> None:
         self.removed = 0  # fields
+        self.body: int | None = None  # once the header has ended: where the body starts in all that went on
         self._unwanted = unwanted
+        self._missing = missing
+        self._passed = 0  # octets that went on before the header ended
+        self._ends_line = True
         self._limit = limit
         self._in_header = True
         self._pending: list[bytes] = []  # not looked at yet
@@ -44,7 +48,13 @@ class Removal:
         self._pending.append(data)
         self._pending_size += len(data)
         # What is held is looked at again only when it has doubled: linear for pieces of any size.
-        return self._look(final=False) if self._pending_size >= len(self._held) else b""
+        if self._pending_size < len(self._held):
+            return b""
+        passed = self._look(final=False)
+        if self._in_header and passed:
+            self._passed += len(passed)
+            self._ends_line = passed.endswith(b"\n")
+        return passed
 
     def finish(self) -> bytes:
         """No piece follows."""
@@ -65,7 +75,15 @@ class Removal:
             self._in_header = False
             self._held = b""
             end = empty.end() if empty is not None else len(text)
-            return passed + self._filtered(text[:end]) + text[end:]
+            passed += self._filtered(text[:end])
+            if self._missing is not None and (more := self._missing()):
+                passed += b"" if (passed.endswith(b"\n") if passed else self._ends_line) else b"\r\n"
+                passed += more
+            self.body = self._passed + len(passed)
+            if empty is None:
+                return passed
+            self.body += text.index(b"\n", end) + 1 - end  # the empty line is the last of the header
+            return passed + text[end:]
         start = _last_field(text)
         passed += self._filtered(text[:start])
         self._held = text[start:]

@@ -24,6 +24,7 @@ from posthouse.base.settings import Settings
 from posthouse.net.dial import Dial, dial
 from posthouse.net.dns import Resolver
 from posthouse.queue import capture
+from posthouse.queue.conversion import SignedAgain
 from posthouse.queue.holding import Holding
 from posthouse.queue.jobs import Job, Keep, Prepare
 from posthouse.queue.outgoing import Outgoing
@@ -88,6 +89,7 @@ class QueueManager:
         node: str = "",
         timeouts: Mapping[str, float] = TIMEOUTS,
         guard: Guard | None = None,
+        signed_again: SignedAgain | None = None,
         full: Callable[[tuple[str, ...], int], Awaitable[frozenset[str]]] | None = None,
     ) -> None:
         self._settings = settings
@@ -111,6 +113,7 @@ class QueueManager:
             keep=KEEP,
             guard=guard,
             clock=clock,
+            signed_again=signed_again,
         )
         self._posts = WebhookTransport(clock)
         self._transports = Transports(self._sender, self._posts)
@@ -507,6 +510,7 @@ class QueueManager:
             # Who said SMTPUTF8 may have needed it for an address alone.
             params.smtputf8 and not await self._has_ascii_header(message, whole),
             whole if whole is not None else await self._read(message, 0, START),
+            message.prefix,
         )
         route = self._route(job.claims[0])  # all of a job have one next hop, so one route
         return await self._transports.attempt(route, outgoing, ids.to_text(message.id)), None

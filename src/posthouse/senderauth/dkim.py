@@ -9,7 +9,7 @@ Nothing is decided about the message. `sign` raises `Permanent` for a key or hea
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ __all__ = [
     "private_key",
     "record_of",
     "sign",
+    "signatures",
     "split",
     "verify",
 ]
@@ -304,16 +305,12 @@ class Signer:
 
         Raises `Permanent`.
         """
+        return self._field(_signable(header), body, now)
+
+    def _field(self, fields: Header, body: BodyHash, now: int | None) -> bytes:
         domain, selector = (dkim_tags.host(name.encode()) for name in (self.domain, self.selector))
         if domain is None or selector is None:
             raise Permanent(f"{self.selector}._domainkey.{self.domain} is no name in the DNS")
-        if len(header) > MAX_HEADER:
-            raise Permanent(f"the header is larger than {MAX_HEADER} octets: it cannot be signed")
-        fields = Header(header)
-        if not fields.count(b"from"):
-            raise Permanent("the message has no From field: it cannot be signed")
-        if fields.has_strays():
-            raise Permanent("the header has a line that is no field: it cannot be signed")
         names = self._names(fields)
         tags = ["v=1", f"a={self.algorithm}", f"c={self.header_canon}/{self.body_canon}", f"d={domain}"]
         tags.append(f"s={selector}")
@@ -352,17 +349,34 @@ class Signer:
         return names
 
 
+def _signable(header: bytes) -> Header:
+    if len(header) > MAX_HEADER:
+        raise Permanent(f"the header is larger than {MAX_HEADER} octets: it cannot be signed")
+    fields = Header(header)
+    if not fields.count(b"from"):
+        raise Permanent("the message has no From field: it cannot be signed")
+    if fields.has_strays():
+        raise Permanent("the header has a line that is no field: it cannot be signed")
+    return fields
+
+
+def signatures(header: bytes, signers: Iterable[Signer], bodies: Mapping[Canon, BodyHash], now: int | None) -> bytes:
+    """A DKIM-Signature field of each signer, the first one highest, to be put before the header. `bodies` were fed the
+    body, `now` is in seconds since 1970. The header is read once for all. Raises `Permanent`."""
+    fields = _signable(header)
+    return b"".join([signer._field(fields, bodies[signer.body_canon], now) for signer in signers])
+
+
 def sign(message: bytes, signers: Iterable[Signer], now: int | None) -> bytes:
     """The message with a signature of each signer on top, the first one highest. Raises `Permanent`."""
     header, body = split(message)
-    made: list[bytes] = []
+    signers = list(signers)
     bodies: dict[Canon, BodyHash] = {}
     for signer in signers:
         if signer.body_canon not in bodies:
             bodies[signer.body_canon] = signer.body()
             bodies[signer.body_canon].feed(body)
-        made.append(signer.field(header, bodies[signer.body_canon], now))
-    return b"".join(made) + message
+    return signatures(header, signers, bodies, now) + message
 
 
 def _span(seconds: int) -> str:

@@ -55,7 +55,10 @@ def digest(scanned: Scan) -> Digest:
 class Through(Protocol):
     """What a content passes before it is stored; it may hold back, and leave out."""
 
-    held: int  # octets at the most that come out beside the next piece
+    @property
+    def held(self) -> int:
+        """Octets at the most that come out beside the next piece."""
+        ...
 
     def feed(self, data: bytes, /) -> bytes: ...
 

@@ -65,6 +65,11 @@ class Authentication:
         self._authenticator = authenticator
         self._tally = tally
 
+    @property
+    def authserv_id(self) -> str:
+        """Our name in Authentication-Results."""
+        return self._authenticator.authserv_id
+
     def passage(self, session: "SmtpSession") -> Passage | None:
         """For a content that begins; None: it may pass as it is."""
         ip = session.ip

@@ -17,6 +17,7 @@ from posthouse.delivery.quotas import Quotas
 from posthouse.filter.gate import Gate
 from posthouse.filter.visitor import Visitor
 from posthouse.net.connection import Connection
+from posthouse.senderauth.signing import Signing
 from posthouse.servers.smtp.authentication import Authentication
 from posthouse.servers.smtp.refusals import Refusals
 from posthouse.smtp.options import ServerOptions
@@ -46,8 +47,10 @@ class Shared:
         quotas: Quotas | None = None,
         *,
         refusals: Refusals,
+        signing: Signing | None = None,
         authentication: Authentication,
     ) -> None:
+        self.signing = signing
         self.authentication = authentication
         self.refusals = refusals
         self.quotas = quotas

@@ -54,6 +54,7 @@ class Transaction:
     """From MAIL to the end of the content."""
 
     __slots__ = (
+        "aliases",
         "asked",
         "became",
         "began",
@@ -98,6 +99,7 @@ class Transaction:
         self.refused: dict[int, Reply] = {}  # accounts that get no copy, and why
         self.remote: dict[str, accept.Remote] = {}
         self.forwarded: dict[str, accept.Remote] = {}  # those to whom aliases of ours lead
+        self.aliases: dict[str, None] = {}  # the domains of these aliases
         # Who is to be reported, with which action, and whose mailboxes that means.
         self.success: list[tuple[Address, RcptParams, str, tuple[int, ...]]] = []
         self.tags: list[str] = []
@@ -130,6 +132,8 @@ class Transaction:
         for account_id in resolution.accounts:
             self.local[account_id] = None
             self.options.setdefault(account_id, options)
+        if resolution.remote:
+            self.aliases[recipient.domain] = None
         for address in resolution.remote:
             self.forwarded.setdefault(address, accept.Remote(address, address.rpartition("@")[2], options))
         if wants_success and several:
