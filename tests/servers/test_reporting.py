@@ -44,6 +44,7 @@ from tests.support.clock import FakeClock
 from tests.support.house import opened as house
 from tests.support.house import settings as house_settings
 from tests.support.loop import on_loop
+from tests.support.signing import sign_for, verified
 from tests.support.store import opened
 
 AGREED = "example.org._report._dmarc"
@@ -490,12 +491,18 @@ async def test_from_mail_that_came_to_the_report_about_it(tmp_path: Path) -> Non
         sent.set()
 
     async with house(tmp_path, captured=on_captured, **options) as here:
+        keys = await sign_for(here.database, "posthouse.test")
         await here.database.write(two_days_ago)
         await asyncio.to_thread(opening.tell, here.app.settings.data, "reports")
         await sent.wait()
         [facts] = captured
         assert facts["recipients"] == ("reports@good.test",)
-        report = recognise.of_message(Path(str(facts["file"])).read_bytes())
+        content = Path(str(facts["file"])).read_bytes()
+        # RFC 9990 section 3.5.2: what carries a report passes DMARC itself.
+        assert {(one.word, one.domain) for one in await verified(content, keys, here.app.clock.now())} == {
+            ("pass", "posthouse.test")
+        }
+        report = recognise.of_message(content)
         assert isinstance(report, Aggregate)
         assert sorted((one.disposition, one.dkim, one.spf, one.messages) for one in report.records) == [
             ("pass", "pass", "pass", 1),
