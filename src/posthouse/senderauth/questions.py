@@ -31,11 +31,24 @@ class Asked(Questions):
         """Whether the DNS said anything at all."""
         return any(said is not NO_ANSWER for said in self.seen.values())
 
+    def kept(self, name: str, kind: str) -> Answer | NoSuchDomain | None:
+        """What the cache of the resolver has, which needs no time and no task."""
+        look = getattr(self._resolver, "kept", None) if self._deadline is not None and len(self.seen) < MOST else None
+        found: Answer | NoSuchDomain | None = look(name, kind) if look is not None else None
+        if found is not None:
+            self.seen[normal(name), kind] = found if isinstance(found, Answer) else NO_SUCH_DOMAIN
+        return found
+
     async def answer(self, name: str, kind: str) -> Answer:
         question = (normal(name), kind)
         if self._deadline is None:
             self.seen[question] = NO_ANSWER
             raise Unavailable("the DNS is not asked: too much mail waits for its answers")
+        kept = self.kept(name, kind)
+        if isinstance(kept, Answer):
+            return kept
+        if kept is not None:
+            raise NoSuchDomain(str(kept))
         if len(self.seen) >= MOST and question not in self.seen:
             raise Unavailable(f"more than {MOST} questions to the DNS about one message")
         try:
