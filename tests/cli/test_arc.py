@@ -63,10 +63,12 @@ def test_seal_and_verify(dns: str, tmp_path: Path, kind: str) -> None:
 
 
 def test_headers_and_time(dns: str, tmp_path: Path) -> None:
-    made = seal(dns, tmp_path, MESSAGE, "--headers", "from:to", "--time", "12345").stdout_bytes
+    options = ["--headers", "from:to", "--time", "12345"]
+    made = seal(dns, tmp_path, MESSAGE, *options).stdout_bytes
     assert b"h=from:to;" in made
     assert made.count(b"t=12345\r\n") == 2
-    assert seal(dns, tmp_path, MESSAGE, "--headers", "from:to", "--time", "12345").stdout_bytes == made
+    told = json.loads(seal(dns, tmp_path, MESSAGE, *options, "--json").stdout)
+    assert told == {"cv": "none", "reason": "", "fields": made.decode()}
 
 
 def test_json(dns: str, tmp_path: Path) -> None:

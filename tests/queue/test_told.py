@@ -33,6 +33,18 @@ async def test_a_sender_is_told_of_a_delay_once_about_all_who_wait() -> None:
 
 
 @on_loop
+async def test_strangers_hear_of_a_delay_only_if_the_mail_is_theirs() -> None:
+    async with site() as here:
+        await here.remote("there.test", {"RCPT": "450 4.2.0 come back later"})
+        for marks, warnings in (([], 0), ([UNAUTHENTIC], 0), ([JUNK], 0), ([AUTHENTIC], 1)):
+            trace = await here.queue(BOB, submitted=False)
+            await here.database.write(outbox.set_options, trace, pack_mail(NO_MAIL_PARAMS, marks))
+            await here.settled()
+            await here.pass_time(5 * 3600)
+            assert len(await here.bounces()) == warnings, marks
+
+
+@on_loop
 async def test_no_warning_where_it_is_off_or_there_is_no_sender() -> None:
     async with site(queue={"delay_warning": "0"}) as here:
         await here.remote("there.test", {"RCPT": "450 4.2.0 come back later"})

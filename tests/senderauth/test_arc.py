@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthouse.base.errors import Permanent
@@ -51,7 +51,13 @@ def test_three_relays(kind: str) -> None:
 def test_no_chain() -> None:
     assert verified(MESSAGE) == Chain("none")
     assert verified(b"") == Chain("none")
+    assert verified(b"X: arc-seal: " + b"x" * dkim.MAX_HEADER + b"\r\n" + MESSAGE) == Chain("none")
     assert verified(b"Subject: about arc-seal\r\n\r\nARC-Seal: x\r\n") == Chain("none")
+
+
+def test_a_header_that_is_too_large() -> None:
+    chain = verified(b"X: " + b"x" * dkim.MAX_HEADER + b"\r\n" + sealed())
+    assert (chain.word, chain.reason) == ("fail", "the header is larger than 262144 octets")
 
 
 def test_what_a_relay_changes_is_its_own() -> None:
@@ -254,6 +260,7 @@ def test_what_was_seen_is_gathered() -> None:
 # Properties
 
 
+@settings(deadline=None)
 @given(messages(), st.sampled_from(["rsa", "ed"]), st.integers(0), st.integers(1, 255))
 def test_any_message_sealed_damaged_verified(message: bytes, kind: str, place: int, change: int) -> None:
     made = sealed(sealed(message, "one.test", kind), "two.test", "ed")
@@ -268,6 +275,7 @@ def test_any_message_sealed_damaged_verified(message: bytes, kind: str, place: i
     assert verified(head.replace(b"a@example", b"b@example") + content).word == "fail"
 
 
+@settings(deadline=None)
 @given(st.integers(0), st.integers(1, 255))
 def test_any_damage_of_the_chain(place: int, change: int) -> None:
     made = forwarded()
@@ -281,6 +289,7 @@ def test_any_damage_of_the_chain(place: int, change: int) -> None:
     assert verified(bytes(damaged)).word != "pass"
 
 
+@settings(deadline=None)
 @given(messages(), st.lists(st.integers(1, 40)))
 def test_pieces_of_any_size(message: bytes, sizes: list[int]) -> None:
     header, body = dkim.split(sealed(message))
@@ -312,6 +321,7 @@ SET = (
 )
 
 
+@settings(deadline=None)
 @given(st.binary() | st.lists(st.sampled_from([*_pieces, SET])).map(b"".join))
 def test_whatever_comes(raw: bytes) -> None:
     assert verified(raw).word in ("none", "fail")

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthouse.mime import header as headers
@@ -154,6 +154,7 @@ _methods = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[a-z0-9.-]{1,30}", fullmatch=True), st.lists(_methods, max_size=5))
 def test_what_is_written_is_read(authserv_id: str, methods: list[Method]) -> None:
     (field,) = headers.split(authres.render(authserv_id, methods))
@@ -166,6 +167,7 @@ _pieces = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(st.binary() | _pieces.map(lambda pieces: "".join(pieces).encode("latin-1")))
 def test_whatever_comes(value: bytes) -> None:
     found = authres.parse(value)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthouse.mime import header as headers
@@ -47,6 +47,7 @@ def seen(header: Any) -> Results:
     )
 
 
+@settings(deadline=None)
 @given(_methods)
 def test_it_reads_what_we_write(methods: list[Method]) -> None:
     written = authres.render("mx.example.net", methods)
@@ -54,6 +55,7 @@ def test_it_reads_what_we_write(methods: list[Method]) -> None:
     assert seen(oracle.AuthenticationResultsHeader.parse(unfolded)) == Results("mx.example.net", tuple(methods))
 
 
+@settings(deadline=None)
 @given(_methods)
 def test_we_read_what_it_writes(methods: list[Method]) -> None:
     results = [

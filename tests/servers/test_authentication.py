@@ -5,17 +5,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from posthouse.app import App
 from posthouse.cli import story, timeline
 from posthouse.net.dns import Resolver, ZoneResolver
 from posthouse.senderauth import arc, dkim
 from posthouse.senderauth.dkim import Signer, record_of
-from posthouse.store import accounts, mailboxes, messages, report_counts, traces
+from posthouse.store import accounts, mailboxes, messages, outbox_admin, quota, report_counts, traces
 from posthouse.store.database import Tx
 from posthouse.store.envelope import AUTHENTIC, JUNK, UNAUTHENTIC, marks_of
 from tests.senderauth.keys import rsa_key
 from tests.servers.test_refusals import tell
 from tests.servers.test_smtp_more import CLEAR, listening, submitted
-from tests.support.house import House, opened
+from tests.support.clock import FakeClock
+from tests.support.house import House, opened, settings
 
 HERE = {"TXT": [b"v=spf1 ip4:127.0.0.1 -all"]}
 ELSEWHERE = {"TXT": [b"v=spf1 ip4:192.0.2.1 -all"]}
@@ -254,6 +256,34 @@ def test_junk_is_made_where_it_is_missing(tmp_path: Path) -> None:
         assert "Put into the mailbox for junk, as its domain asks" in (await story_of(house, said))[1]
 
     run(tmp_path, test)
+
+
+def test_a_copy_that_waits_for_room_goes_into_junk_too(tmp_path: Path) -> None:
+    clock = FakeClock()
+
+    async def main() -> None:
+        chosen = settings(tmp_path, **CLEAR, authentication={"exempt": []})
+        async with asyncio.timeout(60), App(chosen, clock=clock, resolver=ZoneResolver(ZONE)) as app:
+            house = House(app)
+            await house.database.write(accounts.add_domain, "posthouse.test", 1_000_000)
+            for name in ("alice", "bob"):
+                await house.database.write(accounts.add_account, f"{name}@posthouse.test", "x", 1_000_000)
+                await house.database.write(accounts.add_address, "all@posthouse.test", f"{name}@posthouse.test")
+            await house.database.write(quota.set_limits, "bob@posthouse.test", 10, 0)
+            raw = message("a@soft.test")
+            assert (await send(house, "a@soft.test", raw, "all@posthouse.test")).startswith("250 ")
+            assert len(await in_mailbox(house, name="alice")) == 1
+            while not any(one.attempts for _, some in await house.database.read(outbox_admin.listing) for one in some):
+                pass
+            assert await in_mailbox(house) == []
+            await house.database.write(quota.set_limits, "bob@posthouse.test", 0, 0)
+            await clock.advance(7200)
+            while await house.database.read(outbox_admin.listing):
+                pass
+            assert len(await in_mailbox(house)) == 1
+            assert await house.inbox("bob") == []
+
+    asyncio.run(main())
 
 
 def test_settings_that_only_mark(tmp_path: Path) -> None:

@@ -222,3 +222,14 @@ async def test_many_at_once_do_not_stop_the_loop() -> None:
         await one.arrives(dmarc(feedback(policy=ABOUT).replace("</feedback>", big * 3000 + "</feedback>")))
         await asyncio.sleep(0)
         assert await one.overview() == [("here.test", "dmarc", 1, 6002, 0)]
+
+
+@on_loop
+async def test_a_fault_with_one_message_does_not_stand_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk() as one:
+        with monkeypatch.context() as broken:
+            broken.setattr(report_intake, "rows", lambda *_: 1 // 0)
+            [told] = await one.arrives(dmarc(feedback(policy=ABOUT)))
+        assert told["ignored"] == "it could not be looked at: an error of this server"
+        await one.arrives(dmarc(feedback(policy=ABOUT)))
+        assert await one.overview() == [("here.test", "dmarc", 1, 2, 0)]

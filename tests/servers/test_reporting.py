@@ -37,10 +37,14 @@ from posthouse.store.model import EntriesAdded
 from posthouse.store.report_counts import DAY, Sent
 from posthouse.store.sqlite import SqliteDatabase
 from tests.senderauth.test_tally import ONE
+from tests.servers.test_authentication import ZONE, send, signed
+from tests.servers.test_authentication import message as mail
+from tests.servers.test_smtp_more import CLEAR
 from tests.support.clock import FakeClock
 from tests.support.house import opened as house
 from tests.support.house import settings as house_settings
 from tests.support.loop import on_loop
+from tests.support.signing import sign_for, verified
 from tests.support.store import opened
 
 AGREED = "example.org._report._dmarc"
@@ -458,3 +462,51 @@ async def test_the_whole_circle(tmp_path: Path) -> None:
         assert result[:4] == ("no-policy-found", "starttls-not-supported", "mx", 1)
         [report] = await there.database.read(report_tables.reports, "dmarc", 0)
         assert report.organization == "here.test"
+
+
+@on_loop
+async def test_from_mail_that_came_to_the_report_about_it(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "resolver": ZoneResolver(ZONE),
+        **CLEAR,
+        "authentication": {"exempt": []},
+        "reports": {"addresses": ["reports@posthouse.test"]},
+    }
+    async with house(tmp_path, **options) as here:
+        await here.database.write(accounts.add_address, "reports@posthouse.test", "bob@posthouse.test")
+        assert (await send(here, "a@good.test", signed(mail("a@good.test"), "good.test"))).startswith("250")
+        assert (await send(here, "a@other.test", mail("a@good.test"))).startswith("550")
+        # A report of good.test about us, as other servers send them: no report about it.
+        assert (await send(here, "a@good.test", mail("r@good.test"), "reports@posthouse.test")).startswith("250")
+
+    def two_days_ago(tx: Tx) -> None:
+        tx.run("UPDATE report_period SET day = day - 2, due = 0")
+        tx.run("UPDATE report_count SET day = day - 2")
+
+    captured: list[dict[str, object]] = []
+    sent = asyncio.Event()
+
+    def on_captured(facts: dict[str, object]) -> None:
+        captured.append(facts)
+        sent.set()
+
+    async with house(tmp_path, captured=on_captured, **options) as here:
+        keys = await sign_for(here.database, "posthouse.test")
+        await here.database.write(two_days_ago)
+        await asyncio.to_thread(opening.tell, here.app.settings.data, "reports")
+        await sent.wait()
+        [facts] = captured
+        assert facts["recipients"] == ("reports@good.test",)
+        content = Path(str(facts["file"])).read_bytes()
+        # RFC 9990 section 3.5.2: what carries a report passes DMARC itself.
+        assert {(one.word, one.domain) for one in await verified(content, keys, here.app.clock.now())} == {
+            ("pass", "posthouse.test")
+        }
+        report = recognise.of_message(content)
+        assert isinstance(report, Aggregate)
+        assert sorted((one.disposition, one.dkim, one.spf, one.messages) for one in report.records) == [
+            ("pass", "pass", "pass", 1),
+            ("reject", "fail", "fail", 1),
+        ]
+        assert {one.dkim_results for one in report.records} == {(), (("good.test", "key", "pass"),)}
+        assert {one.header_from for one in report.records} == {"good.test"}

@@ -103,6 +103,7 @@ def seal(
         int | None, typer.Option(metavar="T", min=0, help="Seconds since 1970 for t=; by default now.")
     ] = None,
     resolver: _Resolver = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what was found, and the fields.")] = False,
 ) -> None:
     """Verify the chain of a message, and print the three header fields of one more set."""
     from posthouse.base.clock import SystemClock
@@ -119,5 +120,8 @@ def seal(
     made = sealer.fields(header, body, chain.word, authres.gathered(header, authserv_id), now)
     if not made:
         print("nothing to do: the newest seal says that the chain has failed, so no more is added", file=sys.stderr)
-    sys.stdout.buffer.write(made)
-    sys.stdout.buffer.flush()
+    if as_json:
+        print(json.dumps({"cv": chain.word, "reason": chain.reason, "fields": made.decode("utf-8", "replace")}))
+    else:
+        sys.stdout.buffer.write(made)
+        sys.stdout.buffer.flush()

@@ -10,9 +10,10 @@ the reason says so. `Sealer` raises `Permanent` for a message or key that it can
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -28,6 +29,7 @@ from posthouse.senderauth.dkim_tags import Fault, Signature
 _WIDTH = 76
 _LONGEST = 900  # of a line; RFC 5322 section 2.1.1 allows 998
 
+_has_chain = re.compile(rb"(?i)(?:\A|\n)arc-(?:seal|message-signature|authentication-results)[ \t]*+:").search
 # Section 4.1.2: DKIM-Signature is to be signed, Authentication-Results and the fields of ARC are not.
 SIGNED = ("DKIM-Signature", *dkim.SIGNED)
 
@@ -74,7 +76,7 @@ async def verify(message: bytes, lookup: Lookup, now: int) -> Chain:
 
 def read(header: bytes) -> tuple[Header, Reading]:
     """The fields of a header, and the chain in them."""
-    if b"arc-" not in header.lower():
+    if not _has_chain(header):
         return Header(b""), Reading()
     if len(header) > MAX_HEADER:
         return Header(b""), Reading((), f"the header is larger than {MAX_HEADER} octets", MAX_SETS)
@@ -94,10 +96,7 @@ class Verifier:
                 if one.message.length is not None:
                     some.add(one.message.length)
         self._bodies = {canon: BodyHash(canon, some) for canon, some in lengths.items()}
-        self._seen = [
-            Seen(one.instance, one.said.cv, one.said.domain, one.said.selector, one.said.algorithm, results=one.results)
-            for one in self._chain.sets
-        ]
+        self._seen = [_before(one) for one in self._chain.sets]
 
     def feed(self, data: bytes) -> None:
         """The next piece of the body."""
@@ -113,16 +112,15 @@ class Verifier:
         sets = self._chain.sets
         if not sets:
             return Chain("fail", self._chain.wrong) if self._chain.exists else Chain("none")
-        newest = sets[-1]
+        newest, older, hashes = sets[-1], sets[:-1], self._seal_hashes()
         wrong = self._body_fault(newest, now)
-        if not wrong:
-            answers = await _keys(lookup, [newest])
-            wrong = self._check_message(newest, answers) or self._check_seals(sets[-1:], answers)
-        else:
-            self._seen[-1] = self._seen[-1]._replace(message="fail", reason=wrong)
         if wrong:
-            return self._result("fail", f"i={newest.instance}: {wrong}")
-        older = sets[:-1]
+            self._note(newest, message="fail", reason=wrong)
+            return self._result("fail", wrong)
+        answers = await _keys(lookup, [newest])
+        wrong = self._check_message(newest, answers) or self._check_seal(newest, answers, hashes)
+        if wrong:
+            return self._result("fail", wrong)
         # Those that can be right: a message signature that does not fit the body needs no key.
         fitting = [one for one in older if not self._body_fault(one, now)]
         answers |= await _keys(lookup, older, fitting, but=answers)
@@ -131,10 +129,14 @@ class Verifier:
             if one not in fitting or self._check_message(one, answers):
                 oldest_pass = one.instance + 1
                 break
-        wrong = self._check_seals(older, answers)
-        if wrong:
-            return self._result("fail", wrong)
+        for one in reversed(older):
+            wrong = self._check_seal(one, answers, hashes)
+            if wrong:
+                return self._result("fail", wrong)
         return self._result("pass", "", oldest_pass)
+
+    def _note(self, one: Set, **seen: Any) -> None:
+        self._seen[one.instance - 1] = self._seen[one.instance - 1]._replace(**seen)
 
     def _result(self, word: Status, reason: str, oldest_pass: int | None = None) -> Chain:
         newest = self._chain.sets[-1].message
@@ -152,54 +154,43 @@ class Verifier:
 
     def _body_fault(self, one: Set, now: int) -> str:
         """What is wrong with a message signature before its key is there; "" if nothing is."""
-        said = one.message
+        said, what = one.message, f"i={one.instance}: {AMS}"
         if isinstance(said, Fault):
-            return f"{AMS}: {said.reason}"
+            return f"{what}: {said.reason}"
         body = self._bodies[said.body_canon]
         if said.expires is not None and now > said.expires:
-            return f"{AMS} has expired (x=)"
+            return f"{what} has expired (x=)"
         if said.signed is not None and said.signed > now + dkim.MAX_AHEAD:
-            return f"{AMS} was signed in the future (t=)"
+            return f"{what} was signed in the future (t=)"
         if body.of(said.length) != said.body_hash:
-            return f"{AMS}: the body was changed, its hash is not bh="
+            return f"{what}: the body was changed, its hash is not bh="
         if said.length is not None and said.length < body.size:
-            return f"{AMS} signs only {said.length} of {body.size} octets of the body (l=)"
+            return f"{what} signs only {said.length} of {body.size} octets of the body (l=)"
         return ""
 
     def _check_message(self, one: Set, answers: Answers) -> str:
-        said = one.message
+        said, wrong = one.message, ""
         assert isinstance(said, Signature)
         key, _ = key_for(said.algorithm, answers[said.record])
-        wrong = ""
         if isinstance(key, Fault):
-            wrong = f"{AMS}: {key.reason}"
+            wrong = f"i={one.instance}: {AMS}: {key.reason}"
         elif not is_signed(key.public, said.signature, self._header.hash(said, one.ams)):
-            wrong = f"{AMS}: the header was changed, or the key is another"
-        at = one.instance - 1
-        self._seen[at] = self._seen[at]._replace(
-            signer=said.domain, message="fail" if wrong else "pass", reason=wrong or self._seen[at].reason
-        )
+            wrong = f"i={one.instance}: {AMS}: the header was changed, or the key is another"
+        self._note(one, message="fail" if wrong else "pass", reason=wrong)
         return wrong
 
-    def _check_seals(self, sets: Sequence[Set], answers: Answers) -> str:
-        """Check the seals of these sets, newest first."""
-        hashes = self._seal_hashes()
-        for one in reversed(sets):
-            key, text = key_for(one.said.algorithm, answers[one.said.record])
-            wrong, at = "", one.instance - 1
-            if isinstance(key, Fault):
-                wrong = f"{AS}: {key.reason}"
-            elif not is_signed(key.public, one.said.signature, hashes[at]):
-                wrong = f"{AS}: a field of the chain was changed, or the key is another"
-            self._seen[at] = self._seen[at]._replace(
-                seal="fail" if wrong else "pass",
-                reason=wrong or self._seen[at].reason,
-                bits=0 if isinstance(key, Fault) else key.bits,
-                record=text,
-            )
-            if wrong:
-                return f"i={one.instance}: {wrong}" if one is not self._chain.sets[-1] else wrong
-        return ""
+    def _check_seal(self, one: Set, answers: Answers, hashes: Sequence[bytes]) -> str:
+        said, wrong = one.said, ""
+        key, text = key_for(said.algorithm, answers[said.record])
+        if isinstance(key, Fault):
+            wrong = f"i={one.instance}: {AS}: {key.reason}"
+        elif not is_signed(key.public, said.signature, hashes[one.instance - 1]):
+            wrong = f"i={one.instance}: {AS}: a field of the chain was changed, or the key is another"
+        bits = 0 if isinstance(key, Fault) else key.bits
+        self._note(one, seal="fail" if wrong else "pass", bits=bits, record=text)
+        if wrong:
+            self._note(one, reason=wrong)
+        return wrong
 
     def _seal_hashes(self) -> list[bytes]:
         """What each seal signs: all fields of the chain up to itself. Section 5.1.1."""
@@ -219,6 +210,12 @@ class Verifier:
         if self._header.has_strays():
             weak.append("the header has a line that is no field, which is not signed")
         return tuple(weak)
+
+
+def _before(one: Set) -> Seen:
+    """A set of which nothing was checked."""
+    said, signer = one.said, one.message.domain if isinstance(one.message, Signature) else ""
+    return Seen(one.instance, said.cv, said.domain, said.selector, said.algorithm, signer=signer, results=one.results)
 
 
 async def _keys(

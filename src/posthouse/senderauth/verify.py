@@ -29,6 +29,7 @@ from posthouse.senderauth.dmarc import Result as DmarcResult
 from posthouse.senderauth.iprev import Iprev
 from posthouse.senderauth.questions import Asked
 from posthouse.senderauth.spf import Result as SpfResult
+from posthouse.wire.address import parse_domain
 
 MOST = 200  # messages that ask the DNS at one time: its resolver has to serve others, too
 SILENT, HURRIED = 10, 2.0  # messages in a row without any answer, and the seconds that the next ones then wait
@@ -203,7 +204,7 @@ class Authenticator:
 
 async def _prefetch(asked: Asked, authors: Sequence[str]) -> None:
     """Ask for the policy while all else is asked for: the resolver keeps the answer for `dmarc.evaluate`."""
-    if len(authors) == 1:
+    if len(authors) == 1 and parse_domain(authors[0]) is not None:
         with contextlib.suppress(NoSuchDomain, Unavailable):
             await asked.txt(f"_dmarc.{authors[0]}")
 

@@ -68,10 +68,13 @@ class ReportIntake:
         why = ""
         try:
             report = await self._database.work(recognise.of_message, content)
+            found = rows(report, sender.rpartition("@")[2].lower()[:253], self._clock.now(), one.trace)
         except Unreadable as error:
             why = str(error)
-        else:
-            found = rows(report, sender.rpartition("@")[2].lower()[:253], self._clock.now(), one.trace)
+        except Exception as error:
+            # A fault of ours: looked at again it would fail again, and stand before all that comes after it.
+            self._log.error("report.failed", message=ids.to_text(one.trace), error=repr(error))
+            why = "it could not be looked at: an error of this server"
         # Ids are made here: the transaction runs on a thread of the store.
         seqs = [self._ids.next(self._clock.now()) for _ in range(len(found) + 1)]
         told = await self._database.write(_keep, one.trace, found, why, seqs)

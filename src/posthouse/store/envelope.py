@@ -6,7 +6,7 @@ this program does not know is left out.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -19,11 +19,11 @@ JUNK = "junk"  # it goes into the mailbox with \Junk
 _MARKS = (UNAUTHENTIC, AUTHENTIC, JUNK)
 
 
-def pack_mail(params: MailParams, marks: Iterable[str] = ()) -> str:
+def pack_mail(params: MailParams, marks: Collection[str] = ()) -> str:
     """The text for `queue.options`, with what is known of the message (`marks`)."""
-    more = {mark: True for mark in _MARKS if mark in marks}
-    if params is NO_MAIL_PARAMS and not more:
+    if params is NO_MAIL_PARAMS and not marks:
         return ""
+    more = {mark: True for mark in _MARKS if mark in marks}
     body = params.body if params.body == "BINARYMIME" else ""
     return _pack(params._replace(body=body, size=None, auth=None, hold=None), NO_MAIL_PARAMS, more)
 

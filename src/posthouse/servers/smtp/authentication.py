@@ -8,6 +8,7 @@ Mail of clients in `authentication.exempt` and `relay.networks` is not looked at
 fields go. Why a message is refused is said in the reply (RFC 7372), with the domain that asks for it.
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from posthouse.base.networks import trusted
@@ -22,6 +23,7 @@ from posthouse.smtp.replies import Reply
 if TYPE_CHECKING:
     from posthouse.servers.smtp.session import SmtpSession
 
+CLIENTS = 1000  # of which it is remembered whether they are exempt
 LATER = Reply(451, "4.4.3", "The DNS does not answer, so it cannot be verified who sent this; try again later")
 
 
@@ -60,7 +62,8 @@ class Authentication:
 
     def __init__(self, settings: Settings, authenticator: Authenticator, tally: Tally | None = None) -> None:
         self._chosen = settings.authentication
-        self._relaying = settings.relay.networks
+        networks = (*settings.authentication.exempt, *settings.relay.networks)
+        self._is_exempt = lru_cache(CLIENTS)(lambda ip: "/" in ip or trusted(ip, networks))
         self._hostname = settings.hostname
         self._authenticator = authenticator
         self._tally = tally
@@ -72,8 +75,7 @@ class Authentication:
 
     def passage(self, session: "SmtpSession") -> Passage | None:
         """For a content that begins; None: it may pass as it is."""
-        ip = session.ip
-        if not self._chosen.verify or "/" in ip or trusted(ip, self._chosen.exempt) or trusted(ip, self._relaying):
+        if not self._chosen.verify or self._is_exempt(session.ip):
             return None
         return Passage(self._authenticator.authserv_id, self._hostname, verify=session.login is None)
 
