@@ -147,6 +147,25 @@ def test_odd_headers(tmp_path: Path, content: bytes, signatures: int) -> None:
     signing(tmp_path, test)
 
 
+@pytest.mark.parametrize(
+    "start", [b"Bcc: x@y.test\r\nno field\r\n", b"no field\r\n", b"Bcc: x@y.test\r\n folded\r\n\x01\r\n"]
+)
+def test_nobody_writes_a_from_below_what_is_removed(tmp_path: Path, start: bytes) -> None:
+    """Some programs read on behind a line that is no field: who may not be boss must not look like it there."""
+
+    async def test(house: House, _keys: list[DkimKey]) -> None:
+        content = start + b"From: boss@posthouse.test\r\nSubject: pay\r\n" + BODY
+        if start.startswith(b"Bcc"):
+            with pytest.raises(smtplib.SMTPDataError, match="550"):
+                await submit(house, content)
+            return
+        await submit(house, content)
+        (message,) = await house.inbox("bob")
+        assert b"boss@" not in message.partition(b"\r\n\r\n")[0]  # all of it is a body now, for everybody
+
+    signing(tmp_path, test)
+
+
 def test_chunks_and_lines_without_end(tmp_path: Path) -> None:
     """BDAT brings what DATA cannot: no last line end, bare CR and LF, the header in pieces."""
 

@@ -99,6 +99,9 @@ class Submitted:
         self.held = 0  # octets that may still come out at once
         self.domain = ""  # who signs
         self.added: tuple[str, ...] = ()
+        # What is left begins with a line that is no field: it would be a body for us, and a header for some programs.
+        self.odd = False
+        self._first: bytes | None = b""  # what is left, until that is clear; then None
         self._stamp = stamp
         self._signing = signing
         self._start: bytes | None = b""  # what came, until it is clear that it begins with a header; then None
@@ -120,13 +123,23 @@ class Submitted:
             self._start += data
             undecided = _undecided(self._start) and len(self._start) <= MOST_START
             passed = b"" if undecided else self._begin()
+        self._look(passed)
         self.held = 0 if passed is data else max(0, self.held + len(data) - len(passed)) + MOST_ADDED
         return passed
 
     def finish(self) -> bytes:
         """What is left to be stored."""
         passed = self._begin() if self._start is not None else b""
-        return passed + self._hashed.finish(self._is_signed)
+        passed += self._hashed.finish(self._is_signed)
+        self._look(passed, final=True)
+        return passed
+
+    def _look(self, passed: bytes, *, final: bool = False) -> None:
+        if self._first is not None:
+            self._first += passed[:MOST_START]
+            if final or len(self._first) > MOST_START or not _undecided(self._first):
+                self.odd = bool(self._first) and not _may_be_header(self._first)
+                self._first = None
 
     def _begin(self) -> bytes:
         """It is clear now how the message begins."""

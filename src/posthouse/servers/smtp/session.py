@@ -498,7 +498,8 @@ class SmtpSession:
         if transaction is not None and transaction.params.body == "BINARYMIME" and has_bare(facts.header):
             return replies.ODD_HEADER  # programs differ in where they see the end of a line
         if self.login is not None and not self.service.settings.smtp.any_sender:
-            refusal = senders.check_header(await self._owned(), facts.header, facts.size)
+            owned = await self._owned()
+            refusal = signed.odd(self._way) or senders.check_header(owned, facts.header, facts.size)
             if refusal is not None:
                 return refusal
         if self._way is not None and self._way.check is not None:

@@ -16,6 +16,8 @@ from posthouse.senderauth.signing import NOTHING
 from posthouse.senderauth.verify import Check
 from posthouse.servers.smtp.authentication import Passage
 from posthouse.servers.smtp.transaction import Transaction
+from posthouse.smtp import replies
+from posthouse.smtp.replies import Reply
 
 if TYPE_CHECKING:
     from posthouse.servers.smtp.session import SmtpSession
@@ -66,6 +68,12 @@ def way(session: "SmtpSession") -> Way | None:
     elif transaction is not None and service.signing is not None and passage is not None:
         own = Forwardable() if any(map(service.signing.may_sign, transaction.aliases)) else None
     return Way(passage, own) if passage is not None or own is not None else None
+
+
+def odd(way: Way | None) -> Reply | None:
+    """The refusal of a content of which nothing is left that all programs take for a header."""
+    own = way.own if way is not None else None
+    return replies.ODD_HEADER if isinstance(own, Submitted) and own.odd else None
 
 
 async def signed(
