@@ -13,12 +13,13 @@ from posthouse.reports.unpack import Unreadable
 
 _text = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=30)
 _domain = st.from_regex(r"[a-z]{1,10}\.test", fullmatch=True)
+_label = st.from_regex(r"[a-z0-9]{1,10}", fullmatch=True)
 _word = st.sampled_from(["pass", "fail"])
 _result = st.sampled_from(["none", "pass", "fail", "neutral", "policy", "temperror", "permerror"])
 _records = st.builds(
     Record,
     source_ip=st.ip_addresses().filter(lambda ip: getattr(ip, "ipv4_mapped", None) is None).map(str),
-    messages=st.integers(0, 10**9),
+    messages=st.integers(1, 10**9),
     disposition=st.sampled_from(["none", "pass", "quarantine", "reject"]),
     dkim=_word,
     spf=_word,
@@ -26,7 +27,7 @@ _records = st.builds(
     envelope_from=_domain | st.just(""),
     envelope_to=_domain | st.just(""),
     reasons=st.lists(st.tuples(st.just("local_policy"), _text | st.just("")), max_size=3).map(tuple),
-    dkim_results=st.lists(st.tuples(_domain, _text, _result), max_size=3).map(tuple),
+    dkim_results=st.lists(st.tuples(_domain, _label, _result), max_size=3).map(tuple),
     spf_results=st.lists(st.tuples(_domain, st.just("mfrom"), _result), max_size=1).map(tuple),
 )
 _policies = st.builds(
@@ -42,11 +43,11 @@ _policies = st.builds(
     discovery=st.sampled_from(["", "treewalk"]),
     pct=st.just(""),
 )
-_reports = st.builds(
+reports = st.builds(
     Aggregate,
     organization=_text,
     email=_text,
-    report_id=_text.filter(lambda text: text == text.strip("<>")),
+    report_id=st.from_regex(r"[0-9a-z]{1,24}(@[a-z]{1,9}\.test)?", fullmatch=True),
     begin=st.just(1_700_000_000),
     end=st.just(1_700_086_399),
     policy=_policies,
@@ -57,7 +58,7 @@ _reports = st.builds(
 )
 
 
-@given(_reports)
+@given(reports)
 def test_what_is_written_is_read_back(report: Aggregate) -> None:
     assert parse(write(report)) == report
 
