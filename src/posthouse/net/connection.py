@@ -431,12 +431,19 @@ class Connection(asyncio.Protocol):
                         again = asyncio.sleep(0)
                     if again is not None:
                         self.flush()
+                        self._read_on(engine)
                         waiting = again
                         break
         finally:
             self._busy = False
             self._task = None
             self._settle(session)
+
+    def _read_on(self, engine: Engine) -> None:
+        """Read again if little is held, while an event waits: a client that goes is not noticed otherwise."""
+        if self._paused and self._blocked is None and engine.buffered <= HELD_MAX and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
 
     def _settle(self, session: Session) -> None:
         """All events are answered: send, and see whether to close or to read on."""

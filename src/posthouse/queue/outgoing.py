@@ -19,6 +19,7 @@ class Outgoing(NamedTuple):
     rcpt: Mapping[str, RcptParams] = MappingProxyType({})  # by recipient
     utf8_header: bool = False
     start: bytes = b""  # of the content: at least its header, unless that is very long
+    prefix: bytes = b""  # the fields that this server put on top; `pieces` begin with them
 
     @property
     def requires_tls(self) -> bool:

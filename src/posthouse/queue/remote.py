@@ -21,7 +21,7 @@ from posthouse.base.clock import Clock, SystemClock
 from posthouse.base.errors import Temporary
 from posthouse.net.dial import Dial, DialFailed
 from posthouse.net.stream import ConnectionLost, Stream, TlsFailed
-from posthouse.queue.conversion import AT_ONCE, fitted
+from posthouse.queue.conversion import AT_ONCE, SignedAgain, fitted
 from posthouse.queue.outgoing import Outgoing
 from posthouse.queue.results import DEFERRED, FAILED, Report, Tried, Verdict
 from posthouse.queue.routes import LOOP, Host, Route, Router
@@ -64,7 +64,9 @@ class Sender:
         keep: float = 0.0,
         guard: Guard | None = None,
         clock: Clock | None = None,
+        signed_again: SignedAgain | None = None,
     ) -> None:
+        self.signed_again = signed_again
         self.router = router
         self.guard = guard
         self.clock = clock or SystemClock()
@@ -240,7 +242,7 @@ class _Attempt:
         """The mail transaction, for the recipients that are left."""
         client, stream, host = session.client, session.stream, session.host
         left = self.left
-        outgoing = await fitted(self._outgoing, client, self._shared.places)
+        outgoing = await fitted(self._outgoing, client, self._shared.places, self._shared.signed_again)
         if isinstance(outgoing, Reply):
             self._verdicts |= dict.fromkeys(left, Verdict.of(outgoing, host.name))
             return True
