@@ -18,6 +18,7 @@ from posthouse.senderauth.dkim import Signer, record_of
 from posthouse.senderauth.verify import Authenticator, Check, Client, Verdict
 from posthouse.servers.smtp.authentication import Passage
 from tests.senderauth.keys import MESSAGE, rsa_key
+from tests.support.clock import turns
 from tests.support.loop import on_loop
 from tests.support.nameserver import NameServer
 
@@ -147,7 +148,7 @@ async def test_one_client_does_not_take_the_turns_of_all(monkeypatch: pytest.Mon
 
     waiting = [asyncio.ensure_future(one(HERE._replace(ip="192.0.2.66"))) for _ in range(50)]
     while server.asking < 3:
-        await asyncio.sleep(0)
+        await turns()
     server.answers = ZoneResolver(ZONE)
     assert words(await one(HERE)) == ("pass", "pass", "pass")
     assert not any(task.done() for task in waiting[:3])
