@@ -58,17 +58,18 @@ class Intake:
     `abandon` may come from another thread than the one that writes or finishes, at any time: the client has gone. Then
     whoever is at work tidies up when it is done, and what was finished is the caller's and stays.
 
-    `any_line_ends`: lines may end with a bare CR or LF, so what is missing for CRLF is counted.
+    `any_line_ends`: lines may end with a bare CR or LF, so what is missing for CRLF is counted. Not `inline`: the
+    content goes to a file however small it is.
     """
 
-    def __init__(self, files: BlobFiles, *, any_line_ends: bool = False) -> None:
+    def __init__(self, files: BlobFiles, *, any_line_ends: bool = False, inline: bool = True) -> None:
         self._lines = DotEncoder(dots=False) if any_line_ends else None
         self._line_octets = 0  # of the message if every line ends with CRLF
         self._last = b""  # octet
         self._at_work = threading.Lock()
         self._dropped = False
         self._finished = False
-        self._blob = BlobWriter(files)
+        self._blob = BlobWriter(files, inline=inline)
         self._pieces: list[bytes] = []
         self._scanner: Scanner | None = None
 
