@@ -93,7 +93,7 @@ def keywords(tx: Tx, mailbox_id: int) -> tuple[str, ...]:
         FEW_SETS,
     )
     if len(rows) == FEW_SETS:
-        rows = tx.all(f"SELECT DISTINCT keywords {live}", mailbox_id)  # noqa: S608
+        rows = tx.all(f"SELECT DISTINCT keywords {live}", mailbox_id)
     found = {word.lower(): word for (text,) in rows for word in text.split()}
     return tuple(sorted(found.values())[:MAX_KEYWORDS])
 
