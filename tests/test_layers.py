@@ -29,6 +29,7 @@ FLOORS: list[set[str]] = [
 SIDEWAYS = {
     ("delivery", "senderauth"),
     ("delivery", "filter"),
+    ("filter", "senderauth"),
     ("queue", "senderauth"),
     ("cli", "config"),
     ("__main__", "cli"),

@@ -38,17 +38,26 @@ from posthouse.net.tls import Pair, ServerTls
 from posthouse.queue.complaints import Complaints
 from posthouse.queue.manager import QueueManager
 from posthouse.queue.mta_sts import Policies, fetch_trusting
+from posthouse.queue.tls_counts import Recorder
 from posthouse.queue.transport_security import Guard
 from posthouse.queue.webhooks import Webhooks
+from posthouse.senderauth.signing import Signing
+from posthouse.senderauth.tally import Tally
+from posthouse.senderauth.verify import Authenticator
 from posthouse.servers.admin import Action, AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
 from posthouse.servers.imap.shared import SEARCHES
 from posthouse.servers.imap.watches import Watches
+from posthouse.servers.index_helper import Helper
 from posthouse.servers.indexing import Indexing
 from posthouse.servers.pop3 import LoginDelay, MailboxLocks, Pop3Service
 from posthouse.servers.queue_admin import QueueAdmin
+from posthouse.servers.report_intake import ReportIntake
+from posthouse.servers.reporting import Reporting
+from posthouse.servers.rotation import Rotation
 from posthouse.servers.smtp import SmtpService
+from posthouse.servers.smtp.authentication import Authentication
 from posthouse.servers.smtp.copies import HeldCopies
 from posthouse.servers.smtp.refusals import Refusals
 from posthouse.store import suppression
@@ -148,8 +157,9 @@ class App:
         async def full(addresses: tuple[str, ...], octets: int) -> frozenset[str]:
             return await quotas.full_recipients(directory, addresses, octets)
 
+        signing = Signing(database, feed, clock, log, settings.signing, settings.hostname)
         injector = Injector(
-            database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days, forwarding
+            database, directory, clock, new_ids, settings.hostname, settings.queue.lifetime_days, forwarding, signing
         )
         resolver = self._resolver or _resolver(settings, clock)
         gate: Gate | None = None
@@ -163,12 +173,20 @@ class App:
         policies = Policies(database, resolver, clock, fetch_trusting(security.ca))
         self._closers.append(policies.close)
         self.guard = Guard(resolver, policies if security.mta_sts else None, dane=security.dane)
+        if settings.reports.send:
+            self._closers.append(Recorder(self.guard.counts, database, clock, log).close)
         webhooks = self.webhooks = Webhooks(settings, database, feed, clock, log)
         await webhooks.start()
         self._closers.append(webhooks.close)
         complaints = Complaints(settings, database, feed, directory.resolve, clock, new_ids, log)
         await complaints.start()
         self._closers.append(complaints.close)
+        intake = self.intake = ReportIntake(settings, database, feed, directory.resolve, clock, new_ids, log)
+        await intake.start()
+        self._closers.append(intake.close)
+        reporting = Reporting(settings, database, resolver, clock, log, injector.keeper)
+        reporting.start()
+        self._closers.append(reporting.close)
         queue = QueueManager(
             settings=settings,
             database=database,
@@ -181,10 +199,14 @@ class App:
             captured=self._captured,
             full=full,
             guard=self.guard,
+            signed_again=signing.signed_again,
         )
         await queue.start()
         self._closers.append(queue.close)
 
+        tally = Tally(database, clock, log, settings.reports.addresses, counting=settings.reports.send)
+        self._closers.append(tally.close)
+        authentication = Authentication(settings, Authenticator(settings, resolver, clock), tally)
         refusals = Refusals(database, clock, new_ids, log)
         self._closers.append(refusals.close)
         admission = Admission(
@@ -216,6 +238,8 @@ class App:
                     forwarding,
                     quotas,
                     refusals=refusals,
+                    signing=signing,
+                    authentication=authentication,
                 )
             elif listen.service in ("imap", "imaps"):
                 service = ImapService(
@@ -252,16 +276,20 @@ class App:
             directory.forget()
             quotas.forget()
             forwarding.forget()
+            signing.forget()
             watches.review()
             logins.forget()
 
         queue_admin = QueueAdmin(database, clock, queue, [one.name for one in settings.route])
         self._closers.append(queue_admin.close)
+        rotation = Rotation(database, clock, log, settings.signing, self._key_resolvers())
         actions = {
             "refresh": Action(refresh),
+            "signing": Action(rotation.wake),
             "queue": Action(queue.wake),
             "logins": Action(logins.write_down),
             "webhooks": Action(webhooks.wake),
+            "reports": Action(reporting.wake),
             "refusals": Action(refusals.flush),
             **queue_admin.actions(),
             **(self.indexing.actions() if self.indexing is not None else {}),
@@ -274,7 +302,13 @@ class App:
             while await database.write(suppression.expire, clock.now()):
                 pass
 
-        also: tuple[Callable[[], Awaitable[None]], ...] = (tidy_suppression, policies.tidy, webhooks.tidy)
+        also: tuple[Callable[[], Awaitable[None]], ...] = (
+            tidy_suppression,
+            policies.tidy,
+            webhooks.tidy,
+            intake.tidy,
+            reporting.tidy,
+        )
         if gate is not None:
             also += (gate.counts.tidy,)
         if gate is not None and gate.greylist is not None:
@@ -282,8 +316,15 @@ class App:
         housekeeping = Housekeeping(database, clock, log, started, TRACES_KEPT, also)
         housekeeping.start()
         self._closers.append(housekeeping.close)
+        rotation.start()
+        self._closers.append(rotation.close)
         self._started = True
         log.info("server.started", hostname=settings.hostname, ports=self.ports, listen=self.listening, pid=os.getpid())
+
+    def _key_resolvers(self) -> list[Resolver]:
+        """Who is asked for the records of keys; nothing is remembered, as a record is looked for until it is there."""
+        further = [SystemResolver(self.clock, [one], cache_size=0) for one in self.settings.signing.nameservers]
+        return [self._resolver or _resolver(self.settings, self.clock, cache_size=0), *further]
 
     def _server_tls(self) -> ServerTls:
         tls, named, folder = self.settings.tls, self._named(), self.settings.data / "tls"
@@ -307,8 +348,15 @@ class App:
 
         self._closers.append(close)
         database.index = index
+        storage = self.settings.storage
         self.indexing = Indexing(
-            database, index, self.clock, self.log, turn, documents.Documents() if documents.available() else None
+            database,
+            index,
+            self.clock,
+            self.log,
+            turn,
+            documents.Documents() if documents.available() else None,
+            Helper(self.settings.data, storage_key(storage), storage.inline_max),
         )
         self.indexing.start()
         self._closers.append(self.indexing.close)
@@ -429,11 +477,13 @@ async def _open(listener: Listener, listen: Listen) -> int:
         return await listener.open("0.0.0.0", listen.port)  # noqa: S104 - asked for; no IPv6 here
 
 
-def _resolver(settings: Settings, clock: Clock) -> Resolver:
+def _resolver(settings: Settings, clock: Clock, cache_size: int = 20_000) -> Resolver:
     dns = settings.dns
     validating = {"auto": None, "yes": True, "no": False}[dns.validating]
     system = (
-        None if dns.only_zone else SystemResolver(clock, dns.nameservers, timeout=dns.timeout, validating=validating)
+        None
+        if dns.only_zone
+        else SystemResolver(clock, dns.nameservers, timeout=dns.timeout, cache_size=cache_size, validating=validating)
     )
     if system is not None and not dns.zone:
         return system

@@ -1,8 +1,6 @@
 """`posthouse dkim`: signs, and verifies with keys from a name server."""
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,29 +12,19 @@ from posthouse.cli import dkim
 from posthouse.cli.main import app
 from posthouse.senderauth.dkim import record_of
 from tests.senderauth.keys import MESSAGE, ed_key, pem, rsa_key
-from tests.support.nameserver import NameServer
+from tests.support.nameserver import Table, in_thread, strings
 
 
 @pytest.fixture
 def dns() -> Iterator[str]:
     """A name server with our keys, in a thread: the command has a loop of its own."""
-    loop = asyncio.new_event_loop()
-    table = {
-        (f"{name}._domainkey.example.org.", "TXT"): [
-            " ".join(f'"{text[at : at + 200]}"' for at in range(0, len(text), 200))
-        ]
-        for name, text in (("rsa", record_of(rsa_key())), ("ed", record_of(ed_key())))
+    table: Table = {
+        (f"{name}._domainkey.example.org.", "TXT"): [strings(record_of(private))]
+        for name, private in (("rsa", rsa_key()), ("ed", ed_key()))
     }
-    table["down._domainkey.example.org.", "TXT"] = "SERVFAIL"  # type: ignore[assignment]
-    server = NameServer(table)  # type: ignore[arg-type]
-    port = loop.run_until_complete(server.start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield f"127.0.0.1:{port}"
-    asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    table["down._domainkey.example.org.", "TXT"] = "SERVFAIL"
+    with in_thread(table) as port:
+        yield f"127.0.0.1:{port}"
 
 
 def run(*arguments: str, given: bytes = b"") -> Result:

@@ -24,14 +24,16 @@ from posthouse.cli.main import app
 from posthouse.cli.resolver import name_server
 from posthouse.net.dns import SystemResolver
 from posthouse.servers.admin import Action, AdminSocket
-from posthouse.store import events, outbox, pauses
+from posthouse.store import accounts, dkim_keys, events, outbox, pauses
 from posthouse.store.database import Tx
+from posthouse.store.dkim_keys import DkimKey
 from posthouse.store.outbox import NewMessage
 from posthouse.store.sqlite import SqliteDatabase
 from tests.queue.site import To
 from tests.support.certificates import NOW, Pair, issue, root
 from tests.support.loop import on_loop
 from tests.support.nameserver import NameServer, Table
+from tests.support.signing import new_keys, table
 from tests.support.store import put_blob
 
 HOUR = 3600 * 1_000_000
@@ -449,3 +451,28 @@ def test_only_the_zone_of_the_settings(tmp_path: Path) -> None:
     assert asyncio.run(doctor.resolver(here)).state == "ok"
     assert asyncio.run(doctor.dnssec(here)).state == "warn"
     assert asyncio.run(doctor.host_name(here)).state == "ok"
+
+
+@on_loop
+async def test_domains_and_their_keys(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    assert (await seen("domains", settings)).state == "untested"
+    await with_store(settings, lambda tx: None)
+    assert (await seen("domains", settings)).says == "there are no domains yet"
+    await with_store(settings, lambda tx: accounts.add_domain(tx, "example.test", NOW))
+    found = await seen("domains", settings)
+    assert (found.state, found.says) == ("warn", "example.test lacks MX, SPF, DMARC, any key to sign with")
+    assert "posthouse domain dns" in found.cure
+    keys: list[DkimKey] = []
+    await with_store(settings, lambda tx: keys.extend(dkim_keys.add(tx, "example.test", new_keys(), NOW)))
+    published: Table = GOOD | {
+        ("example.test.", "MX"): [f"10 {NAME}."],
+        ("example.test.", "TXT"): ['"v=spf1 mx -all"'],
+        ("_dmarc.example.test.", "TXT"): ['"v=DMARC1; p=none"'],
+    }
+    found = await seen("domains", settings, published)
+    assert found.says == f"example.test lacks DKIM ({keys[0].selector}), DKIM ({keys[1].selector})"
+    assert (await seen("domains", settings, published | table(keys))).state == "ok"
+    assert (await seen("domains", settings, dict.fromkeys(published | table(keys), "SERVFAIL"))).state == "untested"
+    never = settings_of(tmp_path, signing={"sign": "never"})
+    assert (await seen("domains", never, published)).state == "ok"

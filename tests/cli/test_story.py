@@ -281,3 +281,27 @@ def test_one_line_of_a_message() -> None:
     assert outcome.summary(STORIES["an alias and a copy for nobody"]).state == "1 delivered, 1 passed on, 1 nobody"
     gone = case(event(1, "accepted", **AWAY), event(2, "attempt", **LATER))
     assert outcome.summary(gone).state == "not in the queue"
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (
+            {
+                "added": ["date", "message-id"], "removed": 2,
+                "signed": [{"d": "here.test", "s": "r1", "a": "rsa-sha256"},
+                           {"d": "here.test", "s": "e1", "a": "ed25519-sha256"}],
+            },
+            ["Date was added, Message-ID was added, Bcc was removed",
+             "Signed for here.test with r1 (rsa-sha256), e1 (ed25519-sha256)"],
+        ),
+        ({"unsigned": "the DNS has no key of here.test"}, ["Not signed: the DNS has no key of here.test"]),
+        ({"sealed": {"d": "here.test", "s": "r1", "cv": "none"}}, ["Sealed (ARC) for here.test with r1, cv=none"]),
+        ({"unsealed": "its chain is too long"}, ["Not sealed: its chain is too long"]),
+        ({}, []),
+    ],
+)  # fmt: skip
+def test_who_signed(data: dict[str, Any], lines: list[str]) -> None:
+    rows = [line.strip() for line in told(case(event(1, "accepted", **(HERE | data))))]
+    words = ("Date", "Signed", "Not s", "Sealed")
+    assert [row for row in rows if row.startswith(words)] == lines

@@ -15,5 +15,8 @@ def test_the_example() -> None:
     base = ("s", "smtp", "192.0.2.1", "", "TLSv1.3", "mx.test", "", "a@partner.example", None)
     assert found["mail"](hooks.Mail(*base)) is None
     assert found["recipient"](hooks.Rcpt(*base, "everybody@example.org", ())).text == "This list is for members"
-    copy = hooks.Deliver(*base, ("b@example.org",), (("List-Unsubscribe", "<https://x.example>"),), "b@example.org")
+    words = ("pass", "pass", "pass")
+    copy = hooks.Deliver(
+        *base, ("b@example.org",), *words, (("List-Unsubscribe", "<https://x.example>"),), "b@example.org"
+    )
     assert found["deliver"](copy) == hooks.into("Archive")

@@ -85,7 +85,7 @@ class Reader:
         self.take(b")")
         opened = False
         for name, route, local, host in out:
-            assert route is None
+            assert route is None or (route.startswith(b"@") and host is not None)
             if host is None:  # group start and end come in pairs
                 assert name is None
                 assert opened == (local is None)

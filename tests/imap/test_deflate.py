@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from posthouse.imap.commands import mailboxes
-from posthouse.imap.commands.any import Turn
+from posthouse.imap.commands.any import Noop, Turn, Unauthenticate
 from posthouse.imap.deflate import PIECE, Deflate
 from posthouse.imap.options import Options
 from posthouse.imap.server import ImapServer
@@ -46,6 +46,45 @@ def test_everything_after_the_answer_is_compressed(step: int) -> None:
     assert inflated.startswith(b"* CAPABILITY ")
     assert b"COMPRESS=DEFLATE" not in inflated
     assert inflated.endswith(b"\r\nb OK That is all\r\n")
+
+
+@pytest.mark.parametrize("hurry", [True, False])
+@pytest.mark.parametrize("modes", [[zlib.Z_SYNC_FLUSH], [zlib.Z_FINISH], [zlib.Z_SYNC_FLUSH, zlib.Z_FINISH]])
+def test_it_ends_with_unauthenticate(hurry: bool, modes: list[int]) -> None:
+    engine, compressor = _engine(), _compressor()
+    data = b"a COMPRESS DEFLATE\r\n" + _said(compressor, b"b NOOP\r\n") + compressor.compress(b"c UNAUTHENTICATE\r\n")
+    data += b"".join([compressor.flush(mode) for mode in modes])
+    after = b"d CAPABILITY\r\ne LOGIN bob x\r\n"
+    output, events = b"", []
+    for piece in [data + after] if hurry else [data, after]:  # RFC 8437 section 3 allows hurry
+        engine.receive(piece)
+        while (event := engine.next_event()) is not None:
+            events.append(type(event).__name__)
+            if isinstance(event, Unauthenticate):
+                engine.unauthenticated()
+            elif isinstance(event, Noop):
+                engine.ok("Nothing done")
+        output += engine.take_output()
+    assert events == ["Noop", "Unauthenticate", "Login"]
+    inflater = zlib.decompressobj(-15)
+    inflated = inflater.decompress(output.partition(b"\r\n")[2])
+    assert inflated.startswith(b"b OK Nothing done\r\nc OK [CAPABILITY ")
+    assert inflated.count(b"\r\n") == 2
+    assert inflater.eof
+    assert inflater.unused_data.startswith(b"* CAPABILITY ")
+    assert inflater.unused_data.endswith(b"d OK That is all\r\n")
+    assert not engine.closed
+
+
+def test_unauthenticate_can_be_switched_off() -> None:
+    engine = ImapServer(Options(plaintext_login=True, unauthenticate=False))
+    engine.receive(b"l LOGIN bob x\r\na UNAUTHENTICATE\r\n")
+    assert engine.next_event() is not None
+    engine.authenticated()
+    assert engine.next_event() is None
+    said = engine.take_output()
+    assert said.count(b"UNAUTHENTICATE") == 0
+    assert said.endswith(b"\r\na BAD No such command\r\n")
 
 
 def test_it_is_begun_once_and_with_deflate() -> None:

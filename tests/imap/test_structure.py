@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posthouse.imap.body import part as part_of
 from posthouse.imap.structure import MAX_ADDRESSES, body, body_structure, envelope, string
 from posthouse.mime import header
 from posthouse.mime.addresses import Group, _Parser
 from posthouse.mime.scan import Part, scan
+from posthouse.mime.sections import find_part
 from tests.imap.grammar import Reader, read_body, read_envelope
 from tests.mime.strategies import messages
 from tests.support.growth import assert_linear
@@ -100,7 +102,7 @@ END = [None] * 4
         (b'To: "B" <b@x.org>\n', 5, [B]),
         (b"To: (B) b@x.org\n", 5, [[b"B", None, b"b", b"x.org"]]),
         (b'To: "a b"@x.org\n', 5, [[None, None, b"a b", b"x.org"]]),
-        (b"To: <@r.org,@s.org:a@x.org>\n", 5, [A]),
+        (b"To: <@r.org,@s.org:a@x.org>\n", 5, [[None, b"@r.org,@s.org", b"a", b"x.org"]]),
         (b"To: a\n", 5, [[None, None, b"a", b"MISSING_DOMAIN"]]),
         (b"To: Some Body\n", 5, [[b"Some Body", None, b"MISSING_MAILBOX", b"MISSING_DOMAIN"]]),
         (b"Cc: undisclosed-recipients:;\n", 6, [[None, None, b"undisclosed-recipients", None], END]),
@@ -122,8 +124,8 @@ def slow_addresses(value: bytes) -> list[list[bytes | None]] | None:
     for item in _Parser(10_000).read(value):
         if isinstance(item, Group):
             out.append([None, None, item.name, None])
-        for name, local, domain in item.members if isinstance(item, Group) else [item]:
-            out.append([name or None, None, local or b"MISSING_MAILBOX", domain or b"MISSING_DOMAIN"])
+        for name, local, domain, route in item.members if isinstance(item, Group) else [item]:
+            out.append([name or None, route or None, local or b"MISSING_MAILBOX", domain or b"MISSING_DOMAIN"])
         if isinstance(item, Group):
             out.append([None] * 4)
     return out or None
@@ -298,3 +300,21 @@ def test_very_deep_and_very_many() -> None:
         body_structure(scan(b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\nx\n" * 12_000)), True
     )
     assert len(many[0]) == 9_999
+
+
+@given(messages)
+def test_the_structure_of_a_part_is_there_exactly_if_the_part_is(raw: bytes) -> None:
+    result = scan(raw)
+    whole = body_structure(result)
+    paths: list[tuple[int, ...]] = [()]
+    while paths:
+        path = paths.pop()
+        found, structure = find_part(result, path), part_of(whole, path)
+        assert (found is None) == (structure is None), path
+        if found is None or structure is None:
+            continue
+        shown = read_body(structure, True)
+        if path and not isinstance(shown[0], list):
+            assert shown[6] == found.end - found.body
+        if len(path) < 4:
+            paths += [(*path, number) for number in (1, 2, 3)]

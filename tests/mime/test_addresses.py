@@ -97,6 +97,23 @@ def test_address_list(value: str, expected: list[object]) -> None:
     assert show(address_list(value.encode("latin-1"))) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "route"),
+    [
+        ("<@one.test:a@b>", "@one.test"),
+        ("Ann <@one.test , @ two.test: a@b>", "@one.test,@two.test"),
+        ("<@one.test,,@[192.0.2.1]:a@b>", "@one.test,@[192.0.2.1]"),
+        ("<one.test:a@b>", ""),
+        ("Ann <@one.test:>", ""),
+        ("<@one.test:a@b>, c@d", "@one.test"),
+    ],
+)
+def test_source_routes(value: str, route: str) -> None:
+    first, *more = addresses(value.encode())
+    assert first.route == route.encode()
+    assert not any(address.route for address in more)
+
+
 def test_addresses_flattens_groups() -> None:
     assert [a.local for a in addresses(b"a@x, g: b@x, c@x;, d@x")] == [b"a", b"b", b"c", b"d"]
 

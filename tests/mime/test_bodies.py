@@ -50,7 +50,11 @@ def test_base64(raw: bytes, expected: bytes) -> None:
         (b"end=\r", b"end"),
         (b"end= ", b"end"),
         (b"bare=\rCR", b"bare=\rCR"),
-        (b"trailing blank \r\n", b"trailing blank \r\n"),
+        (b"trailing blank \r\n", b"trailing blank\r\n"),
+        (b"and tab \t \nat the end \t", b"and tab\nat the end"),
+        (b"one that is meant=20\r\n", b"one that is meant \r\n"),
+        (b" leading \r carriage return\r\n", b" leading \r carriage return\r\n"),
+        (b"998" + b" " * 998 + b"\r\n999" + b" " * 999 + b"\r\n", b"998\r\n999" + b" " * 999 + b"\r\n"),
         (b"8-bit \xfc", b"8-bit \xfc"),
         (b"under_score", b"under_score"),
         (b"", b""),
@@ -87,7 +91,9 @@ def test_sound_quoted_printable(data: bytes) -> None:
 
 
 _pieces = st.lists(
-    st.sampled_from([b"=", b"\r", b"\n", b"\r\n", b" ", b"\t", b"4", b"1", b"A", b"aGVs", b"=E4", b"begin 1 x\n", b"*"])
+    st.sampled_from(
+        [b"=", b"\r", b"\n", b"\r\n", b" ", b"\t", b"4", b"1", b"A", b"aGVs", b"=E4", b" " * 500, b"begin 1 x\n", b"*"]
+    )
     | st.binary(max_size=3)
 )
 

@@ -42,6 +42,7 @@ OTHERWISE = {
     "external-and-partial": "the same",
     "param-quotes": "its subtypes may have blanks and more in them",
     "transfer-encodings": "it does not undo one in quotes or with comments",
+    "quoted-printable": "it keeps blanks at the end of a line, which RFC 2045 section 6.7 wants deleted",
 }
 
 

@@ -16,6 +16,7 @@ from posthouse.net.dns import (
     ZoneResolver,
     normal,
     reverse_name,
+    side_by_side,
     zone_of_text,
 )
 from tests.support.clock import FakeClock
@@ -249,6 +250,59 @@ async def test_the_cache_is_bounded() -> None:
 
 
 @on_loop
+async def test_no_without_an_soa_is_kept_for_a_minute() -> None:
+    async with asked({("no.test.", "TXT"): "NXDOMAIN"}) as (resolver, server, clock):
+        server.no_soa |= {"no.test.", "empty.test."}
+        for seconds, questions in ((0, 1), (59, 1), (2, 2)):
+            clock.move(seconds)
+            with pytest.raises(NoSuchDomain):
+                await resolver.txt("no.test")
+            assert await resolver.txt("empty.test") == []
+            assert len(server.questions) == 2 * questions
+
+
+@on_loop
+async def test_the_cache_is_bounded_by_the_size_of_answers_too() -> None:
+    records = [f'"{k}' + "x" * 250 + '"' for k in range(8)]
+    table: Table = {(f"d{n}.test.", "TXT"): ["TRUNCATE", *records] for n in range(8)}
+    async with asked(table, cache_octets=10_000) as (resolver, server, clock):
+        for number in range(8):
+            assert len(await resolver.txt(f"d{number}.test")) == 8
+            assert resolver._octets <= 10_000
+        assert 1 <= len(resolver._cache) < 8
+        clock.move(301)
+        for number in range(8):
+            await resolver.txt(f"d{number}.test")
+        for question in list(resolver._cache):
+            resolver._forget(question)
+        assert resolver._octets == 0
+    async with asked(table, cache_octets=1000) as (small, server, _):
+        for _ in range(2):
+            assert len(await small.txt("d0.test")) == 8  # too large to be kept, but answered
+        assert not small._cache
+        assert len(server.questions) == 4
+
+
+@on_both_loops
+async def test_an_answer_of_64_kib_comes_by_tcp() -> None:
+    records = [f'"{number:04}' + "x" * 240 + '" "' + "y" * 250 + '"' for number in range(120)]
+    async with asked({("big.test.", "TXT"): ["TRUNCATE", *records]}) as (resolver, server, _):
+        values = await resolver.txt("big.test")
+        assert len(values) == 120
+        assert sum(map(len, values)) == 120 * 494
+        assert {len(value) for value in values} == {494}
+        assert [transport for transport, _, _ in server.questions] == ["udp", "tcp"]
+
+
+@on_loop
+async def test_aliases_that_go_round_in_a_circle_are_no_answer_and_soon() -> None:
+    async with asked({("a.test.", "TXT"): "LOOP"}) as (resolver, server, _):
+        with pytest.raises(Unavailable):
+            await resolver.txt("a.test")
+        assert len(server.questions) <= 2
+
+
+@on_loop
 async def test_equal_questions_together_are_one() -> None:
     async with asked({("a.test.", "MX"): ["10 mx.test."]}) as (resolver, server, _):
         answers = await asyncio.gather(*(resolver.mx("a.test") for _ in range(10)))
@@ -264,6 +318,31 @@ async def test_one_of_several_who_ask_may_be_cancelled() -> None:
         await asyncio.sleep(0)
         first.cancel()
         assert await second == [(10, "mx.test")]
+
+
+@on_both_loops
+async def test_questions_side_by_side() -> None:
+    table: Table = {
+        ("a.test.", "TXT"): ['"x"'],
+        ("no.test.", "TXT"): "NXDOMAIN",
+        ("bad.test.", "TXT"): "SERVFAIL",
+    }
+    async with asked(table, timeout=0.05) as (resolver, server, _):
+        questions = [("a.test", "TXT"), ("no.test", "TXT"), ("A.test", "TXT"), ("bad.test", "TXT"), ("c.test", "MX")]
+        for _ in range(2):
+            answers = await side_by_side(resolver, questions)
+            assert answers[0] == answers[2] == Answer((b"x",), False, "a.test")
+            assert isinstance(answers[1], NoSuchDomain)
+            assert isinstance(answers[3], Unavailable)
+            assert isinstance(answers[4], Answer)
+            names = [name for _, name, _ in server.questions]
+            assert names.count("a.test.") == names.count("no.test.") == 1
+        before = len(server.questions)
+        assert await side_by_side(resolver, [("a.test", "TXT"), ("c.test", "MX")]) == [answers[0], answers[4]]
+        assert await side_by_side(resolver, []) == []
+        assert len(server.questions) == before
+        zone = ZoneResolver({"a.test": {"TXT": [b"x"]}})
+        assert (await side_by_side(zone, [("a.test", "TXT")]))[0] == Answer((b"x",), False, "a.test")
 
 
 @on_loop

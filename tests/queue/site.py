@@ -25,7 +25,9 @@ from posthouse.net.stream import Stream
 from posthouse.queue import manager as manager_module
 from posthouse.queue.manager import QueueManager
 from posthouse.queue.mta_sts import Policies
+from posthouse.queue.tls_counts import Count, Counts, Failure
 from posthouse.queue.transport_security import Guard
+from posthouse.senderauth.signing import Signing
 from posthouse.smtp.client import TIMEOUTS
 from posthouse.store import accounts, events, mailboxes, messages, outbox, outbox_admin
 from posthouse.store.database import Tx
@@ -75,6 +77,9 @@ class Site:
         self.mta_sts = Policies(self.database, self.resolver, self.clock, self.fetch)
         security = self.settings.transport_security
         self.guard = Guard(self.resolver, self.mta_sts if security.mta_sts else None, dane=security.dane)
+        self.signing = Signing(
+            self.database, self.feed, self.clock, get_logger(), self.settings.signing, self.settings.hostname
+        )
         self.manager = self.new_manager(timeouts)
         await self.manager.start()
 
@@ -96,6 +101,7 @@ class Site:
             node=node,
             timeouts=timeouts,
             guard=self.guard,
+            signed_again=self.signing.signed_again,
         )
 
     async def fetch(self, url: str) -> Response:
@@ -148,6 +154,7 @@ class Site:
         content: bytes = MESSAGE,
         lifetime: int = 5 * DAYS,
         submitted: bool = True,
+        prefix: bytes = PREFIX,
     ) -> int:
         """Queue a message, submitted by alice or by nobody who logged in; returns its trace."""
         trace = self.ids.next(self.clock.now())
@@ -155,9 +162,9 @@ class Site:
 
         def work(tx: Tx) -> None:
             blob_id = put_blob(tx, content)
-            size = len(PREFIX) + len(content)
+            size = len(prefix) + len(content)
             account = self.alice if submitted else None
-            message = NewMessage(trace, sender, account, blob_id, PREFIX, size, now, now + lifetime)
+            message = NewMessage(trace, sender, account, blob_id, prefix, size, now, now + lifetime)
             lane = outbox.add(tx, message, [To(r, r.rpartition("@")[2]) for r in recipients])
             tx.publish(QueueChanged(trace, lane))
 
@@ -223,3 +230,15 @@ async def site(timeouts: Mapping[str, float] = TIMEOUTS, **options: Any) -> Asyn
     finally:
         manager_module.IDLE = idle
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def counted(counts: Counts) -> dict[tuple[str, str], Count]:
+    """What was counted for TLS reports, without the addresses and records that come from the run."""
+    found: dict[tuple[str, str], Count] = {}
+    for key, count in counts.take().items():
+        assert count.records or key[1] != "tlsa" or not count.successes
+        kinds: dict[Failure, int] = {}
+        for failure, number in count.failures.items():
+            kinds[failure._replace(ip="")] = kinds.get(failure._replace(ip=""), 0) + number
+        found[key] = Count(count.successes, kinds)
+    return found

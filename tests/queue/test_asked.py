@@ -27,6 +27,7 @@ async def ask(
     to: str = BOB,
     destination: str | None = None,
     due: int = 0,
+    sender: str = ALICE,
 ) -> int:
     """Queue a message with parameters and wait until it was tried."""
     trace = here.ids.next(here.clock.now())
@@ -36,7 +37,7 @@ async def ask(
         blob_id = put_blob(tx, content)
         size = len(PREFIX) + len(content)
         message = NewMessage(
-            trace, ALICE, here.alice, blob_id, PREFIX, size, now, now + 5 * DAYS,
+            trace, sender, here.alice, blob_id, PREFIX, size, now, now + 5 * DAYS,
             mail.priority or 0, pack_mail(mail), due,
         )  # fmt: skip
         where = to.rpartition("@")[2] if destination is None else destination

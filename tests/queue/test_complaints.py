@@ -15,7 +15,7 @@ from posthouse.delivery.directory import Directory
 from posthouse.delivery.inject import Injector
 from posthouse.mime import trace as traces
 from posthouse.mime.threads import message_id_hash
-from posthouse.queue import complaints
+from posthouse.queue import arrivals, complaints
 from posthouse.queue.complaints import Complaints
 from posthouse.store import accounts, events, feedback, hook_calls, mailboxes, messages, suppression
 from posthouse.store.database import Tx
@@ -223,8 +223,8 @@ async def test_a_failure_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None
 
 @on_loop
 async def test_many_at_once_are_gone_through_instead_of_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(complaints, "MAX_PENDING", 2)
-    monkeypatch.setattr(complaints, "SLICE", 3)
+    monkeypatch.setattr(arrivals, "MAX_PENDING", 2)
+    monkeypatch.setattr(arrivals, "SLICE", 3)
     async with desk() as one:
         sent = [await one.sent(BOB, message_id=f"{n}@here.test") for n in range(10)]
         keeps = [await one.injector.keeper("x@there.test", [FBL], report(trace), {}) for trace in sent]
@@ -246,10 +246,10 @@ async def test_an_address_that_gets_an_owner_later_and_old_mail() -> None:
         # Messages that are older than any trace are passed over when the mailboxes are gone through.
         account = (await one.here.database.read(accounts.find_account, "desk@here.test")).id
         since = one.here.clock.now()
-        assert len(await one.here.database.read(feedback.since, account, since, 10)) == 0
-        await one.here.database.write(lambda tx: tx.run("UPDATE feedback SET modseq = 0"))
-        assert len(await one.here.database.read(feedback.since, account, since, 10)) == 1
-        assert await one.here.database.read(feedback.since, account, since + 31 * DAYS, 10) == []
+        assert len(await one.here.database.read(feedback.since, complaints.PURPOSE, account, since, 10)) == 0
+        await one.here.database.write(lambda tx: tx.run("UPDATE looked_at SET modseq = 0"))
+        assert len(await one.here.database.read(feedback.since, complaints.PURPOSE, account, since, 10)) == 1
+        assert await one.here.database.read(feedback.since, complaints.PURPOSE, account, since + 31 * DAYS, 10) == []
 
 
 @on_loop

@@ -16,8 +16,10 @@ from posthouse.smtp.replies import Reply
 from tests.queue.site import PREFIX, site
 from tests.queue.test_asked import ask
 from tests.support.loop import on_loop
+from tests.support.signing import BOTH, sign_for, verified, words
 
 BOB = "bob@there.test"
+PASS = [("pass", one) for one in BOTH]
 TEXT = b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\xc3\xbc\r\n"
 UTF8_PART = (
     b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
@@ -40,6 +42,39 @@ async def test_8bit_for_a_server_without() -> None:
         assert "8BITMIME" not in "".join(remote.commands)
         (event,) = await here.attempts(trace)
         assert any("converted" in line for line in event.data["transcript"])
+
+
+@on_loop
+async def test_what_we_signed_is_signed_again() -> None:
+    content = b"From: alice@here.test\r\nDate: x\r\n" + TEXT
+    foreign = b"DKIM-Signature: v=1; a=rsa-sha256; d=else.test; s=s; h=from; bh=AAAA; b=AAAA\r\n"
+    async with site() as here:
+        keys = await sign_for(here.database, "here.test")
+        signed = await here.signing.sign_message(foreign + content, PREFIX)
+        assert words(await verified(signed.fields + PREFIX + foreign + content, keys, here.clock.now()))[:2] == PASS
+        able = await here.remote("able.test")
+        remote = await here.remote("there.test", extensions=("PIPELINING",))
+        await here.run("amy@able.test", content=foreign + content, prefix=signed.fields + PREFIX)
+        await here.run(BOB, content=foreign + content, prefix=signed.fields + PREFIX)
+        assert able.taken[0].content == signed.fields + PREFIX + foreign + content
+        converted = remote.taken[0].content
+        assert converted.isascii()
+        assert converted.endswith(b"=C3=BC\r\n")
+        results = words(await verified(converted, keys, here.clock.now()))
+        assert (results[:2], len(results)) == (PASS, 3)  # new ones in place of ours, and the other's is left
+        assert foreign in converted
+
+
+@on_loop
+async def test_what_a_stranger_wrote_below_our_fields_makes_nobody_sign() -> None:
+    """Who wants our signature could write one that looks like ours into a message that an alias passes on."""
+    async with site() as here:
+        keys = await sign_for(here.database, "here.test")
+        content = b"From: alice@here.test\r\n" + TEXT
+        forged = b"DKIM-Signature: v=1; d=here.test; s=%b; bh=AA; b=AA\r\n" % keys[0].selector.encode()
+        remote = await here.remote("there.test", extensions=("PIPELINING",))
+        await here.run(BOB, content=forged + content)
+        assert remote.taken[0].content.count(b"DKIM-Signature") == 1
 
 
 @on_loop

@@ -6,7 +6,7 @@ import pytest
 
 from posthouse.queue import manager
 from posthouse.queue.tls_counts import Count
-from tests.queue.site import ALICE, Site, site
+from tests.queue.site import ALICE, Site, counted, site
 from tests.queue.test_dane import record
 from tests.queue.test_secured import (
     BOB,
@@ -69,7 +69,7 @@ async def test_a_smart_host_is_asked_what_the_settings_say(name: str, taken: int
                 assert tried["result"] == "certificate-host-mismatch"
                 assert (await here.waiting())[BOB].last_status == "4.7.5"
             await close_kept(here)
-        assert here.guard.counts.take() == {}
+        assert counted(here.guard.counts) == {}
 
 
 @on_loop
@@ -163,7 +163,7 @@ async def test_a_kept_connection_serves_only_what_asks_for_the_same() -> None:
             ("opportunistic", 2, 3),
             ("sts-enforce", 2, 3),
         ]
-        assert here.guard.counts.take() == {
+        assert counted(here.guard.counts) == {
             ("plain.test", "no-policy-found"): Count(1, {}),
             ("enforce.test", "sts"): Count(1, {}),
             ("testing.test", "sts"): Count(1, {}),
@@ -211,7 +211,7 @@ async def test_domains_that_share_a_host_share_connections_if_both_find_it_good(
         traces = [await here.run(BOB), await here.run("bob@other.test"), await here.run("eve@other.test")]
         assert [(await host(here, trace))["message"] for trace in traces] == [1, 2, 3]
         assert remote.connections == 1
-        assert here.guard.counts.take() == {
+        assert counted(here.guard.counts) == {
             ("there.test", "tlsa"): Count(1, {}),
             ("other.test", "tlsa"): Count(1, {}),
         }

@@ -227,6 +227,19 @@ async def test_a_smart_host_without_tls_gets_none() -> None:
         assert b"the settings send it to" in report
 
 
+@pytest.mark.parametrize(
+    ("way", "promises", "says"), [(nothing, PROMISES, False), (enforced, {}, False), (enforced, PROMISES, True)]
+)
+@on_loop
+async def test_a_bounce_goes_all_the_same(way: Any, promises: dict[str, Any], says: bool) -> None:
+    async with site(**LAB) as here:
+        remote = await one_host(here, TRUSTED, **promises)
+        way(here)
+        await ask(here, REQUIRED, sender="")
+        assert len(remote.taken) == 1
+        assert said(remote, "MAIL").endswith(" REQUIRETLS") == says
+
+
 @on_loop
 async def test_a_kept_connection_that_was_not_verified_carries_none() -> None:
     async with site(**LAB) as here:

@@ -11,7 +11,7 @@ from posthouse.base.errors import Permanent
 from posthouse.net.http import HttpFailed
 from posthouse.queue.manager import QueueManager
 from posthouse.queue.tls_counts import Count, Failure
-from tests.queue.site import SECOND, Site, site
+from tests.queue.site import SECOND, Site, counted, site
 from tests.queue.test_dane import record
 from tests.support import house
 from tests.support.certificates import NOW, Pair, context_of, issue, root, root_file, server_context
@@ -96,7 +96,7 @@ async def test_dane() -> None:
         }
         assert data["security"] == "DANE-EE matched 3 1 1"
         assert "! DANE-EE matched 3 1 1" in data["transcript"]
-        assert here.guard.counts.take() == {("there.test", "tlsa"): Count(1, {})}
+        assert counted(here.guard.counts) == {("there.test", "tlsa"): Count(1, {})}
 
 
 @on_loop
@@ -112,7 +112,7 @@ async def test_a_wrong_tlsa_record_keeps_mail_until_it_is_right() -> None:
         tried = await host(here, trace)
         assert (tried["policy"], tried["result"], tried["tls"]["verified"]) == ("dane", "validation-failure", "")
         assert "no TLSA record (3 1 1) fits" in tried["outcome"]
-        assert here.guard.counts.take() == {("there.test", "tlsa"): Count(0, {Failure("validation-failure", MX): 1})}
+        assert counted(here.guard.counts) == {("there.test", "tlsa"): Count(0, {Failure("validation-failure", MX): 1})}
         await here.pass_time(70)
         assert len(await here.attempts(trace)) == 2
         assert not remote.taken
@@ -138,7 +138,7 @@ async def test_the_next_host_is_tried_and_each_is_told() -> None:
         assert [(one["host"], one["tls"]["verified"]) for one in data["hosts"]] == [(MX, ""), (MX2, "dane")]
         assert data["host"] == MX2
         assert data["results"][BOB]["state"] == "delivered"
-        assert here.guard.counts.take() == {("there.test", "tlsa"): Count(1, {Failure("validation-failure", MX): 1})}
+        assert counted(here.guard.counts) == {("there.test", "tlsa"): Count(1, {Failure("validation-failure", MX): 1})}
 
 
 @pytest.mark.parametrize(("usage", "taken"), [(3, 1), (2, 0)])
@@ -205,7 +205,7 @@ async def test_what_the_dns_does_not_say_for_certain_puts_the_host_off() -> None
         assert (tried["policy"], tried["result"], tried["address"]) == ("dane", "dnssec-invalid", "")
         assert "did not say for certain" in tried["outcome"]
         assert (await here.waiting())[BOB].last_status == "4.7.5"
-        assert here.guard.counts.take() == {("there.test", "tlsa"): Count(0, {Failure("dnssec-invalid", MX): 1})}
+        assert counted(here.guard.counts) == {("there.test", "tlsa"): Count(0, {Failure("dnssec-invalid", MX): 1})}
 
 
 @on_loop
@@ -248,7 +248,7 @@ async def test_an_enforced_policy() -> None:
         assert (tried["policy"], tried["tls"]["verified"]) == ("sts-enforce", "pkix")
         assert tried["finding"] == f"the certificate is for {MX}, as MTA-STS wants"
         assert tried["reason"].endswith("MTA-STS policy 7 of there.test (enforce)")
-        assert here.guard.counts.take() == {("there.test", "sts"): Count(1, {})}
+        assert counted(here.guard.counts) == {("there.test", "sts"): Count(1, {})}
 
 
 BAD = [
@@ -268,7 +268,7 @@ async def test_enforced_mail_does_not_go_to_bad_certificates(pair: Pair, result:
         assert not remote.taken
         assert (await here.waiting())[BOB].last_status == "4.7.5"
         assert (await host(here, trace))["result"] == result
-        assert here.guard.counts.take() == {("there.test", "sts"): Count(0, {Failure(result, MX): 1})}
+        assert counted(here.guard.counts) == {("there.test", "sts"): Count(0, {Failure(result, MX): 1})}
 
 
 @pytest.mark.parametrize(("pair", "result"), BAD)
@@ -281,7 +281,7 @@ async def test_under_a_policy_that_is_tested_mail_goes_and_is_counted(pair: Pair
         assert [taken.secure for taken in remote.taken] == [True]
         tried = await host(here, trace)
         assert (tried["policy"], tried["result"], tried["tls"]["verified"]) == ("sts-testing", result, "")
-        assert here.guard.counts.take() == {("there.test", "sts"): Count(0, {Failure(result, MX): 1})}
+        assert counted(here.guard.counts) == {("there.test", "sts"): Count(0, {Failure(result, MX): 1})}
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -297,7 +297,7 @@ async def test_under_a_policy_that_is_tested_mail_goes_without_tls_too(broken: b
         result = "validation-failure" if broken else "starttls-not-supported"
         tried = await host(here, trace)
         assert (tried["policy"], tried["result"], tried["tls"]) == ("sts-testing", result, {})
-        assert here.guard.counts.take() == {("there.test", "sts"): Count(0, {Failure(result, MX): 1})}
+        assert counted(here.guard.counts) == {("there.test", "sts"): Count(0, {Failure(result, MX): 1})}
 
 
 @on_loop
@@ -327,7 +327,7 @@ async def test_a_policy_that_cannot_be_fetched() -> None:
         tried = await host(here, trace)
         assert (tried["policy"], tried["result"]) == ("opportunistic", "sts-policy-fetch-error")
         assert "it is down" in tried["reason"]
-        assert here.guard.counts.take() == {
+        assert counted(here.guard.counts) == {
             ("there.test", "no-policy-found"): Count(0, {Failure("sts-policy-fetch-error", MX): 1})
         }
         # One that was seen before stays in force when a newer one cannot be had.
@@ -375,7 +375,7 @@ async def test_opportunistic_tls_takes_every_certificate(pair: Pair) -> None:
         assert [taken.secure for taken in remote.taken] == [True]
         tried = await host(here, trace)
         assert (tried["policy"], tried["result"], tried["tls"]["verified"]) == ("opportunistic", "", "")
-        assert here.guard.counts.take() == {("there.test", "no-policy-found"): Count(1, {})}
+        assert counted(here.guard.counts) == {("there.test", "no-policy-found"): Count(1, {})}
 
 
 @on_loop
@@ -390,7 +390,7 @@ async def test_opportunistic_tls_that_fails_is_one_host_and_one_count() -> None:
         assert tried["tls"] == {}
         assert "the TLS handshake failed" in tried["finding"]
         assert tried["outcome"] == "answered"
-        assert here.guard.counts.take() == {
+        assert counted(here.guard.counts) == {
             ("there.test", "no-policy-found"): Count(0, {Failure("validation-failure", MX): 1})
         }
 

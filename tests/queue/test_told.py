@@ -2,7 +2,7 @@
 
 from posthouse.smtp.params import NO_MAIL_PARAMS, MailParams
 from posthouse.store import accounts, outbox, suppression
-from posthouse.store.envelope import is_unauthentic, pack_mail, unpack_mail
+from posthouse.store.envelope import AUTHENTIC, JUNK, UNAUTHENTIC, is_unauthentic, marks_of, pack_mail, unpack_mail
 from posthouse.store.suppression import Entry
 from tests.queue.site import ALICE, DAYS, site
 from tests.support.loop import on_loop
@@ -30,6 +30,18 @@ async def test_a_sender_is_told_of_a_delay_once_about_all_who_wait() -> None:
         await here.pass_time(2 * 86_400)
         assert len(await here.bounces()) > 1
         assert await here.waiting() == {}
+
+
+@on_loop
+async def test_strangers_hear_of_a_delay_only_if_the_mail_is_theirs() -> None:
+    async with site() as here:
+        await here.remote("there.test", {"RCPT": "450 4.2.0 come back later"})
+        for marks, warnings in (([], 0), ([UNAUTHENTIC], 0), ([JUNK], 0), ([AUTHENTIC], 1)):
+            trace = await here.queue(BOB, submitted=False)
+            await here.database.write(outbox.set_options, trace, pack_mail(NO_MAIL_PARAMS, marks))
+            await here.settled()
+            await here.pass_time(5 * 3600)
+            assert len(await here.bounces()) == warnings, marks
 
 
 @on_loop
@@ -92,7 +104,7 @@ async def test_nothing_is_listed_where_it_is_switched_off() -> None:
 async def test_mail_that_is_known_to_be_forged_comes_back_to_nobody() -> None:
     async with site() as here:
         await here.remote("there.test", {"RCPT": "550 5.1.1 User unknown"})
-        forged = pack_mail(NO_MAIL_PARAMS, unauthentic=True)
+        forged = pack_mail(NO_MAIL_PARAMS, [UNAUTHENTIC])
         trace = await here.queue(BOB)
         await here.database.write(outbox.set_options, trace, forged)
         await here.settled()
@@ -104,11 +116,13 @@ async def test_mail_that_is_known_to_be_forged_comes_back_to_nobody() -> None:
 
 def test_the_mark_is_kept_beside_what_was_asked_for() -> None:
     asked = MailParams(requiretls=True)
-    assert unpack_mail(pack_mail(asked, unauthentic=True)) == asked
-    assert is_unauthentic(pack_mail(asked, unauthentic=True))
+    assert unpack_mail(pack_mail(asked, [UNAUTHENTIC])) == asked
+    assert is_unauthentic(pack_mail(asked, [UNAUTHENTIC]))
     assert not is_unauthentic(pack_mail(asked))
     assert not is_unauthentic("")
     assert not is_unauthentic(pack_mail(MailParams(envid="unauthentic")))
+    assert not is_unauthentic(pack_mail(NO_MAIL_PARAMS, [AUTHENTIC]))
+    assert marks_of(pack_mail(asked, [AUTHENTIC, JUNK])) == {AUTHENTIC, JUNK}
 
 
 @on_loop

@@ -325,7 +325,7 @@ async def test_what_must_go_by_tls_is_not_posted_without(secret: str) -> None:
         await queued(here, BOB, mail=MailParams(requiretls=True))
         assert web.requests == []
         (bounce,) = await here.bounces()
-        assert b"5.7.30" in bounce
+        assert b"5.7.10" in bounce
 
 
 async def queued(

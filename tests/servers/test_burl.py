@@ -11,7 +11,10 @@ from typing import Any
 from tests.support.house import PASSWORD, House, opened
 
 ALICE, BOB = "alice@posthouse.test", "bob@posthouse.test"
-DRAFT = b"From: alice@posthouse.test\r\nTo: bob@posthouse.test\r\nSubject: a draft\r\n\r\n.dots and all\r\n"
+DRAFT = (
+    b"From: alice@posthouse.test\r\nTo: bob@posthouse.test\r\nSubject: a draft\r\n"
+    b"Date: Mon, 02 Nov 2026 10:00:00 +0000\r\nMessage-ID: <draft@posthouse.test>\r\n\r\n.dots and all\r\n"
+)
 BEGIN = (f"MAIL FROM:<{ALICE}>", f"RCPT TO:<{BOB}>")
 OPEN: dict[str, Any] = {
     "listen": [

@@ -57,12 +57,12 @@ async def written(house: House, count: int) -> list[Event]:
     """The events, once there are so many."""
     found: list[Event] = []
     while len(found) < count:
-        await asyncio.to_thread(_tell, house.app.settings.data)
+        await asyncio.to_thread(tell, house.app.settings.data)
         found = await kept(house.database)
     return found
 
 
-def _tell(data: Path) -> None:
+def tell(data: Path) -> None:
     from posthouse.cli import opening
 
     assert opening.tell(data, "refusals")

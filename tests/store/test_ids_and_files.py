@@ -8,7 +8,8 @@ import pytest
 
 from posthouse.store import accounts, mailboxes, maildrop
 from posthouse.store.blobs import rows, sweep
-from posthouse.store.blobs.files import FileWriter
+from posthouse.store.blobs.files import INLINE_MAX, MIDDLING, SMALL, FileWriter
+from posthouse.store.blobs.writer import BlobWriter
 from posthouse.store.database import Tx
 from posthouse.store.intake import Intake
 from posthouse.store.sqlite import SqliteDatabase
@@ -127,6 +128,29 @@ async def test_a_content_whose_file_is_missing_is_whole_again_with_the_next_copy
         assert await database.write(rows.put, second) == blob_id
         assert await database.read(rows.read, blob_id) == LARGE
         await database.write(rows.reference, blob_id, -2)
+
+
+@on_loop
+async def test_only_so_many_middling_contents_come_in_in_memory() -> None:
+    """Who fills memory with what never ends would have to bring it in pieces that are small, or on few connections."""
+    async with opened() as database:
+        piece = bytes(SMALL)
+        coming = [BlobWriter(database.files) for _ in range(MIDDLING + 1)]
+        for writer in coming:
+            writer.write(piece)
+            assert not writer.spills(0)
+        for writer in coming[:-1]:
+            assert not writer.spills(1)
+            writer.write(b"x")
+        assert coming[-1].spills(1)
+        content = coming[0].finish()
+        assert content.file is None
+        assert not coming[-1].spills(1)
+        coming[1].write(bytes(INLINE_MAX))  # it is in a file now
+        coming[2].abandon()
+        coming[1].abandon()
+        del coming, writer
+        assert len(database.files.places) == MIDDLING
 
 
 def test_many_copies_of_a_large_message_take_one_file(tmp_path: Path) -> None:

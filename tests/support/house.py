@@ -13,6 +13,7 @@ from posthouse.app import App
 from posthouse.auth import passwords
 from posthouse.base import log
 from posthouse.base.settings import Settings
+from posthouse.net.dns import Resolver
 from posthouse.net.tls import client_context
 from posthouse.store import accounts, check
 from posthouse.store.database import Tx
@@ -97,13 +98,14 @@ async def opened(
     folder: Path,
     written: io.BytesIO | None = None,
     captured: Callable[[dict[str, object]], None] | None = None,
+    resolver: Resolver | None = None,
     **changes: Any,
 ) -> AsyncIterator[House]:
     """Open a house in `folder`; `written` gets its log as JSON lines, `captured` what would have been sent on."""
     global _made
     log.configure("json", "warning" if written is None else "info", io.BytesIO() if written is None else written)
     made = _made = _made or passwords.make(PASSWORD)
-    async with App(settings(folder, **changes), captured=captured) as app:
+    async with App(settings(folder, **changes), captured=captured, resolver=resolver) as app:
 
         def people(tx: Tx) -> None:
             if accounts.list_domains(tx):

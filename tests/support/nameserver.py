@@ -1,10 +1,14 @@
 """A name server on loopback for the tests of the resolver: answers from a table, by UDP and TCP.
 
 The table maps (name, type) to a list of record texts, or to a word: "NXDOMAIN", "SERVFAIL",
-"SILENCE" (never answers), "TRUNCATE" + records (by UDP only the flag that sends one to TCP).
+"SILENCE" (never answers), "TRUNCATE" + records (by UDP only the flag that sends one to TCP),
+"LOOP" (the name is an alias of itself by way of another). The names in `no_soa` are answered negatively without an SOA.
 """
 
 import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dns.flags
@@ -22,6 +26,7 @@ class NameServer(asyncio.DatagramProtocol):
     def __init__(self, table: Table, ttl: int = 300) -> None:
         self.table = table
         self.ttl = ttl
+        self.no_soa: set[str] = set()
         self.questions: list[tuple[str, str, str]] = []  # (transport, name, type)
         self.asked_ad: list[bool] = []  # whether the question asks for the AD bit (RFC 6840 section 5.7)
 
@@ -69,7 +74,14 @@ class NameServer(asyncio.DatagramProtocol):
         if entry == "NXDOMAIN" or entry == []:
             if entry:
                 reply.set_rcode(dns.rcode.NXDOMAIN)
-            reply.authority.append(dns.rrset.from_text("test.", 60, "IN", "SOA", SOA))
+            if name not in self.no_soa:
+                # Of the root, so that it is above every name.
+                reply.authority.append(dns.rrset.from_text(".", 60, "IN", "SOA", SOA))
+            return reply.to_wire()
+        if entry == "LOOP":
+            other = f"loop.{name}"
+            for alias, target in ((name, other), (other, name)):
+                reply.answer.append(dns.rrset.from_text(alias, self.ttl, "IN", "CNAME", target))
             return reply.to_wire()
         records = list(entry)
         if records[0] == "TRUNCATE":
@@ -87,4 +99,26 @@ class NameServer(asyncio.DatagramProtocol):
             owner = dns.name.from_text(target)
         if records:
             reply.answer.append(dns.rrset.from_text(owner, self.ttl, "IN", kind, *records))
-        return reply.to_wire()
+        return reply.to_wire(max_size=65_535 if transport == "tcp" else 0)
+
+
+@contextmanager
+def in_thread(table: Table) -> Iterator[int]:
+    """The port of a name server that runs beside a test without a loop, or whose program has one of its own."""
+    loop = asyncio.new_event_loop()
+    server = NameServer(table)
+    port = loop.run_until_complete(server.start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield port
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def strings(text: str) -> str:
+    """A long text as the strings of one TXT record."""
+    return " ".join(f'"{text[at : at + 200]}"' for at in range(0, len(text), 200))

@@ -38,6 +38,15 @@ class Rule(Section):
     )
     recipient: tuple[str, ...] = Field(default=(), description="A recipient: patterns as for the sender.")
     larger: Size | None = Field(default=None, description="The message is larger, by SIZE or in fact.")
+    spf: tuple[Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"], ...] = Field(
+        default=(), description="What SPF says of the sender is one of these words."
+    )
+    dkim: tuple[Literal["none", "pass", "fail", "neutral", "policy", "temperror", "permerror"], ...] = Field(
+        default=(), description="What DKIM says: pass if one signature passes, else the word of the first."
+    )
+    dmarc: tuple[Literal["none", "pass", "fail", "temperror", "permerror"], ...] = Field(
+        default=(), description="What DMARC says of the domain in From is one of these words."
+    )
     hours: str | None = Field(default=None, description='Time of day in UTC, like "22:00-06:00".')
     days: tuple[Day, ...] = Field(default=(), description="Days of the week in UTC: mon, tue, wed, thu, fri, sat, sun.")
     action: Action = Field(description="accept, reject, defer, tarpit, tag, require_tls or require_auth.")

@@ -24,11 +24,14 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
+from posthouse.base.authentication_settings import Authentication
 from posthouse.base.errors import Permanent
 from posthouse.base.filter_settings import Filter
 from posthouse.base.queue_settings import Queue, Relay, TransportSecurity
+from posthouse.base.report_settings import Reports
 from posthouse.base.route_settings import MAX_POOLS, MAX_ROUTES, Pool, Route, references
 from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, in_folder, is_hostname
+from posthouse.base.signing_settings import Signing
 from posthouse.base.webhook_settings import Webhook, distinct
 
 Service = Literal["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]
@@ -249,6 +252,11 @@ class Auth(Section):
     password_strength: int = Field(
         default=2, ge=0, le=4, description="How hard a new password must be to guess: 0 (anything) to 4."
     )
+    unauthenticate: bool = Field(
+        default=True,
+        description="Let IMAP clients log in as somebody else on the same connection (UNAUTHENTICATE). Switch it off "
+        "behind a proxy that only looks at the first login.",
+    )
     oauth: OAuth | None = Field(default=None, description="Take tokens of an OAuth issuer.")
 
 
@@ -427,6 +435,8 @@ class Settings(Section):
     imap: Imap = Field(default=Imap(), description="What IMAP offers beside the standards.")
     pop3: Pop3 = Field(default=Pop3(), description="What POP3 does by itself.")
     filter: Filter = Field(default=Filter(), description="Who may send what.")
+    signing: Signing = Field(default=Signing(), description="Signatures of our domains.")
+    authentication: Authentication = Field(default=Authentication(), description="Who sent this.")
     proxies: Networks = Field(
         default=(), description="Load balancers and proxies whose PROXY headers and XCLIENT commands are believed."
     )
@@ -436,6 +446,7 @@ class Settings(Section):
     transport_security: TransportSecurity = Field(
         default=TransportSecurity(), description="How certain other servers must be."
     )
+    reports: Reports = Field(default=Reports(), description="Reports about authentication and TLS.")
     webhook: tuple[Webhook, ...] = Field(
         default=(), description="Programs that are told what became of mail, one [[webhook]] each."
     )

@@ -23,6 +23,7 @@ HEAD = """\
 FIRST = {"hostname": '"mail.example.org"', "data": '"/var/lib/posthouse"', "postmaster": '"you@example.org"'}
 # Values for settings that have no default, so that their line shows how one looks.
 SAMPLES = {
+    "authentication.authserv_id": '"mx.example.org"',
     "auth.oauth.issuer": '"https://login.example.org"',
     "auth.oauth.audience": '"posthouse"',
     "auth.oauth.jwks": '"https://login.example.org/keys"',

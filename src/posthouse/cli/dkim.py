@@ -1,8 +1,9 @@
-"""`posthouse dkim`: verify the signatures of a message in a file, and sign one. No server and no settings are needed.
+"""`posthouse dkim`: verify the signatures of a message in a file, and sign one; the keys of our domains are
+`dkim_keys.py`.
 
-Both read the message whole. Lines that end with LF alone, as in most files, are taken as if they ended with CRLF,
-unless there is a CRLF as well: then every byte is what it is. The separator of a mailbox file on top ("From ...") is
-left out.
+To verify and sign, no server and no settings are needed. Both read the message whole. Lines that end with LF alone, as
+in most files, are taken as if they ended with CRLF, unless there is a CRLF as well: then every byte is what it is. The
+separator of a mailbox file on top ("From ...") is left out.
 """
 
 import asyncio
@@ -13,23 +14,41 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from posthouse.cli import mime, output
+from posthouse.cli import dkim_keys, mime, output
 
 if TYPE_CHECKING:
-    from posthouse.senderauth.dkim import Result
+    from posthouse.senderauth.dkim import PrivateKey, Result
     from posthouse.senderauth.dkim_canon import Canon
 
-app = typer.Typer(help="Signatures of domains (DKIM): verify and sign.", no_args_is_help=True)
+app = typer.Typer(help="Signatures of domains (DKIM): verify, sign, and the keys of ours.", no_args_is_help=True)
+app.command()(dkim_keys.keys)
+app.command()(dkim_keys.rotate)
+app.command()(dkim_keys.dns)
 _File = Annotated[str, typer.Argument(help="A file with a message; - is standard input.")]
 MAX_KEY_FILE = 1 << 20
 LOOKUP = 10.0  # seconds for a key
 
 
-def _message(file: str) -> bytes:
+def read_message(file: str) -> bytes:
+    """The message in a file, its lines ending as they do on the way."""
     raw = mime.read(file)
     if raw.startswith((b"From ", b">From ")):
         raw = raw.partition(b"\n")[2]
     return raw if b"\r\n" in raw else raw.replace(b"\n", b"\r\n")
+
+
+def read_key(file: Path) -> "PrivateKey":
+    """A private key in PEM. Raises `Permanent`."""
+    from posthouse.base.errors import Permanent
+    from posthouse.senderauth.dkim import private_key
+
+    try:
+        with open(file, "rb") as opened:
+            return private_key(opened.read(MAX_KEY_FILE))
+    except OSError as error:
+        raise Permanent(f"{file} cannot be read: {error.strerror}") from error
+    except Permanent as error:
+        raise Permanent(f"{file}: {error}") from error
 
 
 @app.command()
@@ -49,7 +68,7 @@ def verify(
 
     clock = SystemClock()
     servers, port = name_server(resolver) if resolver else ([], 53)
-    message = _message(file)
+    message = read_message(file)
 
     async def run() -> "list[Result]":
         asked = SystemResolver(clock, servers, port=port, timeout=LOOKUP)
@@ -101,16 +120,9 @@ def sign(
     header_canon, _, body_canon = canon.partition("/")
     if header_canon not in canons or body_canon not in canons:
         raise typer.BadParameter("write simple/simple, simple/relaxed, relaxed/simple or relaxed/relaxed")
-    try:
-        with open(key, "rb") as opened:
-            private = dkim.private_key(opened.read(MAX_KEY_FILE))
-    except OSError as error:
-        raise Permanent(f"{key} cannot be read: {error.strerror}") from error
-    except Permanent as error:
-        raise Permanent(f"{key}: {error}") from error
-    signer = dkim.Signer(domain, selector, private, canons[header_canon], canons[body_canon])
+    signer = dkim.Signer(domain, selector, read_key(key), canons[header_canon], canons[body_canon])
     if alg is not None and alg != signer.algorithm:
         raise Permanent(f"{key} is a key for {signer.algorithm}, not for {alg}")
-    signed = dkim.sign(_message(file), [signer], SystemClock().now() // 1_000_000)
+    signed = dkim.sign(read_message(file), [signer], SystemClock().now() // 1_000_000)
     sys.stdout.buffer.write(signed)
     sys.stdout.buffer.flush()

@@ -34,6 +34,8 @@ PATIENCE = 15.0  # seconds for a check
 LOOKUP = 5.0  # seconds for a question to the resolver
 STUCK = 4 * 3600  # seconds after which mail should have gone
 MOST_ADDRESSES = 8  # of the host name whose names are asked for
+MOST_DOMAINS = 50  # of ours that are looked at
+MOST_NAMED = 5  # of them
 DAYS_LEFT = 14  # of a certificate: fewer are a warning
 _SECOND = 1_000_000
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "untested": "dim"}
@@ -242,6 +244,45 @@ async def _addresses(around: Around) -> list[str] | None:
         return None
 
 
+async def domains(around: Around) -> Seen:
+    """What others are to believe of mail in the name of our domains: MX, SPF, keys, DMARC."""
+    from posthouse.senderauth import domain_records
+    from posthouse.store import accounts, dkim_keys
+
+    def look(tx: "Tx") -> "dict[str, list[dkim_keys.DkimKey]]":
+        names = [name for name, _, _ in accounts.list_domains(tx)]
+        return {name: dkim_keys.of_domain(tx, name) for name in names[:MOST_DOMAINS]}
+
+    found = await _from_store(around, look)
+    if not found:
+        return Seen("ok" if found is not None else "untested", "there are no domains yet")
+    signs = around.settings.signing.sign != "never"
+    missing: list[str] = []
+    unknown = False
+    for name, keys in found.items():
+        records = domain_records.wanted(name, around.settings.hostname, keys, around.settings.reports.addresses)
+        records = [one for one in records if one.purpose in ("MX", "SPF", "DMARC") or (one.purpose == "DKIM" and signs)]
+        looks = await domain_records.compare(around.resolver, records)
+        lacks = [
+            f"{one.purpose} ({one.name.partition('._domainkey.')[0]})" if one.purpose == "DKIM" else one.purpose
+            for one, look in zip(records, looks, strict=True)
+            if look.present is False
+        ]
+        unknown = unknown or any(look.present is None for look in looks)
+        if signs and not keys:
+            lacks.append("any key to sign with")
+        if lacks:
+            missing.append(f"{name} lacks {', '.join(lacks)}")
+    if missing:
+        cure = (
+            "`posthouse domain dns NAME` shows the records. Mail is not signed with a key that the DNS does not have."
+        )
+        return Seen("warn", "; ".join(missing[:MOST_NAMED]) + ("; ..." if missing[MOST_NAMED:] else ""), cure)
+    return (
+        _SILENT if unknown else Seen("ok", f"the DNS has what it should have of {', '.join(list(found)[:MOST_NAMED])}")
+    )
+
+
 async def port_25(around: Around) -> Seen:
     """The way out."""
     smart = around.settings.relay.smarthost
@@ -444,6 +485,7 @@ CHECKS: dict[str, Check] = {
     "host name": host_name,
     "reverse name": reverse_name,
     "certificate": certificate,
+    "domains": domains,
     "port 25": port_25,
     "queue": waiting,
     "server": server,

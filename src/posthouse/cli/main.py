@@ -19,10 +19,12 @@ from posthouse.base.errors import PosthouseError
 from posthouse.cli import (
     account,
     address,
+    arc,
     check,
     config,
     demo,
     dkim,
+    dmarc,
     doctor,
     domain,
     explain,
@@ -31,6 +33,7 @@ from posthouse.cli import (
     mime,
     output,
     queue,
+    reports,
     send,
     serve,
     spf,
@@ -80,6 +83,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(suppression.app, name="suppression")
 app.add_typer(srs.app, name="srs")
 app.add_typer(webhook.app, name="webhook")
+app.add_typer(reports.app, name="reports")
 app.add_typer(index.app, name="index")
 app.add_typer(spf.app, name="spf")
 app.command("explain")(explain.explain)
@@ -88,6 +92,8 @@ app.command("doctor")(doctor.doctor)
 app.command("check")(check.check)
 app.add_typer(mime.app, name="mime")
 app.add_typer(dkim.app, name="dkim")
+app.add_typer(dmarc.app, name="dmarc")
+app.add_typer(arc.app, name="arc")
 app.add_typer(config.app, name="config")
 
 

@@ -152,6 +152,7 @@ def _accepted_before(case: Case, data: Mapping[str, Any]) -> Iterable[End]:
 
 def mailboxes(case: Case, data: Mapping[str, Any], leads: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The mailboxes to which a recipient leads, in words, each with DELIVERED, DISCARDED or REFUSED."""
+    usual = "Junk" if data.get("authentication", {}).get("done") == "quarantine" else "INBOX"
     discarded, into, refused = data.get("discarded", ()), data.get("into", {}), data.get("refused_accounts", {})
     found = []
     for account in leads.get("accounts", ()):
@@ -161,5 +162,5 @@ def mailboxes(case: Case, data: Mapping[str, Any], leads: Mapping[str, Any]) -> 
         elif str(account) in refused:
             found.append((f"not for {name}: {refused[str(account)]}", REFUSED))
         else:
-            found.append((f"{into.get(str(account), 'INBOX')} of {name}", DELIVERED))
+            found.append((f"{into.get(str(account), usual)} of {name}", DELIVERED))
     return found

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from posthouse.base import ids
 from posthouse.cli import outcome
 from posthouse.cli.outcome import STYLES, said
+from posthouse.cli.story_authentication import authentication
 from posthouse.cli.timeline import Line, Part, clock, lasted
 from posthouse.queue.patterns import Meaning, match
 from posthouse.reports.dsn import explain
@@ -127,6 +128,7 @@ def _accepted(case: Case, event: Event) -> list[Line]:
     if "session" in data:
         lines.append(_line(began, _mail(data)))
     lines += _recipients(case, data)
+    lines += authentication(data.get("authentication", {}))
     lines += _filters(data)
     took = []
     if "ms" in data:
@@ -135,6 +137,7 @@ def _accepted(case: Case, event: Event) -> list[Line]:
         took.append(f"{lasted(max(0, at - begun))} after the connection")
     lines.append(_line(at, ("Accepted", "good"), f": {', '.join(took)}" if took else ""))
     lines += _content(data)
+    lines += _signed(data)
     if data.get("tags"):
         lines.append(_line(0, f"Tags: {' '.join(data['tags'])}", depth=1))
     if data.get("rewritten"):
@@ -153,6 +156,7 @@ def _refused(case: Case, event: Event) -> list[Line]:
     lines += [_line(0, _rcpt(data, who), ": ", ("taken", "good"), depth=1) for who in accepted[:MOST]]
     lines += _more(len(accepted) - MOST + data.get("recipients_more", 0))
     lines += _refusals(data)
+    lines += authentication(data.get("authentication", {}))
     lines += _filters(data)
     final = outcome.summary(case).state
     word = "Put off: it may be tried again" if final == outcome.PUT_OFF else "Refused"
@@ -282,6 +286,27 @@ def _content(data: Mapping[str, Any]) -> list[Line]:
         lines.append(_line(0, f"Message-ID: {_path(data['message_id'])}", depth=1))
     if data.get("from"):
         lines.append(_line(0, f"From: {data['from']}", depth=1))
+    return lines
+
+
+def _signed(data: Mapping[str, Any]) -> list[Line]:
+    """What was put right, and who signed."""
+    lines = []
+    put_right = [f"{name.title()} was added".replace("-Id", "-ID") for name in data.get("added", ())]
+    if data.get("removed"):
+        put_right.append("Bcc was removed")
+    if put_right:
+        lines.append(_line(0, ", ".join(put_right), depth=1))
+    if data.get("signed"):
+        who = ", ".join(f"{one.get('s')} ({one.get('a')})" for one in data["signed"][:MOST])
+        lines.append(_line(0, ("Signed", "good"), f" for {data['signed'][0].get('d')} with {who}", depth=1))
+    if data.get("sealed"):
+        one = data["sealed"]
+        lines.append(_line(0, f"Sealed (ARC) for {one.get('d')} with {one.get('s')}, cv={one.get('cv')}", depth=1))
+    if data.get("unsealed"):
+        lines.append(_line(0, ("Not sealed", "wait"), f": {data['unsealed']}", depth=1))
+    if data.get("unsigned"):
+        lines.append(_line(0, ("Not signed", "wait"), f": {data['unsigned']}", depth=1))
     return lines
 
 
@@ -446,6 +471,17 @@ def _operator(_case: Case, event: Event) -> list[Line]:
     return lines + _more(max(len(who), data.get("count", 0)) - min(len(who), MOST))
 
 
+def _report(_case: Case, event: Event) -> list[Line]:
+    """What was made of a message at an address for reports."""
+    data = event.data
+    text = f"{data.get('kind', '')} report of {data.get('organization', '')} about {data.get('about', '')}"
+    if data.get("ignored"):
+        what = f"no report that counts: {data['ignored']}"
+        return [_line(outcome.time_of(event.seq), ("Looked at for reports: ", "head"), what)]
+    counted = f": {data.get('counted', 0)} counted, {data.get('failed', 0)} of them failed"
+    return [_line(outcome.time_of(event.seq), ("Taken in: ", "head"), text + counted)]
+
+
 def _other(_case: Case, event: Event) -> list[Line]:
     return [_line(outcome.time_of(event.seq), (event.kind, "head"), _fields(event.data))]
 
@@ -458,6 +494,7 @@ _KINDS: dict[str, Callable[[Case, Event], list[Line]]] = {
     "accepted": _accepted,
     "refused": _refused,
     "operator": _operator,
+    "report": _report,
 }
 
 

@@ -55,13 +55,15 @@ class Delivery(NamedTuple):
     due: int = 0  # the queue holds it until then
     into: Mapping[int, str] = MappingProxyType({})  # account: the name of another mailbox than INBOX
     forwarded: Forwarded | None = None
+    sealed: bytes = b""  # header lines on top of `received` for copies that leave
+    junk: bool = False  # copies go into the mailbox with \Junk, but for those that `into` names
 
 
 def _mailbox(tx: Tx, delivery: Delivery, account_id: int) -> int | None:
     """The mailbox of a copy; None: INBOX, also where there is none of the name wanted."""
     name = delivery.into.get(account_id)
     if name is None:
-        return None
+        return mailboxes.with_use(tx, account_id, "Junk").id if delivery.junk else None
     mailbox = mailboxes.by_name(tx, account_id, name)
     return mailbox.id if mailbox is not None else None
 
@@ -96,8 +98,8 @@ def commit(tx: Tx, delivery: Delivery) -> None:
                 sender=one.sender,
                 account_id=d.account_id,
                 blob_id=blob_id,
-                prefix=d.received,
-                size=len(d.received) + d.content.size,
+                prefix=d.sealed + d.received,
+                size=len(d.sealed) + len(d.received) + d.content.size,
                 created=d.at,
                 expires=d.expires,
                 priority=d.priority,

@@ -14,8 +14,10 @@ from posthouse.delivery import accept
 from posthouse.delivery.directory import Directory
 from posthouse.delivery.forwarding import Forwarding
 from posthouse.mime import trace
+from posthouse.senderauth.signing import NOTHING, Signing
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Database, Tx
+from posthouse.store.envelope import JUNK, marks_of
 from posthouse.store.intake import Intake
 from posthouse.store.outbox import Message
 from posthouse.wire.address import Address
@@ -75,8 +77,10 @@ class Injector:
         hostname: str,
         lifetime_days: float,
         forwarding: Forwarding | None = None,
+        signing: Signing | None = None,
     ) -> None:
         self._forwarding = forwarding
+        self._signing = signing
         self._database = database
         self._directory = directory
         self._clock = clock
@@ -179,6 +183,10 @@ class Injector:
             rest = tuple(one for target, one in onward.items() if target not in remote)
             own = self._ids.next(now) if remote else number
             forwarded = accept.Forwarded(own, rewritten, rest) if rest else None
+        # What somebody else wrote was signed when it came, or is not ours to sign.
+        signed = NOTHING
+        if self._signing is not None and like is None and isinstance(message, bytes):
+            signed = await self._signing.sign_message(message)
         made = accept.Delivery(
             trace=number,
             sender=sender,
@@ -189,7 +197,9 @@ class Injector:
             digest=digest,
             return_path=trace.return_path(sender),
             into=copies.into if copies is not None else {},
-            received=b"".join(f"X-Posthouse-Tag: {tag}\r\n".encode() for tag in (copies.tags if copies else ()))
+            junk=like is not None and RELEASED in event and JUNK in marks_of(like.options),
+            received=signed.fields
+            + b"".join(f"X-Posthouse-Tag: {tag}\r\n".encode() for tag in (copies.tags if copies else ()))
             + trace.received(
                 hello="", ip="", by=self._hostname, protocol="", id=ids.to_text(number), recipient="", tls="", at=now
             ),
@@ -199,6 +209,7 @@ class Injector:
             priority=like.priority if like else 0,
             forwarded=forwarded,
             event=event
+            | dict(signed.facts)
             | {
                 "sender": sender,
                 "recipients": recipients,

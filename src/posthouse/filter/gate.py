@@ -350,6 +350,7 @@ def _fields(stage: str, visitor: Visitor, content: ContentFacts | None) -> dict[
     if stage == "recipient":
         return fields | {"recipient": v.recipient}
     assert content is not None
+    fields |= {"spf": v.spf, "dkim": v.dkim, "dmarc": v.dmarc}
     fields["fields"] = tuple(
         (field.name.decode("ascii", "replace"), words.decode(header.unfold(field.value)).strip())
         for field in header.split(content.header)

@@ -90,6 +90,9 @@ class Headers(Mail):
     """The whole message is there; its header, field by field."""
 
     recipients: tuple[str, ...]
+    spf: str  # what was found of the sender: "pass", "fail", "none", …; "" if it was not looked at
+    dkim: str  # "pass" if one signature passes
+    dmarc: str
     fields: tuple[tuple[str, str], ...]
 
     def get(self, name: str) -> str:

@@ -3,32 +3,18 @@
 The resolver keeps what it was told; trouble of the DNS is `None`, which is not "has no name".
 """
 
-import asyncio
-
-from posthouse.base.errors import PosthouseError
-from posthouse.net.dns import NoSuchDomain, Resolver
+from posthouse.net.dns import Resolver
+from posthouse.senderauth import iprev
 from posthouse.wire.address import parse_domain
-
-MOST = 5  # names of one address that are looked at
-PATIENCE = 5.0  # seconds
 
 
 async def confirmed_name(resolver: Resolver, ip: str) -> str | None:
     """The name that an address has and that leads back to it; "" if there is none, None if nobody could say."""
     try:
-        async with asyncio.timeout(PATIENCE):
-            names = (await resolver.ptr(ip))[:MOST]
-            for name in names:
-                try:
-                    if ip in await resolver.addresses(name):
-                        return name
-                except NoSuchDomain:
-                    continue
-            return ""
-    except NoSuchDomain:
-        return ""
-    except (PosthouseError, ValueError, TimeoutError):
+        found = await iprev.check(resolver, ip)
+    except ValueError:  # no address: a client on a UNIX socket
         return None
+    return None if found.result == "temperror" else found.name
 
 
 def odd_greeting(hello: str, hostname: str, ip: str) -> str:

@@ -2,8 +2,8 @@
 
 A rule is looked at once, at the earliest stage at which all its conditions are known: address, port, name in the DNS
 and time at "connect", the greeting at "hello", TLS, login and sender at "mail", the recipient at "recipient", the real
-size at "message". `accept` ends the rules for what the rule was about: a connection, a transaction, a recipient; `tag`
-and `tarpit` go on. Pure.
+size, and what was found of who sent it (SPF, DKIM, DMARC), at "message". `accept` ends the rules for what the rule was
+about: a connection, a transaction, a recipient; `tag` and `tarpit` go on. Pure.
 """
 
 import re
@@ -100,7 +100,7 @@ def _did(rule: Rule) -> str:
 
 def stage_of(rule: Rule) -> Stage:
     """The earliest stage at which all that a rule looks at is known."""
-    if rule.larger is not None:
+    if rule.larger is not None or rule.spf or rule.dkim or rule.dmarc:
         return "message"
     if rule.recipient:
         return "recipient"
@@ -144,6 +144,12 @@ def _conditions(rule: Rule) -> list[Holds]:
     if rule.larger is not None:
         limit = rule.larger
         found.append(lambda v, _: (v.size or 0) > limit)
+    if rule.spf:
+        found.append(lambda v, _: v.spf in rule.spf)
+    if rule.dkim:
+        found.append(lambda v, _: v.dkim in rule.dkim)
+    if rule.dmarc:
+        found.append(lambda v, _: v.dmarc in rule.dmarc)
     if rule.hours is not None:
         begin, _, end = rule.hours.partition("-")
         found.append(lambda _, at: _within(f"{datetime.fromtimestamp(at, UTC):%H:%M}", begin, end))

@@ -36,6 +36,10 @@ class Visitor:
     recipient: str = ""  # the one that is asked about
     recipients: list[str] = field(default_factory=list)  # accepted ones
     size: int | None = None  # declared, then real
+    # What was found of who sent the message, in words of RFC 8601; "": it was not looked at
+    spf: str = ""
+    dkim: str = ""
+    dmarc: str = ""
     tags: list[str] = field(default_factory=list)  # of the connection and of the message under way
     tags_before: int | None = None  # so many of them are the connection's, while a message is under way
     settled: str = ""  # the stage at which a rule or hook accepted: how far it holds, `begin` and `ask_about` say
@@ -54,6 +58,7 @@ class Visitor:
         self.sender = self.recipient = ""
         self.recipients = []
         self.size = None
+        self.spf = self.dkim = self.dmarc = ""
         self.listed, self.listed_why = 0.0, ""
         if self.notes_before is not None:
             del self.notes[self.notes_before :]

@@ -1,4 +1,4 @@
-"""BODY out of BODYSTRUCTURE: the same without extension data (RFC 9051 section 7.5.2).
+"""BODY out of BODYSTRUCTURE: the same without extension data (RFC 9051 section 7.5.2); and the structure of one part.
 
 Only BODYSTRUCTURE is stored, and clients ask for it. The input is our own (imap/structure.py), so it is
 well formed; the recursion is limited by the depth the scanner allows.
@@ -12,6 +12,35 @@ _token = re.compile(rb'"(?:[^"\\]|\\.)*"|\{(\d+)\}\r\n|[()]|[^ ()]+').match
 def body(structure: bytes) -> bytes:
     """The BODY that belongs to a BODYSTRUCTURE."""
     return _body(structure, 0)[0]
+
+
+def part(structure: bytes, path: tuple[int, ...]) -> bytes | None:
+    """The BODYSTRUCTURE of the part with this number (mime/sections.py, find_part); None: there is no such part."""
+    is_message = True
+    for number in path:
+        fields = _fields(structure)
+        if not is_message and fields[0].lower() == b'"message"' and fields[1].lower() in (b'"rfc822"', b'"global"'):
+            structure, is_message = fields[8], True
+            fields = _fields(structure)
+        if fields[0].startswith(b"("):
+            parts = [field for at, field in enumerate(fields) if all(one[:1] == b"(" for one in fields[: at + 1])]
+            if not 1 <= number <= len(parts):
+                return None
+            structure = parts[number - 1]
+        elif number != 1 or not is_message:
+            return None
+        is_message = False
+    return structure
+
+
+def _fields(text: bytes) -> list[bytes]:
+    """What stands side by side in parentheses."""
+    found, at = [], 1
+    while text[at : at + 1] != b")":
+        value, at = _value(text, at)
+        found.append(value)
+        at += text[at : at + 1] == b" "
+    return found
 
 
 def _body(text: bytes, at: int) -> tuple[bytes, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Container
 from functools import lru_cache
 
-from posthouse.imap.options import Options
+from posthouse.imap.options import DEFAULT, Options
 
 # Before login only what a client needs to log in; the rest waits, so that it is asked for again.
 _ALWAYS = ("IMAP4rev1", "IMAP4rev2", "SASL-IR", "LITERAL+", "ID", "ENABLE", "IDLE")
@@ -46,7 +46,7 @@ _INSIDE = (
     "CATENATE",  # RFC 4469
     "REPLACE",  # RFC 8508
     "URLAUTH",  # RFC 4467
-    "UNAUTHENTICATE",  # RFC 8437
+    "URLAUTH=BINARY",  # RFC 5524
     "NOTIFY",  # RFC 5465
     "ACL",  # RFC 4314
     "RIGHTS=kxte",
@@ -91,8 +91,8 @@ def line(
     starttls: bool,
     mechanisms: tuple[str, ...],
     login: bool,
-    compress: bool,
-    options: Options,
+    compress: bool = True,
+    options: Options = DEFAULT,
 ) -> bytes:
     """The list of capabilities; `login`: the command LOGIN is allowed, `compress`: the connection is not compressed
     yet."""
@@ -102,7 +102,10 @@ def line(
         words += _INSIDE
         if compress:
             words.append("COMPRESS=DEFLATE")  # RFC 4978
-        words.append(f"APPENDLIMIT={options.max_message}")  # RFC 7889
+        if options.unauthenticate:
+            words.append("UNAUTHENTICATE")  # RFC 8437
+        if options.max_message:
+            words.append(f"APPENDLIMIT={options.max_message}")  # RFC 7889
         if options.max_messages:
             words.append(f"MESSAGELIMIT={options.max_messages}")  # RFC 9738
         if options.gmail:

@@ -14,6 +14,7 @@ class Options:
     starttls: bool = True  # offered, as long as the connection is plain
     plaintext_login: bool = False  # logging in without TLS is allowed
     require_tls: bool = False
+    unauthenticate: bool = True  # a connection may be used by several accounts, one after the other (RFC 8437)
     max_line: int = 64 * 1024  # octets of a command without its literals
     max_literal_before_login: int = 8 * 1024  # octets of all literals of a command
     max_literal: int = 256 * 1024
@@ -25,3 +26,6 @@ class Options:
     max_auth_failures: int = 5
     # A message that is refused for its size, and comes all the same (LITERAL+), is thrown away up to here.
     max_skipped: int = 1024 * 1024 * 1024
+
+
+DEFAULT = Options()

@@ -117,6 +117,8 @@ NOT_SELECTED = bad("No mailbox is selected")
 NO_SUCH_MESSAGE = bad("There is no message with that number")
 # OK, as in RFC 5530: the rest was done, and clients take NO for a failure of all of it.
 NONE_LEFT = no("These messages no longer exist", b"EXPUNGEISSUED")
+# RFC 2180 section 4.2: a STORE that cannot show the new flags of all its messages has not succeeded.
+NOT_ALL_STORED = no("Done, but some of the messages have been deleted", b"EXPUNGEISSUED")
 EXPUNGED = ok("Completed, but some of the messages no longer exist", b"EXPUNGEISSUED")
 TOO_MANY_TO_SORT = no("That is more than this server sorts or threads at a time", b"LIMIT")  # RFC 5530
 TOO_MANY_MAILBOXES = no("That is more mailboxes than this server searches at a time", b"LIMIT")

@@ -119,8 +119,9 @@ class ImapServer:
         output = b"".join(self._output) if len(self._output) > 1 else self._output[0]
         self._output = []
         if self._deflate is not None:
-            ready, self._ready = self._ready, b""
-            return ready + self._deflate.compress(output)
+            output = self._deflate.compress(output)
+        if self._ready:
+            output, self._ready = self._ready + output, b""
         return output
 
     # Events
@@ -197,7 +198,7 @@ class ImapServer:
             end = text.find(b" ", at)
             name = b"UID " + text[at : end if end >= 0 else len(text)].upper()
         verb = VERBS.get(name)
-        if verb is None:
+        if verb is None or (name == b"UNAUTHENTICATE" and not self.options.unauthenticate):
             self._fail(replies.bad("No such command"))
             return None
         if self.state not in verb.allowed:
@@ -516,6 +517,11 @@ class ImapServer:
         self.state = State.NOT_AUTHENTICATED
         capabilities.disable_all(self)
         self.ok("Nobody is logged in", b"CAPABILITY " + self._capabilities())
+        if self._deflate is not None:  # that was the last thing that is compressed (section 4.1)
+            self._ready += self._deflate.finish(b"".join(self._output))
+            self._output = []
+            self._framer.feed(self._deflate.rest())
+            self._deflate = None
 
     def selected(self) -> None:
         """A mailbox is selected from now on."""
@@ -563,8 +569,7 @@ class ImapServer:
 
     @property
     def _may_start_tls(self) -> bool:
-        """Not under compression (after UNAUTHENTICATE): what waits to be inflated would be obeyed under TLS."""
-        return self.options.starttls and not self.secure and self._deflate is None
+        return self.options.starttls and not self.secure
 
     @property
     def _shows_passwords(self) -> bool:

@@ -137,9 +137,10 @@ def _addresses(value: bytes, room: list[int]) -> bytes:
 
 
 def _address(address: Address) -> bytes:
-    name, local, domain = address
-    return b"(%b NIL %b %b)" % (
+    name, local, domain, route = address
+    return b"(%b %b %b %b)" % (
         string(name) if name else b"NIL",
+        string(route) if route else b"NIL",  # RFC 9051 section 7.5.2: at-domain-list
         string(local) if local else _NO_LOCAL,
         string(domain) if domain else _NO_DOMAIN,
     )

@@ -85,5 +85,18 @@ def parse(url: bytes) -> MessageUrl | None:
     )
 
 
+def owner(url: MessageUrl, hostname: str) -> str | None:
+    """The account whose mailbox it is, "" if none is named; None: the URL is for another server.
+
+    Besides our name the domain of the account stands for us: there clients look for their server (RFC 6186), and "bob"
+    there is bob@ that domain.
+    """
+    user = url.user.lower()
+    domain = user.rpartition("@")[2] if "@" in user else ""
+    if not url.host or url.host in (hostname, domain):
+        return user
+    return f"{user}@{url.host}" if user and not domain else None
+
+
 def _text(value: bytes) -> str:
     return unquote_to_bytes(value).decode("utf-8", "replace")

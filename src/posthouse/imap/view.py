@@ -104,7 +104,20 @@ def _runs_of_indexes(uids: "array[int]", gone: Iterable[int], count: int | None 
 class View:
     """One client's view of its selected mailbox."""
 
-    __slots__ = ("_added", "_changed", "_gone", "_own", "_twice", "count", "lost_flags", "modseq", "recent", "shared")
+    __slots__ = (
+        "_added",
+        "_changed",
+        "_gone",
+        "_gone_from",
+        "_own",
+        "_shown",
+        "_twice",
+        "count",
+        "lost_flags",
+        "modseq",
+        "recent",
+        "shared",
+    )
 
     def __init__(self, shared: UidList, count: int, modseq: int, recent: Ranges) -> None:
         self.shared = shared
@@ -114,6 +127,8 @@ class View:
         self.lost_flags = 0  # flags changed from this modseq on, and which is not known; 0: none
         self._added: list[int] = []
         self._gone: set[int] = set()
+        self._gone_from = 0  # no message of these went before this modseq
+        self._shown = 0  # the highest modseq that a response of the command under way had
         self._changed: dict[int, tuple[int, int, str]] = {}  # uid: modseq, flags, keywords
         self._twice: set[int] = set()  # those of them that changed again before it was told
         self._own: set[int] = set()  # modseqs of our own changes that the feed will bring yet
@@ -182,10 +197,12 @@ class View:
                 self._added.append(uid)
                 last = uid
 
-    def expunged(self, uids: Iterable[int]) -> None:
-        """Messages went away."""
+    def expunged(self, uids: Iterable[int], modseq: int = 0) -> None:
+        """Messages went away; `modseq`: when, 0 if it was after all that the feed has brought."""
         for uid in uids:
             if self.index(uid) >= 0:
+                if not self._gone:
+                    self._gone_from = modseq or self.modseq + 1
                 self._gone.add(uid)
                 self._changed.pop(uid, None)
                 self._twice.discard(uid)
@@ -243,6 +260,21 @@ class View:
     def holds_expunged(self) -> bool:
         """Are there messages in the view that went away, which the client was not told yet?"""
         return bool(self._gone)
+
+    def modseq_to_say(self) -> int:
+        """What a QRESYNC client must be told as HIGHESTMODSEQ at the end of a command, 0: nothing.
+
+        It would take the highest modseq that it saw for the state of its cache; but what went before that and was not
+        told yet, or not even heard of, it would then never hear of again (RFC 7162 sections 3.2 and 6).
+        """
+        shown, self._shown = self._shown, 0
+        if self._gone:
+            return min(self._gone_from - 1, self.modseq)
+        return self.modseq if shown > self.modseq else 0
+
+    def shows_modseqs(self) -> None:
+        """Responses that are not made here have modseqs, as high as can be."""
+        self._shown = 1 << 63
 
     @property
     def gone(self) -> list[int]:
@@ -307,6 +339,7 @@ class View:
                 items.append(b"FLAGS (%b)" % flag_text(flags, keywords, manner.recent and self.is_recent(uid)))
             if manner.modseq:
                 items.append(b"MODSEQ (%d)" % modseq)
+                self._shown = max(self._shown, modseq)
             out.append(b"%b%b)\r\n" % (manner.fetch(number, uid), b" ".join(items)))
         return out
 

@@ -16,6 +16,7 @@ class Address(NamedTuple):
     name: bytes
     local: bytes
     domain: bytes
+    route: bytes = b""  # obs-route, "@one,@other": through which hosts (RFC 5322 section 4.4)
 
 
 class Group(NamedTuple):
@@ -99,6 +100,7 @@ class _Parser:
         self.phrase: list[_Piece] = []  # outside <>
         self.marked = False  # there is an "@" in the phrase
         self.angle: list[_Piece] | None = None  # inside <>
+        self.route = b""
         self.closed = False
         self.after: list[_Piece] = []  # behind <>
         self.comment = b""
@@ -148,7 +150,8 @@ class _Parser:
             self.closed = self.angle is not None
         elif mark == b":":
             if inside:
-                self.angle = []  # what came was a source route
+                self.route = _route(self.angle or [])
+                self.angle = []
             elif self.group is None and self.angle is None and not self.marked:
                 group = Group(_joined(self.phrase), [])
                 self._start()
@@ -195,7 +198,9 @@ class _Parser:
         name = name or (self.comment if local or domain else b"")
         if name or local or domain:
             self.limit -= 1
-            (self.found if self.group is None else self.group).append(Address(name, local, domain))
+            (self.found if self.group is None else self.group).append(
+                Address(name, local, domain, self.route if domain else b"")
+            )
         self._start()
 
 
@@ -238,6 +243,13 @@ def _split(value: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _joined(pieces: list[_Piece]) -> bytes:
     return b"".join([b" " + piece.text if piece.spaced else piece.text for piece in pieces]).strip()
+
+
+def _route(pieces: list[_Piece]) -> bytes:
+    """What stands before the colon inside <>: a list of "@" and domains."""
+    if not pieces or not pieces[0].mark:
+        return b""
+    return b"".join([piece.text for piece in pieces]).replace(b"@", b",@")[1:]
 
 
 def _local_and_domain(pieces: list[_Piece]) -> tuple[bytes, bytes, bytes]:

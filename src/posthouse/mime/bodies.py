@@ -2,7 +2,7 @@
 
 Nothing raises. base64: what is not of its alphabet is passed over, padding ends it (a footer that a
 mailing list put below is not decoded), missing padding is made up for. quoted-printable: "=" that
-starts no escape stays, blanks after a soft line break's "=" are dropped. Unknown encodings: as it is.
+starts no escape stays, blanks at the end of a line are dropped. Unknown encodings: as it is.
 """
 
 import binascii
@@ -12,10 +12,10 @@ from typing import Protocol
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64 = bytes(sorted(set(range(256)) - set(_ALPHABET)))
 
-_padded_break = re.compile(rb"=[ \t]{1,100}\r?\n")
+_BLANKS = 998  # more in a row are text, wherever they stand: a line has not that many octets (RFC 5322 section 2.1.1)
+_trailing = re.compile(rb"(?<![ \t])[ \t]{1,%d}(?=\r?\n)" % _BLANKS)
 _no_escape = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n)")
-# What may become an escape or a soft line break with the next chunk.
-_open_escape = re.compile(rb"=(?:[0-9A-Fa-f]|[ \t]{0,100}\r?)\Z")
+_half_escape = re.compile(rb"=[0-9A-Fa-f]\Z")
 
 
 class Decoder(Protocol):
@@ -77,27 +77,40 @@ class QuotedPrintableDecoder:
     """quoted-printable, tolerantly."""
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = b""  # what the next chunk decides about: blanks, "=" and what follows it
+        self._running = False  # what came ended with more blanks than a line may end with
 
     def feed(self, chunk: bytes) -> bytes:
         data = self._held + chunk if self._held else chunk
-        tail = max(len(data) - 103, 0)
-        if (match := _open_escape.search(data, tail)) is not None:
-            self._held = data[match.start() :]
-            data = data[: match.start()]
-        else:
-            self._held = b""
-        return _unquote(data)
+        kept = b""
+        if self._running:
+            rest = data.lstrip(b" \t")
+            kept, data = data[: len(data) - len(rest)], rest
+            if not data:
+                return kept
+            self._running = False
+        line = data[:-1] if data.endswith(b"\r") else data
+        end = len(line.rstrip(b" \t"))
+        if len(line) - end > _BLANKS:
+            end = len(line)
+            self._running = line is data
+        elif data.endswith(b"=", 0, end):
+            end -= 1
+        elif end == len(data) and _half_escape.search(data, max(end - 2, 0)) is not None:
+            end -= 2
+        self._held = data[end:]
+        return kept + _unquote(data[:end])
 
     def finish(self) -> bytes:
-        data, self._held = self._held, b""
-        # A soft line break whose line end belongs to the delimiter.
-        return b"" if data.rstrip(b" \t\r") == b"=" else _unquote(data)
+        data, self._held, self._running = self._held, b"", False
+        # "=" alone: a soft line break whose line end belongs to the delimiter.
+        return b"" if data.rstrip(b" \t\r") == b"=" else _unquote(data.rstrip(b" \t"))
 
 
 def _unquote(data: bytes) -> bytes:
-    if b"= " in data or b"=\t" in data:
-        data = _padded_break.sub(b"=\n", data)
+    # RFC 2045 section 6.7, rule 3: blanks at the end of a line were added on the way.
+    if b" \n" in data or b"\t\n" in data or b" \r\n" in data or b"\t\r\n" in data:
+        data = _trailing.sub(b"", data)
     if b"==" in data or b"=\r" in data or data.endswith(b"="):
         data = _no_escape.sub(b"=3D", data)
     return binascii.a2b_qp(data)

@@ -64,7 +64,9 @@ def header_field(name: str, value: str) -> bytes:
 def parameter(name: str, value: str) -> str:
     """One parameter of a Content-Type or Content-Disposition (RFC 2231 where it is not ASCII), with its ";"."""
     value = _one_line.sub(" ", value)
-    if value.isascii() and value.isprintable() and len(value) < 60:
+    # One word stays whole beyond what lines should be long (RFC 5322 section 2.1.1): not all who look for names of
+    # files, as in reports, know continuations.
+    if value.isascii() and value.isprintable() and len(value) < (60 if " " in value else 400):
         return f"; {name}={value if _token(value) else _quoted(value)}"
     pieces, current = [], "utf-8''"
     for char in value:

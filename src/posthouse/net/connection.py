@@ -24,7 +24,7 @@ LOCAL = "127.0.0.1"  # whoever comes by a UNIX socket is on this machine
 HELD_MAX = 64 * 1024  # bytes an engine may hold while an event waits for its answer
 # Seconds for strangers on a server that is nearly full, without a complete command and in all.
 CROWDED_SILENCE, CROWDED_STAY = 10.0, 60.0
-TURN = 0.005  # seconds of events that are answered at once, before other connections have a turn
+TURN = 0.002  # seconds of events that are answered at once, before other connections have a turn
 WRITE_HIGH = 256 * 1024  # bytes in the transport from which on writers wait
 
 
@@ -431,12 +431,19 @@ class Connection(asyncio.Protocol):
                         again = asyncio.sleep(0)
                     if again is not None:
                         self.flush()
+                        self._read_on(engine)
                         waiting = again
                         break
         finally:
             self._busy = False
             self._task = None
             self._settle(session)
+
+    def _read_on(self, engine: Engine) -> None:
+        """Read again if little is held, while an event waits: a client that goes is not noticed otherwise."""
+        if self._paused and self._blocked is None and engine.buffered <= HELD_MAX and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
 
     def _settle(self, session: Session) -> None:
         """All events are answered: send, and see whether to close or to read on."""

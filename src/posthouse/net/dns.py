@@ -35,6 +35,10 @@ from posthouse.base.errors import Permanent, Temporary
 # hours for negative answers; mail wants to notice a repaired domain sooner.
 _MAX_AGE = 3600.0
 _MAX_NEGATIVE_AGE = 300.0
+# A "no" without an SOA does not say how long it holds. RFC 2308 section 5 keeps it out of caches that others ask; but
+# nobody asks this one, and without it a stranger could have us ask again with every message.
+_NO_SOA_AGE = 60.0
+_MAX_CACHE_OCTETS = 32 << 20  # of all answers kept: one TXT answer may have 64 KiB
 _MAX_CNAMES = 8
 
 
@@ -111,8 +115,8 @@ def normal(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
-class _Questions(ABC):
-    """The questions, in terms of `answer`."""
+class Questions(ABC):
+    """The questions, in terms of `answer`: what a resolver of another kind builds on."""
 
     @abstractmethod
     async def answer(self, name: str, kind: str) -> Answer: ...
@@ -167,13 +171,13 @@ KINDS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class SystemResolver(_Questions):
+class SystemResolver(Questions):
     """Asks name servers: those given, or those of the system's resolv.conf.
 
-    `timeout` is for one question with all its retries. At most `cache_size` answers are kept, and at
-    most `concurrency` questions are on the way at a time; equal questions asked together are one. `validating` says
-    that the name servers validate DNSSEC and that nobody can change their answers on the way; None: if all of them
-    are on loopback addresses. Without it no answer is secure.
+    `timeout` is for one question with all its retries. At most `cache_size` answers are kept, in about `cache_octets`
+    of memory, those that say "none" too, and at most `concurrency` questions are on the way at a time; equal questions
+    asked together are one. `validating` says that the name servers validate DNSSEC and that nobody can change their
+    answers on the way; None: if all of them are on loopback addresses. Without it no answer is secure.
     """
 
     def __init__(
@@ -184,6 +188,7 @@ class SystemResolver(_Questions):
         port: int = 53,
         timeout: float = 10.0,
         cache_size: int = 20_000,
+        cache_octets: int = _MAX_CACHE_OCTETS,
         concurrency: int = 200,
         validating: bool | None = None,
     ) -> None:
@@ -193,22 +198,33 @@ class SystemResolver(_Questions):
         self._port = port
         self._timeout = timeout
         self._cache_size = cache_size
+        self._cache_octets = cache_octets
         self._cache: OrderedDict[tuple[str, str], tuple[float, Answer | NoSuchDomain]] = OrderedDict()
+        self._octets = 0  # of what is kept
         self._asked: dict[tuple[str, str], asyncio.Future[Answer]] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self._resolver: dns.asyncresolver.Resolver | None = None
 
-    async def answer(self, name: str, kind: str) -> Answer:
+    def kept(self, name: str, kind: str) -> Answer | NoSuchDomain | None:
+        """What the cache has for a question; None: it must be asked."""
         question = (normal(name), kind)
         kept = self._cache.get(question)
+        if kept is None:
+            return None
+        expires, outcome = kept
+        if expires <= self._clock.monotonic():
+            self._forget(question)
+            return None
+        self._cache.move_to_end(question)
+        return outcome
+
+    async def answer(self, name: str, kind: str) -> Answer:
+        kept = self.kept(name, kind)
+        if isinstance(kept, Answer):
+            return kept
         if kept is not None:
-            expires, outcome = kept
-            if expires > self._clock.monotonic():
-                self._cache.move_to_end(question)
-                if isinstance(outcome, Answer):
-                    return outcome
-                raise NoSuchDomain(str(outcome))
-            del self._cache[question]
+            raise NoSuchDomain(str(kept))
+        question = (normal(name), kind)
         asked = self._asked.get(question)
         if asked is None:
             # A task of its own, so that the first to ask may be cancelled without failing the others.
@@ -238,6 +254,8 @@ class SystemResolver(_Questions):
         )
         # The smallest TTL on the way, aliases and (for "none") the zone's SOA included.
         ttl = float(reply.chaining_result.minimum_ttl)
+        if not records and not _soa_ages(reply.response):
+            ttl = min(ttl, _NO_SOA_AGE)
         self._keep(question, answer, min(ttl, _MAX_AGE if records else _MAX_NEGATIVE_AGE))
         return answer
 
@@ -304,10 +322,48 @@ class SystemResolver(_Questions):
         return self._resolver
 
     def _keep(self, question: tuple[str, str], outcome: Answer | NoSuchDomain, seconds: float) -> None:
-        if seconds > 0:
-            self._cache[question] = (self._clock.monotonic() + seconds, outcome)
-            while len(self._cache) > self._cache_size:
-                self._cache.popitem(last=False)
+        octets = _octets_of(question, outcome)
+        if seconds <= 0 or octets > self._cache_octets:
+            return
+        if question in self._cache:
+            self._forget(question)
+        self._cache[question] = (self._clock.monotonic() + seconds, outcome)
+        self._octets += octets
+        while len(self._cache) > self._cache_size or self._octets > self._cache_octets:
+            self._forget(next(iter(self._cache)))
+
+    def _forget(self, question: tuple[str, str]) -> None:
+        self._octets -= _octets_of(question, self._cache.pop(question)[1])
+
+
+def _octets_of(question: tuple[str, str], outcome: Answer | NoSuchDomain) -> int:
+    """About how much memory an answer takes."""
+    octets = 600 + 2 * len(question[0])
+    if isinstance(outcome, Answer):
+        for value in outcome.values:
+            octets += 100 + (len(value) if isinstance(value, bytes | str) else 200)
+    return octets
+
+
+async def side_by_side(
+    resolver: Resolver, questions: Sequence[tuple[str, str]]
+) -> list[Answer | NoSuchDomain | Unavailable]:
+    """The answers to questions (name, type) that are asked at the same time; failures are values. It costs no task
+    where a cache has all of them: where the resolver has a method `kept` as `SystemResolver` has."""
+    look: Callable[[str, str], Answer | NoSuchDomain | None] | None = getattr(resolver, "kept", None)
+    kept = [look(*question) if look is not None else None for question in questions]
+    open_ = [question for question, known in zip(questions, kept, strict=True) if known is None]
+    if not open_:
+        return [known for known in kept if known is not None]
+
+    async def ask(question: tuple[str, str]) -> Answer | NoSuchDomain | Unavailable:
+        try:
+            return await resolver.answer(*question)
+        except (NoSuchDomain, Unavailable) as error:
+            return error
+
+    answers = iter([await ask(open_[0])] if len(open_) == 1 else await asyncio.gather(*map(ask, open_)))
+    return [next(answers) if known is None else known for known in kept]
 
 
 def _is_loopback(server: str) -> bool:
@@ -319,16 +375,21 @@ def _is_loopback(server: str) -> bool:
 
 def _negative_age(error: Any) -> float:
     """How long "no such domain" holds: the smaller of the SOA's TTL and MINIMUM (RFC 2308 section 5)."""
-    for rrset in error.response(error.qnames()[0]).authority:
+    return min(_soa_ages(error.response(error.qnames()[0])) or [_NO_SOA_AGE])
+
+
+def _soa_ages(reply: Any) -> list[float]:
+    """The times that the SOA of a negative answer allows; none if there is no SOA."""
+    for rrset in reply.authority:
         if rrset.rdtype == dns.rdatatype.SOA:
-            return min(float(rrset.ttl), float(rrset[0].minimum), _MAX_NEGATIVE_AGE)
-    return 0.0  # RFC 2308 section 5: without an SOA it is not to be cached
+            return [float(rrset.ttl), float(rrset[0].minimum), _MAX_NEGATIVE_AGE]
+    return []
 
 
 Zone = Mapping[str, Mapping[str, Sequence[Any]] | None]
 
 
-class ZoneResolver(_Questions):
+class ZoneResolver(Questions):
     """Answers from a table: name -> type -> values in the forms of `KINDS`. It knows no other domain,
     unless another resolver is `beyond` it.
 

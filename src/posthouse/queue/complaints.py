@@ -1,18 +1,13 @@
 """Complaints: reports that arrive at the addresses of `queue.feedback`, about mail that accounts of ours sent.
 
-The change feed tells of every message that an account behind such an address gets; taking mail in is not slowed down.
-What is a report (`reports/arf.py`) about a message whose trace is kept is written down in one transaction: an event in
-that trace, the calls to webhooks, the entry on the account's suppression list, and how far the mailbox was looked at
-(`store/feedback.py`). After a crash or a failure the rest is looked at again; one complaint of one recipient about one
-message counts once.
+`queue/arrivals.py` finds them, after their delivery. What is a report (`reports/arf.py`) about a message whose trace is
+kept is written down in one transaction: an event in that trace, the calls to webhooks, and the entry on the account's
+suppression list. A message may be looked at twice; one complaint of one recipient about one message counts once.
 
 A report proves nothing: whoever knows such an address and a message's id can send one. The worst it does is to take one
 of the message's own recipients off the reach of its own sender, until somebody takes that back.
 """
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
 from posthouse.base import ids
@@ -21,28 +16,21 @@ from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.mime.threads import message_id_hash
 from posthouse.queue import hook_events
+from posthouse.queue.arrivals import Arrivals, Resolve
 from posthouse.queue.suppress import DAY
 from posthouse.reports import arf
 from posthouse.reports.arf import Feedback
 from posthouse.store import events, feedback, hook_calls, suppression
-from posthouse.store.accounts import Resolution
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.feedback import Arrived, Sent
 from posthouse.store.hook_calls import Facts, NewCall
-from posthouse.store.model import DirectoryChanged, EntriesAdded
 from posthouse.store.suppression import Entry
-from posthouse.wire.address import Address
 
+PURPOSE = "complaints"
 COMPLAINED = "complained"  # the kind of the event, and the reason on the suppression list
-KEPT = 30 * DAY  # traces are; older reports cannot be about one
-EVERY = 60.0  # seconds between two looks at who gets mail for the addresses
-SLICE = 100  # messages looked at between two notes of how far it is
-MAX_PENDING = 1000  # changes that wait here; beyond that the mailboxes are gone through
 MAX_TRACES = 20  # that one report may be about
-
-Resolve = Callable[[Address], Awaitable[Resolution]]
 
 
 class _About(NamedTuple):
@@ -75,116 +63,21 @@ class Complaints:
     ) -> None:
         self._settings = settings
         self._database = database
-        self._feed = feed
-        self._resolve = resolve
         self._clock = clock
         self._ids = new_ids
         self._log = log
-        self._addresses = frozenset(settings.queue.feedback)
-        self._accounts: dict[int, Callable[[], None]] = {}  # what ends the subscription of each
-        self._pending: list[EntriesAdded] = []
-        self._behind: set[int] = set()  # accounts whose mailboxes are to be gone through
-        self._wake = asyncio.Event()
-        self.still = asyncio.Event()  # everything was looked at
-        self._loop: asyncio.Task[None] | None = None
+        self._arrivals = Arrivals(
+            PURPOSE, settings.queue.feedback, database, feed, resolve, clock, log, self._judge, "feedback.failed"
+        )
+        self.still = self._arrivals.still
 
     async def start(self) -> None:
         """Begin, if there are such addresses."""
-        if self._addresses:
-            self._feed.subscribe(0, self._on_directory)
-            self._loop = asyncio.get_running_loop().create_task(self._run())
+        await self._arrivals.start()
 
-    def _on_directory(self, changes: list[Any]) -> None:
-        if any(isinstance(change, DirectoryChanged) for change in changes):
-            self._awaken()
-
-    def _on_entries(self, changes: list[Any]) -> None:
-        added = [change for change in changes if isinstance(change, EntriesAdded)]
-        if not added:
-            return
-        self._pending += added
-        if len(self._pending) > MAX_PENDING:
-            self._behind.update(change.account_id for change in self._pending)
-            self._pending.clear()
-        self._awaken()
-
-    def _awaken(self) -> None:
-        self.still.clear()
-        self._wake.set()
-
-    async def _run(self) -> None:
-        while True:
-            self._wake.clear()
-            try:
-                await self._find_accounts()
-                await self._look()
-            except Exception as error:
-                self._log.error("feedback.failed", error=repr(error))
-            if not self._wake.is_set():
-                self.still.set()
-            with contextlib.suppress(TimeoutError):
-                await self._rest(EVERY)
-
-    async def _rest(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        waiters = {loop.create_task(self._wake.wait()), loop.create_task(self._clock.sleep(seconds))}
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
-            await asyncio.gather(*waiters, return_exceptions=True)
-
-    async def _find_accounts(self) -> None:
-        """Who gets mail for the addresses now. Somebody new is looked at from the beginning."""
-        found: set[int] = set()
-        for text in self._addresses:
-            address = Address.parse(text)
-            if address is not None:
-                found.update((await self._resolve(address)).accounts)
-        for account_id in self._accounts.keys() - found:
-            self._accounts.pop(account_id)()
-            self._behind.discard(account_id)
-        for account_id in found - self._accounts.keys():
-            self._accounts[account_id] = self._feed.subscribe(account_id, self._on_entries)
-            self._behind.add(account_id)
-
-    async def _look(self) -> None:
-        received = self._clock.now() - KEPT
-        pending, self._pending = self._pending, []
-        try:
-            while pending:
-                change = pending[0]
-                if change.account_id in self._accounts and change.account_id not in self._behind:
-                    found = await self._database.read(
-                        feedback.at, change.account_id, change.mailbox_id, change.uids, received
-                    )
-                    await self._look_at(found)
-                    await self._database.write(feedback.advance, change.account_id, change.modseq)
-                pending.pop(0)
-        finally:
-            # What failed, and what came after it, is found by going through the mailboxes.
-            self._behind.update(change.account_id for change in pending)
-        for account_id in sorted(self._behind):
-            while found := await self._database.read(feedback.since, account_id, received, SLICE):
-                await self._look_at(found)
-                await self._database.write(feedback.advance, account_id, found[-1].modseq)
-            self._behind.discard(account_id)
-
-    async def _look_at(self, found: Iterable[Arrived]) -> None:
-        for one in found:
-            came = await self._database.read(feedback.accepted, one.trace)
-            if self._is_addressed(came.get("recipients")):
-                await self._judge(one, str(came.get("sender") or ""))
-
-    def _is_addressed(self, recipients: object) -> bool:
-        if not isinstance(recipients, list):
-            return False
-        for one in recipients:
-            local, _, domain = str(one).lower().rpartition("@")
-            if f"{local}@{domain}" in self._addresses or f"{local.partition('+')[0]}@{domain}" in self._addresses:
-                return True
-        return False
+    async def close(self) -> None:
+        """Stop looking. What was not looked at is, at the next start."""
+        await self._arrivals.close()
 
     async def _judge(self, one: Arrived, reporter: str) -> None:
         """Look at one message; write down what it complains about."""
@@ -245,16 +138,6 @@ class Complaints:
                 until = now + int(queue.suppress_days * DAY)
                 suppression.add(tx, Entry(sent.account_id, one.recipient, COMPLAINED, "", now, until))
         return [one.recipient for one in new]
-
-    async def close(self) -> None:
-        """Stop looking. What was not looked at is, at the next start."""
-        for unsubscribe in self._accounts.values():
-            unsubscribe()
-        self._accounts.clear()
-        if self._loop is not None:
-            self._loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loop
 
 
 def _find(tx: Tx, report: Feedback, hostname: str) -> _About | None:

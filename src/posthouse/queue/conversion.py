@@ -4,14 +4,18 @@
 (`mime/downgrade.py`); what cannot be is refused with 5.6.3, and header fields in UTF-8 for a server without SMTPUTF8
 with 5.6.7. Addresses are looked at by the engine (`smtp/client.py`).
 
+What this server had signed is signed again: the old signatures are of a content that is no more. A seal of ours goes,
+as one that does not fit is worse than none. What others signed is left as it is; nobody but they can do it anew.
+
 Conversion needs the whole message in memory, twice: only up to `LARGEST`, and `AT_ONCE` at a time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from posthouse.mime.downgrade import Obstacle, convert
+from posthouse.senderauth.signing import has_signatures, without_signatures
 from posthouse.smtp.client import SmtpClient
 from posthouse.smtp.replies import Reply
 
@@ -22,8 +26,12 @@ LARGEST = 64 << 20  # octets
 AT_ONCE = 2
 SMALL = 64 * 1024  # octets that are converted without a thread
 
+SignedAgain = Callable[[bytes], Awaitable[bytes]]  # `senderauth.signing.Signing.signed_again`
 
-async def fitted(outgoing: "Outgoing", client: SmtpClient, places: asyncio.Semaphore) -> "Outgoing | Reply":
+
+async def fitted(
+    outgoing: "Outgoing", client: SmtpClient, places: asyncio.Semaphore, signed_again: SignedAgain | None = None
+) -> "Outgoing | Reply":
     """The message in a form that the server takes, or why there is none. `places` are `AT_ONCE`, shared by all."""
     mail = outgoing.mail
     binary = mail.body == "BINARYMIME" and not (client.offers("BINARYMIME") and client.offers("CHUNKING"))
@@ -38,10 +46,15 @@ async def fitted(outgoing: "Outgoing", client: SmtpClient, places: asyncio.Semap
         )
     async with places:
         message = b"".join([piece async for piece in outgoing.pieces()])
+        # Only the prefix is certainly ours: a stranger may have written anything below it.
+        again = signed_again if has_signatures(outgoing.prefix) else None
+        message = without_signatures(outgoing.prefix) + message[len(outgoing.prefix) :]
         if len(message) <= SMALL:
             converted = convert(message, eight_bit=eight_bit, utf8_header=not utf8)
         else:
             converted = await asyncio.to_thread(convert, message, eight_bit=eight_bit, utf8_header=not utf8)
+        if again is not None and not isinstance(converted, Obstacle):
+            converted = await again(converted)
     if isinstance(converted, Obstacle):
         missing = "BINARYMIME" if binary else "SMTPUTF8" if utf8 and eight_bit else "8BITMIME"
         status = "5.6.7" if missing == "SMTPUTF8" else "5.6.3"

@@ -24,6 +24,7 @@ from posthouse.base.settings import Settings
 from posthouse.net.dial import Dial, dial
 from posthouse.net.dns import Resolver
 from posthouse.queue import capture
+from posthouse.queue.conversion import SignedAgain
 from posthouse.queue.holding import Holding
 from posthouse.queue.jobs import Job, Keep, Prepare
 from posthouse.queue.outgoing import Outgoing
@@ -42,7 +43,7 @@ from posthouse.smtp.params import MailParams
 from posthouse.store import outbox
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
-from posthouse.store.envelope import pack_mail, unpack_mail, unpack_rcpt
+from posthouse.store.envelope import marks_of, pack_mail, unpack_mail, unpack_rcpt
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import QueueChanged
 from posthouse.store.outbox import HERE, Claim, Message, Taken
@@ -88,6 +89,7 @@ class QueueManager:
         node: str = "",
         timeouts: Mapping[str, float] = TIMEOUTS,
         guard: Guard | None = None,
+        signed_again: SignedAgain | None = None,
         full: Callable[[tuple[str, ...], int], Awaitable[frozenset[str]]] | None = None,
     ) -> None:
         self._settings = settings
@@ -111,6 +113,7 @@ class QueueManager:
             keep=KEEP,
             guard=guard,
             clock=clock,
+            signed_again=signed_again,
         )
         self._posts = WebhookTransport(clock)
         self._transports = Transports(self._sender, self._posts)
@@ -507,6 +510,7 @@ class QueueManager:
             # Who said SMTPUTF8 may have needed it for an address alone.
             params.smtputf8 and not await self._has_ascii_header(message, whole),
             whole if whole is not None else await self._read(message, 0, START),
+            message.prefix,
         )
         route = self._route(job.claims[0])  # all of a job have one next hop, so one route
         return await self._transports.attempt(route, outgoing, ids.to_text(message.id)), None
@@ -536,7 +540,7 @@ class QueueManager:
             {"released": ids.to_text(message.id)},
             message,
             {claim.address: claim.options for claim in job.claims},
-            pack_mail(params),
+            pack_mail(params, marks_of(message.options)),
         )
         gone = Verdict(FAILED, 550, "5.1.1", "There is no such mailbox any more", "", False)
         if keep is None:

@@ -19,3 +19,10 @@ class Outgoing(NamedTuple):
     rcpt: Mapping[str, RcptParams] = MappingProxyType({})  # by recipient
     utf8_header: bool = False
     start: bytes = b""  # of the content: at least its header, unless that is very long
+    prefix: bytes = b""  # the fields that this server put on top; `pieces` begin with them
+
+    @property
+    def requires_tls(self) -> bool:
+        """Whether it must not go where REQUIRETLS is not kept. Bounces that say so go all the same, and say it only
+        where it is kept (RFC 8689 sections 4.2.1 and 5)."""
+        return self.mail.requiretls and bool(self.sender)

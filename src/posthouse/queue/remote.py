@@ -21,7 +21,7 @@ from posthouse.base.clock import Clock, SystemClock
 from posthouse.base.errors import Temporary
 from posthouse.net.dial import Dial, DialFailed
 from posthouse.net.stream import ConnectionLost, Stream, TlsFailed
-from posthouse.queue.conversion import AT_ONCE, fitted
+from posthouse.queue.conversion import AT_ONCE, SignedAgain, fitted
 from posthouse.queue.outgoing import Outgoing
 from posthouse.queue.results import DEFERRED, FAILED, Report, Tried, Verdict
 from posthouse.queue.routes import LOOP, Host, Route, Router
@@ -43,6 +43,8 @@ from posthouse.smtp.replies import Reply
 
 ATTEMPT_LIMIT = 3000.0  # seconds for all of an attempt: below the lease of a claim
 TOGETHER = 65536  # octets of content that are gathered before they are written: a small message goes in one piece
+# What is asked of a server so that REQUIRETLS may be said there (RFC 8689 section 2).
+_SAFE = ("dane", "sts-enforce", "pkix")
 # What a server that has closed on an idle connection answers to, if it answers at all.
 _BEFORE_MAIL = ("", "RSET", "MAIL")
 
@@ -62,7 +64,9 @@ class Sender:
         keep: float = 0.0,
         guard: Guard | None = None,
         clock: Clock | None = None,
+        signed_again: SignedAgain | None = None,
     ) -> None:
+        self.signed_again = signed_again
         self.router = router
         self.guard = guard
         self.clock = clock or SystemClock()
@@ -125,7 +129,7 @@ class _Attempt:
         began, outcome = self._shared.clock.monotonic(), "the attempt took too long"
         trial = Trial(host, self._transcript.append)
         try:
-            if host.validated is None and not self._outgoing.mail.requiretls:
+            if host.validated is None and not self._outgoing.requires_tls:
                 trial.ask(by_settings(host.tls), "")
             else:
                 await self._ask(host, trial)
@@ -145,7 +149,7 @@ class _Attempt:
         if host.validated is not None and security is not None:  # without TLS is without, if the settings say so
             security, domain = await self._policy(host, trial)
         asked = security
-        if self._outgoing.mail.requiretls:
+        if self._outgoing.requires_tls:
             # RFC 8689 section 4.2.1. That there is no MX record is an answer of the DNS, too, which may be forged; and
             # a route that wants TLS does not make the name of an MX record certain.
             security = raised(security, certain=host.validated is not False, why="REQUIRETLS")
@@ -200,7 +204,7 @@ class _Attempt:
     def _refused(self, error: Insecure) -> Unheard:
         """A message that requires TLS does not wait for a server to get a better certificate (RFC 8689 section 4.2.1);
         a handshake that broke off is no more than a connection that did."""
-        if error.passing or not self._outgoing.mail.requiretls:
+        if error.passing or not self._outgoing.requires_tls:
             return error
         return Unheard(error.verdict._replace(state=FAILED, code=550, status="5.7.10"))
 
@@ -218,7 +222,7 @@ class _Attempt:
     async def _use(self, session: Session) -> bool:
         """Send by this conversation; False if it had ended before the server heard of the message."""
         try:
-            if self._outgoing.mail.requiretls and not session.client.offers("REQUIRETLS"):
+            if self._outgoing.requires_tls and not session.client.offers("REQUIRETLS"):
                 text = f"The message must go by TLS all the way, and {session.host.name} does not promise it"
                 raise Unheard(Verdict(FAILED, 550, "5.7.30", text, session.host.name, False))
             return await self._send(session)
@@ -238,19 +242,23 @@ class _Attempt:
         """The mail transaction, for the recipients that are left."""
         client, stream, host = session.client, session.stream, session.host
         left = self.left
-        outgoing = await fitted(self._outgoing, client, self._shared.places)
+        outgoing = await fitted(self._outgoing, client, self._shared.places, self._shared.signed_again)
         if isinstance(outgoing, Reply):
             self._verdicts |= dict.fromkeys(left, Verdict.of(outgoing, host.name))
             return True
         if outgoing is not self._outgoing:
             self._transcript.append("! the message was converted to what the server takes")
+        mail = outgoing.mail
+        safe = session.contact.verified and session.contact.level in _SAFE
+        if mail.requiretls and not (safe and client.offers("REQUIRETLS")):
+            mail = mail._replace(requiretls=False)  # a bounce: `Outgoing.requires_tls`
         client.send(
             outgoing.sender,
             left,
             size=outgoing.size,
             eight_bit=outgoing.eight_bit,
             smtputf8=outgoing.utf8_header,
-            mail=outgoing.mail,
+            mail=mail,
             rcpt=[outgoing.rcpt.get(recipient, NO_RCPT_PARAMS) for recipient in left] if outgoing.rcpt else (),
         )
         dsn = client.offers("DSN")

@@ -374,4 +374,5 @@ class Sessions:
 
     def _count(self, trial: Trial, finding: Finding) -> None:
         if trial.domain and self._counts is not None:
-            self._counts.note(trial.domain, trial.host.name, finding)
+            records = trial.security.records if trial.security is not None else ()
+            self._counts.note(trial.domain, trial.host.name, finding, trial.contact.address, records)

@@ -22,7 +22,7 @@ from posthouse.store import delays as warnings
 from posthouse.store import events, hook_calls, outbox, suppression
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
-from posthouse.store.envelope import is_unauthentic, pack_mail, unpack_mail
+from posthouse.store.envelope import AUTHENTIC, UNAUTHENTIC, marks_of, pack_mail, unpack_mail
 from posthouse.store.outbox import Message
 
 SECOND = 1_000_000
@@ -79,8 +79,8 @@ class Settler:
         message = job.message
         judged = judge(message, job.claims, report, now, self._settings.queue.retry, self._chance.random())
         late = self._is_late(message, now)
-        unauthentic = is_unauthentic(message.options)
-        due = notices(message, judged, late, authentic=not unauthentic)
+        marks = marks_of(message.options)
+        due = notices(message, judged, late, authentic=UNAUTHENTIC not in marks)
         keeps = [
             _Led(keep, keep.trace, notice.action)
             for notice in due
@@ -97,9 +97,7 @@ class Settler:
         def write(tx: Tx) -> None:
             outbox.record(tx, self._node, [one.outcome for one in judged])
             if late:
-                outbox.set_options(
-                    tx, message.id, pack_mail(unpack_mail(message.options)._replace(by=None), unauthentic)
-                )
+                outbox.set_options(tx, message.id, pack_mail(unpack_mail(message.options)._replace(by=None), marks))
                 warnings.tell(tx, message.id, now)
             event = report.event(job.claims[0].destination) | _follows(report, judged, (*keeps, *also))
             events.add(tx, message.id, seq, "attempt", event)
@@ -132,7 +130,7 @@ class Settler:
         """A warning of delay; what the postmaster hears of mail that nobody can be told about."""
         queue = self._settings.queue
         keeps: list[_Led] = []
-        if not late and delays.is_due(message, judged, now, queue):
+        if not late and delays.is_due(message, judged, now, queue, authentic=AUTHENTIC in marks_of(message.options)):
             others = await self._database.read(warnings.untold, message.id)
             if others is not None:
                 warning = await self._notify(message, delays.notice(message, judged, others, queue), now)

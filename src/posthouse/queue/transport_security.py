@@ -78,6 +78,11 @@ class Security(NamedTuple):
         """As TLS reports call it."""
         return _POLICY_TYPES[self.level]
 
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The TLSA records, as TLS reports show them (RFC 8460 section 4.4)."""
+        return tuple(f"_25._tcp.{self.base}. IN TLSA {one} {one.data.hex()}" for one in self.tlsa)
+
 
 class Finding(NamedTuple):
     """What came of it."""

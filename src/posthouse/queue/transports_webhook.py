@@ -55,8 +55,8 @@ class WebhookTransport:
         parts = urlsplit(target.url)
         host = parts.hostname or ""
         contact = Contact(host, "", parts.port or (443 if parts.scheme == "https" else 80))
-        if outgoing.mail.requiretls and parts.scheme != "https":
-            verdict = Verdict(FAILED, 550, "5.7.30", f"The message must go by TLS; {host} has none", host, False)
+        if outgoing.requires_tls and parts.scheme != "https":
+            verdict = Verdict(FAILED, 550, "5.7.10", f"The message must go by TLS; {host} has none", host, False)
             return Report(dict.fromkeys(outgoing.recipients, verdict), [f"! {verdict.text}"], contact)
         late = Verdict(DEFERRED, 451, "4.4.7", "The attempt took too long", host, False)
         verdicts = dict.fromkeys(outgoing.recipients, late)

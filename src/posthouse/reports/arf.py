@@ -73,22 +73,42 @@ def _is(part: Part, subtype: bytes) -> bool:
     return part.type == b"message" and part.subtype == subtype
 
 
-def _of_report(raw: bytes, root: Part, told: Part) -> Feedback:
+class Told(NamedTuple):
+    """The two halves of a feedback report."""
+
+    values: dict[str, list[str]]  # the fields for programs, names in lower case
+    original: bytes  # header of the message that it is about
+
+
+def read(raw: bytes) -> Told | None:
+    """The fields of a feedback report, whatever it reports; None if the message is none."""
+    raw = raw[:MAX_REPORT]
+    root = scan(raw, _LIMITS).root
+    told = next((part for part in root.parts if _is(part, b"feedback-report")), None)
+    return _told(raw, root, told) if told is not None else None
+
+
+def _told(raw: bytes, root: Part, told: Part) -> Told:
     text = bodies.decode(raw[told.body : min(told.end, told.body + MAX_FIELDS)], told.encoding)
     # Some put an empty line or two before the fields; groups are parted by empty lines nowhere.
     head = text.lstrip(b"\r\n")
-    values: dict[bytes, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for field in header.split(head):
-        values.setdefault(field.name.lower(), []).append(_clean(header.unfold(field.value)))
-    feedback = Feedback(
-        type=_first(values, b"feedback-type").lower()[:40] or "abuse",
-        mailer=_first(values, b"user-agent"),
-        recipients=_addresses(values.get(b"original-rcpt-to", [])),
-        domains=tuple(dict.fromkeys(one.lower() for one in values.get(b"reported-domain", []) if one))[:MOST],
-        sender=next(iter(_addresses(values.get(b"original-mail-from", []))), ""),
-        source_ip=_first(values, b"source-ip")[:45],
-    )
+        values.setdefault(field.name.decode("ascii", "replace").lower(), []).append(_clean(header.unfold(field.value)))
     original = next((_original(raw, part) for part in root.parts if part is not told and _holds_original(part)), b"")
+    return Told(values, original)
+
+
+def _of_report(raw: bytes, root: Part, told: Part) -> Feedback:
+    values, original = _told(raw, root, told)
+    feedback = Feedback(
+        type=_first(values, "feedback-type").lower()[:40] or "abuse",
+        mailer=_first(values, "user-agent"),
+        recipients=_addresses(values.get("original-rcpt-to", [])),
+        domains=tuple(dict.fromkeys(one.lower() for one in values.get("reported-domain", []) if one))[:MOST],
+        sender=next(iter(_addresses(values.get("original-mail-from", []))), ""),
+        source_ip=_first(values, "source-ip")[:45],
+    )
     return _about(feedback, original)
 
 
@@ -129,7 +149,7 @@ def _passed(original: bytes) -> Iterator[tuple[str, str]]:
             yield by[1].decode("ascii").lower(), id_[1].decode("ascii")
 
 
-def _first(values: dict[bytes, list[str]], name: bytes) -> str:
+def _first(values: dict[str, list[str]], name: str) -> str:
     return next(iter(values.get(name, [])), "")
 
 

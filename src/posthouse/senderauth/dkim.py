@@ -7,35 +7,49 @@ calls permanently failed before anything was computed, "policy" one that is righ
 Nothing is decided about the message. `sign` raises `Permanent` for a key or header that it cannot sign.
 """
 
-import asyncio
-import hashlib
 import re
-import textwrap
-from base64 import b64encode
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from posthouse.base.errors import Permanent, Temporary
-from posthouse.mime import header as headers
+from posthouse.base.errors import Permanent
 from posthouse.senderauth import dkim_canon, dkim_tags
 from posthouse.senderauth.dkim_canon import BodyHash, Canon
-from posthouse.senderauth.dkim_tags import Fault, Record, Signature, Word
+from posthouse.senderauth.dkim_crypto import (
+    Lookup,
+    PrivateKey,
+    PublishedKey,
+    ask,
+    ask_all,
+    base64,
+    is_signed,
+    key_for,
+    private_key,
+    record_of,
+    sha256,
+    sign_digest,
+)
+from posthouse.senderauth.dkim_header import MAX_HEADER, Header
+from posthouse.senderauth.dkim_tags import Fault, Signature, Word
+
+__all__ = [
+    "MAX_HEADER",
+    "Lookup",
+    "PrivateKey",
+    "Result",
+    "Signer",
+    "Verifier",
+    "private_key",
+    "record_of",
+    "sign",
+    "signatures",
+    "split",
+    "verify",
+]
 
 MAX_SIGNATURES = 20  # that are looked at; real messages have up to five
-MAX_HEADER = 256 * 1024  # octets; what is longer is body for the MIME scanner, too
-MAX_RECORDS = 10  # TXT records of one name
-MIN_RSA, MAX_RSA = 1024, 8192  # RFC 8301 section 3.2 asks for 1024 to 4096
-MAX_EXPONENT = 64  # bits: the work of a check grows with them
 MAX_AHEAD = 86_400  # seconds that a signer's clock may be ahead: wrong by a time zone is common
 
 # RFC 6376 section 5.4.1 and 8.15: nobody may add one more of these, so their names are signed once more than they are
@@ -80,10 +94,6 @@ _has_signature = re.compile(rb"(?i)(?:\A|\n)dkim-signature[ \t]*+:").search
 _body_start = re.compile(rb"(?:\A|\n)\r?\n").search
 _WIDTH = 76
 
-Lookup = Callable[[str], Awaitable[list[bytes]]]
-PublicKey = RSAPublicKey | Ed25519PublicKey
-PrivateKey = RSAPrivateKey | Ed25519PrivateKey
-
 
 class Result(NamedTuple):
     """What became of one signature."""
@@ -103,12 +113,6 @@ class Result(NamedTuple):
     body_hash: str = ""  # as computed, base64
     header_hash: str = ""  # as computed, base64
     tag: str = ""  # the beginning of b=, which tells signatures of one domain apart (RFC 6008)
-
-
-class _Key(NamedTuple):
-    public: PublicKey
-    record: Record
-    bits: int
 
 
 @dataclass(slots=True)
@@ -143,7 +147,7 @@ class _Open:
             self.text,
             self.body_hash,
             self.header_hash,
-            _text(said.signature)[:8],
+            base64(said.signature)[:8],
         )
 
 
@@ -171,7 +175,7 @@ class Verifier:
             if _has_signature(header):
                 self._found.append(Result("neutral", f"not looked at: the header is larger than {MAX_HEADER} octets"))
             header = b""
-        self._header = _Header(header)
+        self._header = Header(header)
         for number in self._header.numbers(b"dkim-signature"):
             if len(self._found) == MAX_SIGNATURES:
                 self._found.append(Result("neutral", f"not looked at: there are more than {MAX_SIGNATURES} signatures"))
@@ -199,7 +203,7 @@ class Verifier:
         for one in self._open:
             self._check_time(one, now)
         names = list(dict.fromkeys(one.signature.record for one in self._open if one.word == "pass"))
-        answers = [await _ask(lookup, names[0])] if len(names) == 1 else await _ask_all(lookup, names)
+        answers = [await ask(lookup, names[0])] if len(names) == 1 else await ask_all(lookup, names)
         keys = dict(zip(names, answers, strict=True))
         for one in self._open:
             if one.word == "pass":
@@ -215,35 +219,28 @@ class Verifier:
 
     def _check(self, one: _Open, answer: list[bytes] | Fault) -> None:
         said = one.signature
-        key: _Key | Fault
-        if isinstance(answer, Fault):
-            key = answer
-        else:
-            key, text = _choose(answer)
-            one.text = text[:2000].decode("utf-8", "replace")
+        key, one.text = key_for(said.algorithm, answer)
         if isinstance(key, Fault):
             one.word, one.reason = key
             return
         one.bits, one.testing = key.bits, key.record.testing
-        if key.record.kind != said.algorithm.partition("-")[0]:
-            one.word, one.reason = "permerror", f"the key is for {key.record.kind}"
-        elif key.record.strict and dkim_tags.identity_domain(said.identity) != said.domain:
+        if key.record.strict and dkim_tags.identity_domain(said.identity) != said.domain:
             one.word, one.reason = "permerror", "the key is not for subdomains, and i= is one"
         else:
             self._compute(one, key)
 
-    def _compute(self, one: _Open, key: _Key) -> None:
+    def _compute(self, one: _Open, key: PublishedKey) -> None:
         said, body = one.signature, self._bodies[one.signature.body_canon]
         digest = body.of(said.length)
         header_hash = self._header.hash(said, one.field)
-        one.header_hash = _text(header_hash)
+        one.header_hash = base64(header_hash)
         if digest is not None:
-            one.body_hash = _text(digest)
+            one.body_hash = base64(digest)
         if digest is None:
             one.word, one.reason = "fail", f"l= is {said.length}, the body has {body.size} octets"
         elif digest != said.body_hash:
             one.word, one.reason = "fail", "the body was changed: its hash is not bh="
-        elif not _is_signed(key.public, said.signature, header_hash):
+        elif not is_signed(key.public, said.signature, header_hash):
             one.word, one.reason = "fail", "the header was changed, or the key is another: b= does not fit"
         else:
             self._judge(one, body.size)
@@ -277,121 +274,6 @@ class Verifier:
             one.word, one.reason = "policy", "a top-level domain signs for nobody"
 
 
-class _Header:
-    """The fields of a message and their canonical forms, each made once."""
-
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-        self.fields = headers.split(raw)
-        self._numbers: dict[bytes, list[int]] = {}
-        for number, field in enumerate(self.fields):
-            self._numbers.setdefault(field.name.lower(), []).append(number)
-        self._made: dict[Canon, dict[int, bytes]] = {"simple": {}, "relaxed": {}}
-
-    def has_strays(self) -> bool:
-        """Whether there are lines that are no field. Many programs show them, and all below, as the body."""
-        at = 0
-        for field in self.fields:
-            if field.start != at:
-                return True
-            at = field.end
-        return self._raw[at:] not in (b"", b"\r\n", b"\n")
-
-    def numbers(self, name: bytes) -> list[int]:
-        """The fields of this name (in lower case), from top to bottom."""
-        return self._numbers.get(name, [])
-
-    def count(self, name: bytes) -> int:
-        return len(self.numbers(name))
-
-    def _canonical(self, canon: Canon, number: int) -> bytes:
-        made = self._made[canon].get(number)
-        if made is None:
-            name, value, start, end = self.fields[number]
-            made = self._made[canon][number] = dkim_canon.field(canon, name, value, self._raw[start:end])
-        return made
-
-    def selected(self, canon: Canon, names: Sequence[bytes], but: int = -1) -> list[bytes]:
-        """The canonical fields that h= names, without that with the number `but`. RFC 6376 section 5.4.2."""
-        left: dict[bytes, list[int]] = {}
-        chosen: list[bytes] = []
-        for name in names:
-            if name not in left:
-                left[name] = [number for number in self.numbers(name) if number != but]
-            if left[name]:
-                chosen.append(self._canonical(canon, left[name].pop()))
-        return chosen
-
-    def hash(self, said: Signature, own: int) -> bytes:
-        """What the signature in field `own` signs. RFC 6376 section 3.7."""
-        name, value, start, end = self.fields[own]
-        bare = dkim_tags.without_own_value(value)
-        raw = self._raw[start:end].partition(b":")[0] + b":" + bare
-        last = dkim_canon.field(said.header_canon, name, bare, raw + b"\r\n").removesuffix(b"\r\n")
-        return _sha256(*self.selected(said.header_canon, said.names, own), last)
-
-
-async def _ask_all(lookup: Lookup, names: list[str]) -> list[list[bytes] | Fault]:
-    return list(await asyncio.gather(*(_ask(lookup, name) for name in names)))
-
-
-async def _ask(lookup: Lookup, name: str) -> list[bytes] | Fault:
-    try:
-        records = await lookup(name)
-    except Permanent as error:
-        return Fault("permerror", f"no key: {error}")
-    except (Temporary, TimeoutError, OSError) as error:
-        return Fault("temperror", f"the key could not be looked up: {error}")
-    return records or Fault("permerror", f"no key: {name} has no TXT record")
-
-
-def _choose(records: list[bytes]) -> tuple[_Key | Fault, bytes]:
-    """The key among TXT records: others may stand beside it, by a wildcard."""
-    if len(records) > MAX_RECORDS:
-        return Fault("permerror", f"more than {MAX_RECORDS} TXT records"), b""
-    read = [(_key(text) if len(text) <= dkim_tags.MAX_RECORD else _read_key(text), text) for text in records]
-    usable = [(key, text) for key, text in read if isinstance(key, _Key)]
-    if len(usable) > 1:
-        return Fault("permerror", "more than one key record"), usable[0][1]
-    return (usable or read)[0]
-
-
-def _read_key(text: bytes) -> _Key | Fault:
-    record = dkim_tags.record(text)
-    if isinstance(record, Fault):
-        return record
-    try:
-        if record.kind == "ed25519":  # RFC 8463 section 4: the bare key
-            return _Key(Ed25519PublicKey.from_public_bytes(record.key), record, 256)
-        # RFC 6376 section 3.6.1 says RSAPublicKey, erratum 3017 and the world SubjectPublicKeyInfo: both can be read.
-        public = serialization.load_der_public_key(record.key)
-    except (ValueError, TypeError, UnsupportedAlgorithm, OverflowError):
-        return Fault("permerror", f"p= is no {record.kind} key")
-    if not isinstance(public, RSAPublicKey):
-        return Fault("permerror", "p= is no rsa key")
-    if public.key_size < MIN_RSA:
-        return Fault("permerror", f"a key of {public.key_size} bits proves nothing (RFC 8301)")
-    if public.key_size > MAX_RSA:
-        return Fault("policy", f"a key of {public.key_size} bits is larger than {MAX_RSA}")
-    if public.public_numbers().e.bit_length() > MAX_EXPONENT:
-        return Fault("policy", f"the exponent of the key has more than {MAX_EXPONENT} bits")
-    return _Key(public, record, public.key_size)
-
-
-_key = lru_cache(1024)(_read_key)  # making a key of its bytes costs more than the check by it
-
-
-def _is_signed(public: PublicKey, signature: bytes, digest: bytes) -> bool:
-    try:
-        if isinstance(public, RSAPublicKey):
-            public.verify(signature, digest, PKCS1v15(), Prehashed(SHA256()))
-        else:
-            public.verify(signature, digest)  # RFC 8463 section 3: the hash is what is signed
-    except InvalidSignature:
-        return False
-    return True
-
-
 # Signing
 
 
@@ -422,16 +304,12 @@ class Signer:
 
         Raises `Permanent`.
         """
+        return self._field(_signable(header), body, now)
+
+    def _field(self, fields: Header, body: BodyHash, now: int | None) -> bytes:
         domain, selector = (dkim_tags.host(name.encode()) for name in (self.domain, self.selector))
         if domain is None or selector is None:
             raise Permanent(f"{self.selector}._domainkey.{self.domain} is no name in the DNS")
-        if len(header) > MAX_HEADER:
-            raise Permanent(f"the header is larger than {MAX_HEADER} octets: it cannot be signed")
-        fields = _Header(header)
-        if not fields.count(b"from"):
-            raise Permanent("the message has no From field: it cannot be signed")
-        if fields.has_strays():
-            raise Permanent("the header has a line that is no field: it cannot be signed")
         names = self._names(fields)
         tags = ["v=1", f"a={self.algorithm}", f"c={self.header_canon}/{self.body_canon}", f"d={domain}"]
         tags.append(f"s={selector}")
@@ -443,7 +321,7 @@ class Signer:
                 tags.append(f"x={now + self.lifetime}")
         words = [f" {tag};" for tag in tags]
         words += [f" h={names[0]}", *(f":{name}" for name in names[1:])]
-        words += [";", f" bh={_text(body.finish())};"]
+        words += [";", f" bh={base64(body.finish())};"]
         lines = ["DKIM-Signature:"]
         for word in words:
             if len(lines[-1]) + len(word) <= _WIDTH:
@@ -454,13 +332,13 @@ class Signer:
         name, _, value = bare.partition(b":")
         last = dkim_canon.field(self.header_canon, name, value, bare + b"\r\n").removesuffix(b"\r\n")
         lower = [one.lower().encode() for one in names]
-        digest = _sha256(*fields.selected(self.header_canon, lower), last)
-        signature = _text(_sign(self.key, digest))
+        digest = sha256(*fields.selected(self.header_canon, lower), last)
+        signature = base64(sign_digest(self.key, digest))
         first = _WIDTH - len(" b=")
-        rest = textwrap.wrap(signature[first:], _WIDTH - 1)
+        rest = [signature[at : at + _WIDTH - 1] for at in range(first, len(signature), _WIDTH - 1)]
         return bare + "\r\n ".join([signature[:first], *rest]).encode() + b"\r\n"
 
-    def _names(self, fields: _Header) -> list[str]:
+    def _names(self, fields: Header) -> list[str]:
         names: list[str] = []
         for name in dict.fromkeys([*self.oversigned, *self.signed]):
             count = min(fields.count(name.lower().encode()), MAX_SAME)
@@ -470,55 +348,34 @@ class Signer:
         return names
 
 
+def _signable(header: bytes) -> Header:
+    if len(header) > MAX_HEADER:
+        raise Permanent(f"the header is larger than {MAX_HEADER} octets: it cannot be signed")
+    fields = Header(header)
+    if not fields.count(b"from"):
+        raise Permanent("the message has no From field: it cannot be signed")
+    if fields.has_strays():
+        raise Permanent("the header has a line that is no field: it cannot be signed")
+    return fields
+
+
+def signatures(header: bytes, signers: Iterable[Signer], bodies: Mapping[Canon, BodyHash], now: int | None) -> bytes:
+    """A DKIM-Signature field of each signer, the first one highest, to be put before the header. `bodies` were fed the
+    body, `now` is in seconds since 1970. The header is read once for all. Raises `Permanent`."""
+    fields = _signable(header)
+    return b"".join([signer._field(fields, bodies[signer.body_canon], now) for signer in signers])
+
+
 def sign(message: bytes, signers: Iterable[Signer], now: int | None) -> bytes:
     """The message with a signature of each signer on top, the first one highest. Raises `Permanent`."""
     header, body = split(message)
-    made: list[bytes] = []
+    signers = list(signers)
     bodies: dict[Canon, BodyHash] = {}
     for signer in signers:
         if signer.body_canon not in bodies:
             bodies[signer.body_canon] = signer.body()
             bodies[signer.body_canon].feed(body)
-        made.append(signer.field(header, bodies[signer.body_canon], now))
-    return b"".join(made) + message
-
-
-def private_key(pem: bytes) -> PrivateKey:
-    """The key of a PEM file (PKCS #1 or #8, without password). Raises `Permanent`. It takes a while: keep it."""
-    try:
-        key = serialization.load_pem_private_key(pem, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Permanent(f"no private key in PEM without a password: {error}") from error
-    if isinstance(key, RSAPrivateKey):
-        if not MIN_RSA <= key.key_size <= MAX_RSA:
-            raise Permanent(f"an RSA key of {key.key_size} bits is not usable: {MIN_RSA} to {MAX_RSA}, better 2048")
-        return key
-    if isinstance(key, Ed25519PrivateKey):
-        return key
-    raise Permanent("the key is neither RSA nor Ed25519")
-
-
-def record_of(key: PrivateKey) -> str:
-    """The key record to publish for a private key. RFC 6376 section 3.6.1, RFC 8463 section 4."""
-    public = key.public_key()
-    if isinstance(public, Ed25519PublicKey):
-        return f"v=DKIM1; k=ed25519; p={_text(public.public_bytes_raw())}"
-    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return f"v=DKIM1; k=rsa; p={_text(der)}"
-
-
-def _sign(key: PrivateKey, digest: bytes) -> bytes:
-    if isinstance(key, RSAPrivateKey):
-        return key.sign(digest, PKCS1v15(), Prehashed(SHA256()))
-    return key.sign(digest)
-
-
-def _sha256(*pieces: bytes) -> bytes:
-    return hashlib.sha256(b"".join(pieces)).digest()
-
-
-def _text(data: bytes) -> str:
-    return b64encode(data).decode("ascii")
+    return signatures(header, signers, bodies, now) + message
 
 
 def _span(seconds: int) -> str:

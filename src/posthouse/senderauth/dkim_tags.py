@@ -16,6 +16,7 @@ MAX_FIELD = 16_384  # octets of a signature: RSA with 8192 bits and a hundred na
 MAX_RECORD = 8_192  # octets of a key record: RSA with 8192 bits needs 1,500
 MAX_TAGS = 64
 MAX_NAMES = 400  # in h=
+MESSAGE_TAGS = (b"a", b"b", b"bh", b"d", b"h", b"s")  # that a signature of a message must have
 
 # RFC 6376 section 3.2: tag-name = ALPHA *ALNUMPUNC; values have no blanks around them.
 _name = re.compile(rb"[A-Za-z][A-Za-z0-9_]*\Z").match
@@ -131,16 +132,27 @@ def signature(value: bytes) -> Signature | Fault:
     tags = tag_list(value)
     if isinstance(tags, Fault):
         return tags
-    for name in (b"v", b"a", b"b", b"bh", b"d", b"h", b"s"):
+    for name in (b"v", *MESSAGE_TAGS):
         if name not in tags:
             return Fault("permerror", f"no {name.decode('ascii')}=")
     if tags[b"v"] != b"1":
         return Fault("neutral", "unknown version v=")
-    algorithm = tags[b"a"].lower()
-    if algorithm == b"rsa-sha1":
-        return Fault("permerror", "rsa-sha1 proves nothing any more (RFC 8301)")
-    if algorithm not in (b"rsa-sha256", b"ed25519-sha256"):
-        return Fault("neutral", "unknown algorithm a=")
+    identity = b"@" + tags[b"d"] if b"i" not in tags else tags[b"i"]
+    said = of_message(tags, identity)
+    if isinstance(said, Fault):
+        return said
+    if b"from" not in said.names:
+        return Fault("permerror", "the From field is not signed")
+    if not _is_below(identity, said.domain):
+        return Fault("permerror", "i= is not of the domain d=")
+    return said
+
+
+def of_message(tags: dict[bytes, bytes], identity: bytes = b"") -> Signature | Fault:
+    """What the tags say that DKIM-Signature and ARC-Message-Signature share; `MESSAGE_TAGS` are there."""
+    algorithm = algorithm_of(tags)
+    if isinstance(algorithm, Fault):
+        return algorithm
     canons = _CANONS.get(_blanks(b"", tags.get(b"c", b"simple")).lower())
     if canons is None:
         return Fault("neutral", "unknown canonical form c=")
@@ -150,19 +162,14 @@ def signature(value: bytes) -> Signature | Fault:
     names = tuple(name.strip().lower() for name in tags[b"h"].split(b":", MAX_NAMES + 1))
     if len(names) > MAX_NAMES:
         return Fault("neutral", f"more than {MAX_NAMES} names in h=")
-    if b"from" not in names:
-        return Fault("permerror", "the From field is not signed")
-    domain, selector = host(tags[b"d"]), host(tags[b"s"])
-    if domain is None or selector is None or len(domain) + len(selector) > 240:
-        return Fault("neutral", "d= or s= is no domain name")
-    identity = b"@" + tags[b"d"] if b"i" not in tags else tags[b"i"]
-    if not _is_below(identity, domain):
-        return Fault("permerror", "i= is not of the domain d=")
+    signer = signer_of(tags)
+    if isinstance(signer, Fault):
+        return signer
     numbers: dict[bytes, int | None] = {}
     for tag in (b"l", b"t", b"x"):
-        number = _number(tags.get(tag))
+        number = number_of(tags, tag)
         if isinstance(number, Fault):
-            return Fault("neutral", f"{tag.decode('ascii')}= is no number")
+            return number
         numbers[tag] = number
     signed, expires = numbers[b"t"], numbers[b"x"]
     if signed is not None and expires is not None and expires <= signed:
@@ -173,10 +180,9 @@ def signature(value: bytes) -> Signature | Fault:
     if len(body_hash) != 32:
         return Fault("neutral", "bh= is no SHA-256")
     return Signature(
-        domain,
-        selector,
+        *signer,
         identity.decode("utf-8", "replace"),
-        algorithm.decode("ascii"),
+        algorithm,
         *canons,
         names,
         numbers[b"l"],
@@ -185,6 +191,24 @@ def signature(value: bytes) -> Signature | Fault:
         body_hash,
         own,
     )
+
+
+def algorithm_of(tags: dict[bytes, bytes]) -> str | Fault:
+    """The algorithm a=, one of ours."""
+    algorithm = tags[b"a"].lower()
+    if algorithm == b"rsa-sha1":
+        return Fault("permerror", "rsa-sha1 proves nothing any more (RFC 8301)")
+    if algorithm not in (b"rsa-sha256", b"ed25519-sha256"):
+        return Fault("neutral", "unknown algorithm a=")
+    return algorithm.decode("ascii")
+
+
+def signer_of(tags: dict[bytes, bytes]) -> tuple[str, str] | Fault:
+    """Domain and selector, as they are in the DNS."""
+    domain, selector = host(tags[b"d"]), host(tags[b"s"])
+    if domain is None or selector is None or len(domain) + len(selector) > 240:
+        return Fault("neutral", "d= or s= is no domain name")
+    return domain, selector
 
 
 def record(text: bytes) -> Record | Fault:
@@ -225,12 +249,13 @@ def _is_below(identity: bytes, domain: str) -> bool:
     return bool(at) and name is not None and (name == domain or name.endswith("." + domain))
 
 
-def _number(value: bytes | None) -> int | Fault | None:
-    """RFC 6376 section 3.5: 1*76DIGIT for l=, 1*12DIGIT and more for times."""
+def number_of(tags: dict[bytes, bytes], tag: bytes) -> int | Fault | None:
+    """A number, None if the tag is not there. RFC 6376 section 3.5: 1*76DIGIT for l=, 1*12DIGIT and more for times."""
+    value = tags.get(tag)
     if value is None:
         return None
     if not value.isdigit() or len(value) > 76:
-        return Fault("neutral", "no number")
+        return Fault("neutral", f"{tag.decode('ascii')}= is no number")
     return int(value)
 
 

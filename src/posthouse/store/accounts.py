@@ -13,7 +13,7 @@ from typing import NamedTuple
 import idna
 
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent, Temporary
-from posthouse.store import mailboxes
+from posthouse.store import dkim_keys, mailboxes
 from posthouse.store.database import Row, Tx
 from posthouse.store.model import SPECIAL_USE, Account, AddressRow, DirectoryChanged
 from posthouse.wire.address import Address
@@ -77,7 +77,7 @@ def add_domain(tx: Tx, name: str, now: int) -> int:
     """Take a domain as ours."""
     name = canonical_domain(name)
     if tx.one("SELECT id FROM domain WHERE name = ?", name):
-        raise AlreadyExists(f"domain {name} is here already")
+        raise AlreadyExists(f"domain {name} is here already: `posthouse domain dns {name}` shows its DNS records")
     domain_id = tx.insert("INSERT INTO domain (name, created) VALUES (?, ?) RETURNING id", name, now)
     tx.publish(DirectoryChanged())
     return domain_id
@@ -86,6 +86,12 @@ def add_domain(tx: Tx, name: str, now: int) -> int:
 def is_ours(tx: Tx, name: str) -> bool:
     """Whether mail for a domain (in lower case) is for us."""
     return tx.one("SELECT 1 FROM domain WHERE name = ?", name) is not None
+
+
+def first_domain(tx: Tx) -> str:
+    """The domain that was added first; "" if there is none."""
+    row = tx.one("SELECT name FROM domain ORDER BY created, id LIMIT 1")
+    return str(row[0]) if row is not None else ""
 
 
 def list_domains(tx: Tx) -> list[tuple[str, int, int]]:
@@ -99,7 +105,7 @@ def list_domains(tx: Tx) -> list[tuple[str, int, int]]:
 
 
 def remove_domain(tx: Tx, name: str) -> None:
-    """Give a domain up; refused while accounts have their name in it."""
+    """Give a domain up, with its keys; refused while accounts have their name in it."""
     row = tx.one("SELECT id FROM domain WHERE name = ?", canonical_domain(name))
     if row is None:
         raise NotFound(f"domain {name} is not one of ours: `posthouse domain list` shows them")
@@ -111,6 +117,7 @@ def remove_domain(tx: Tx, name: str) -> None:
         raise Permanent(f"domain {name} still has {who} first")
     tx.run("DELETE FROM address WHERE domain_id = ?", domain_id)
     tx.run("DELETE FROM domain WHERE id = ?", domain_id)
+    dkim_keys.remove_domain(tx, canonical_domain(name))
     tx.publish(DirectoryChanged())
 
 

@@ -15,6 +15,10 @@ from posthouse.store.dialect import SQLITE, Dialect
 # Each query returns rows that should not exist; the text is filled with the row.
 _RULES = (
     (
+        "the key {0} signs for domain {1}, which is gone",
+        "SELECT selector, domain FROM dkim_key WHERE domain NOT IN (SELECT name FROM domain)",
+    ),
+    (
         "mailbox {0}: its messages, unseen, deleted, size are {1}, {2}, {3}, {4}, counted are {5}, {6}, {7}, {8}",
         "SELECT m.id, m.messages, m.unseen, m.deleted, m.size, count(e.uid), "
         "coalesce(sum(e.flags & 1 = 0), 0), coalesce(sum(e.flags & 8 <> 0), 0), coalesce(sum(mail.size), 0) "

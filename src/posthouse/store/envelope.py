@@ -6,27 +6,39 @@ this program does not know is left out.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, DeliverBy, MailParams, RcptParams
 
-UNAUTHENTIC = "unauthentic"  # in the text of a message; also the tag that says so
+# In the text of a message: what is known of it. The first is also the tag of filters that says so.
+UNAUTHENTIC = "unauthentic"  # somebody else wrote it in its sender's name: nobody hears of it but who gets it
+AUTHENTIC = "authentic"  # a stranger's, and the sender's domain answers for it
+JUNK = "junk"  # it goes into the mailbox with \Junk
+_MARKS = (UNAUTHENTIC, AUTHENTIC, JUNK)
 
 
-def pack_mail(params: MailParams, unauthentic: bool = False) -> str:
-    """The text for `queue.options`. `unauthentic`: nobody is to hear of the message but who gets it."""
-    if params is NO_MAIL_PARAMS and not unauthentic:
+def pack_mail(params: MailParams, marks: Collection[str] = ()) -> str:
+    """The text for `queue.options`, with what is known of the message (`marks`)."""
+    if params is NO_MAIL_PARAMS and not marks:
         return ""
+    more = {mark: True for mark in _MARKS if mark in marks}
     body = params.body if params.body == "BINARYMIME" else ""
-    more = {UNAUTHENTIC: True} if unauthentic else {}
     return _pack(params._replace(body=body, size=None, auth=None, hold=None), NO_MAIL_PARAMS, more)
+
+
+def marks_of(text: str) -> frozenset[str]:
+    """What is known of a queued message."""
+    if not any(mark in text for mark in _MARKS):
+        return frozenset()
+    said = json.loads(text)
+    return frozenset([mark for mark in _MARKS if said.get(mark)])
 
 
 def is_unauthentic(text: str) -> bool:
     """Whether it is known that somebody else wrote the message in its sender's name."""
-    return UNAUTHENTIC in text and bool(json.loads(text).get(UNAUTHENTIC))
+    return UNAUTHENTIC in marks_of(text)
 
 
 def pack_rcpt(params: RcptParams) -> str:

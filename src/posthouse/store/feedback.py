@@ -1,7 +1,7 @@
-"""Messages at the addresses for reports of complaints: which came, and how far they were looked at.
+"""Messages at the addresses for reports: which came, and how far they were looked at; of whom a report complains.
 
-Every message is looked at after it was delivered, and how far that went is kept, so that a crash in between loses none.
-The work is done in `queue/complaints.py`.
+Every message is looked at after it was delivered, and how far that went is kept for each purpose, so that a crash in
+between loses none. The work is done in `queue/arrivals.py`, for `queue/complaints.py` and others.
 """
 
 from collections.abc import Sequence
@@ -40,30 +40,32 @@ _ARRIVED = (
 )
 
 
-def position(tx: Tx, account_id: int) -> int:
+def position(tx: Tx, purpose: str, account_id: int) -> int:
     """The modseq up to which messages were looked at; 0 at first."""
-    row = tx.one("SELECT modseq FROM feedback WHERE account_id = ?", account_id)
+    row = tx.one("SELECT modseq FROM looked_at WHERE purpose = ? AND account_id = ?", purpose, account_id)
     return int(row[0]) if row is not None else 0
 
 
-def advance(tx: Tx, account_id: int, modseq: int) -> None:
+def advance(tx: Tx, purpose: str, account_id: int, modseq: int) -> None:
     """Note that messages up to here were looked at."""
     tx.run(
-        "INSERT INTO feedback (account_id, modseq) VALUES (?, ?) ON CONFLICT (account_id) DO UPDATE "
-        "SET modseq = CASE WHEN feedback.modseq > excluded.modseq THEN feedback.modseq ELSE excluded.modseq END",
+        "INSERT INTO looked_at (purpose, account_id, modseq) VALUES (?, ?, ?) "
+        "ON CONFLICT (purpose, account_id) DO UPDATE "
+        "SET modseq = CASE WHEN looked_at.modseq > excluded.modseq THEN looked_at.modseq ELSE excluded.modseq END",
+        purpose,
         account_id,
         modseq,
     )
 
 
-def since(tx: Tx, account_id: int, received: int, most: int) -> list[Arrived]:
+def since(tx: Tx, purpose: str, account_id: int, received: int, most: int) -> list[Arrived]:
     """Messages of an account that were not looked at and came at `received` or later, oldest first. It goes through all
     its mailboxes: for the start, and after a failure."""
     rows = tx.all(
         f"{_ARRIVED} AND entry.modseq > ? ORDER BY entry.modseq LIMIT ?",
         account_id,
         received,
-        position(tx, account_id),
+        position(tx, purpose, account_id),
         most,
     )
     return [Arrived(*row) for row in rows]

@@ -6,6 +6,7 @@ one goes to a blob file in chunks (`spills` tells when to call from a worker thr
 """
 
 import threading
+from typing import Protocol
 
 from posthouse.imap import headings
 from posthouse.imap.structure import body_structure, envelope_fields, render_envelope
@@ -52,17 +53,38 @@ def digest(scanned: Scan) -> Digest:
     )
 
 
+class Through(Protocol):
+    """What a content passes before it is stored; it may hold back, and leave out."""
+
+    @property
+    def held(self) -> int:
+        """Octets at the most that come out beside the next piece."""
+        ...
+
+    def feed(self, data: bytes, /) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
 class Intake:
     """Use it as: write…, then finish() or abandon().
 
     `abandon` may come from another thread than the one that writes or finishes, at any time: the client has gone. Then
     whoever is at work tidies up when it is done, and what was finished is the caller's and stays.
 
-    `any_line_ends`: lines may end with a bare CR or LF, so what is missing for CRLF is counted. Not `inline`: the
-    content goes to a file however small it is.
+    `any_line_ends`: lines may end with a bare CR or LF, so what is missing for CRLF is counted. `through`: what is
+    written passes this first. Not `inline`: the content goes to a file however small it is.
     """
 
-    def __init__(self, files: BlobFiles, *, any_line_ends: bool = False, inline: bool = True) -> None:
+    def __init__(
+        self,
+        files: BlobFiles,
+        *,
+        any_line_ends: bool = False,
+        through: Through | None = None,
+        inline: bool = True,
+    ) -> None:
+        self._through = through
         self._lines = DotEncoder(dots=False) if any_line_ends else None
         self._line_octets = 0  # of the message if every line ends with CRLF
         self._last = b""  # octet
@@ -80,7 +102,7 @@ class Intake:
 
     def spills(self, more: int) -> bool:
         """True if taking `more` bytes, or finishing, will touch the disk: use a worker thread then."""
-        return self._blob.spills(more)
+        return self._blob.spills(more + (self._through.held if self._through is not None else 0))
 
     @property
     def is_long_work(self) -> bool:
@@ -104,6 +126,11 @@ class Intake:
         self._tidy()
 
     def _write(self, data: bytes) -> None:
+        if self._through is not None:
+            data = self._through.feed(data)
+        self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
         if self._scanner is not None:
             self._scanner.feed(data)
         elif self._blob.spills(len(data)):
@@ -129,6 +156,8 @@ class Intake:
         return result
 
     def _finish(self) -> tuple[Content, Digest, Scan]:
+        if self._through is not None:
+            self._keep(self._through.finish())
         scanned = self._scanner.finish() if self._scanner is not None else scan(b"".join(self._pieces))
         self._pieces.clear()
         learned, size = digest(scanned), self._blob.size

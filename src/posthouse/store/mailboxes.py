@@ -7,7 +7,7 @@ is for the IMAP server to say; here only existence matters: `NotFound`, `Already
 from posthouse.base.errors import AlreadyExists, NotFound, Permanent
 from posthouse.store import annotations, messages
 from posthouse.store.database import Tx
-from posthouse.store.model import AccessChanged, Mailbox, MailboxesChanged, SubscriptionChanged
+from posthouse.store.model import SPECIAL_USE, AccessChanged, Mailbox, MailboxesChanged, SubscriptionChanged
 
 SEPARATOR = "/"
 COLUMNS = (
@@ -75,6 +75,21 @@ def create(tx: Tx, account_id: int, name: str, special_use: str = "") -> Mailbox
     )
     tx.publish(MailboxesChanged(account_id, mailbox_id, name=name))
     return Mailbox(mailbox_id, account_id, name, row[0], 1, row[1], special_use, 1, 0, 0, 0, 0)
+
+
+def with_use(tx: Tx, account_id: int, name: str) -> Mailbox:
+    """The mailbox with a special use (RFC 6154), named as `SPECIAL_USE` names it; else the one of that name, which is
+    made if there is none."""
+    use = SPECIAL_USE[name]
+    row = tx.one(
+        f"SELECT {COLUMNS} FROM mailbox WHERE account_id = ? AND (special_use = ? OR name = ?) "  # noqa: S608
+        "ORDER BY special_use = ? DESC LIMIT 1",
+        account_id,
+        use,
+        name,
+        use,
+    )
+    return Mailbox(*row) if row is not None else create(tx, account_id, name, use)
 
 
 def rename(tx: Tx, account_id: int, old: str, new: str) -> None:

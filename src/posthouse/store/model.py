@@ -172,6 +172,12 @@ class DirectoryChanged(NamedTuple):
     """Domains, accounts, addresses or credentials changed: forget what was cached of them."""
 
 
+class SigningKeysChanged(NamedTuple):
+    """Keys of our domains (DKIM) came, went or changed their state, or the DNS says something else of them."""
+
+    domain: str
+
+
 class FileSpared(NamedTuple):
     """A blob file that no row needs, because its content is kept already."""
 
@@ -192,4 +198,5 @@ Change = (
     | QueueChanged
     | HookCallsAdded
     | DirectoryChanged
+    | SigningKeysChanged
 )

@@ -27,12 +27,15 @@ from posthouse.store.index import fuzzy, texts
 from posthouse.store.index.query import Answers, Leaf, leaves
 from posthouse.store.select import Message
 
-ROWS = 20_000  # UIDs one call finds when columns are enough
+# UIDs one call finds when columns are enough. Each orders anew the ids that the index gave: 15 of 30 ms for 65,000.
+ROWS = 100_000
 CANDIDATES = 64  # messages one call reads
 BUDGET = 2 * 1024 * 1024  # octets of content after which a call stops
+WINDOW = 5000  # UIDs among which one call looks, where the columns do not tell at once
 SCORED = 5000  # messages that one call scores
 _COLUMNS = "e.uid, e.flags, e.keywords, m.size, m.received, e.savedate, e.modseq, e.email_id, m.thread_id"
 _CONTENT = ", m.parts, m.prefix, b.size, b.encoding, b.data, b.file"
+_SLOW = ("m.bodystructure", "entry le")  # in conditions: a look at a long value, or at other rows, for each message
 _MAX_RANGES = 100  # of UIDs in SQL; beyond that they are looked up here
 _FEW = 2000  # emails that are looked up by id, and not on a walk through the mailbox
 _DAY = 86_400_000_000
@@ -150,10 +153,14 @@ def _run(tx: Tx, mailbox_id: int, source: _Source, query: Query, first: int, las
     if first > last or (source.ids is not None and not source.ids):
         return [], 0
     most = CANDIDATES if query.needs_content else ROWS
+    beyond = 0
+    if last - first >= WINDOW and any(word in query.where for word in _SLOW):
+        last = first + WINDOW - 1
+        beyond = last + 1
     columns = _COLUMNS
     tables, where, args = "entry e JOIN email m ON m.id = e.email_id", "", [*source.args, *query.args]
     if query.rest is None:
-        columns = "e.uid"
+        columns = "e.uid AS uid"
         if "m." not in query.where:
             tables = "entry e"
     elif query.needs_content:
@@ -169,20 +176,20 @@ def _run(tx: Tx, mailbox_id: int, source: _Source, query: Query, first: int, las
     elif source.ids is not None:
         where = "+e.email_id IN (SELECT value FROM carray(?)) AND "
         before = [tx.numbers(source.ids)]
-    rows = tx.all(
+    select = (
         f"SELECT {columns} FROM {tables} WHERE {where}"  # noqa: S608
         f"e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0 AND {source.where} AND {query.where} "
-        "ORDER BY e.uid LIMIT ?",
-        *before,
-        mailbox_id,
-        first,
-        last,
-        *(tx.numbers(one) if isinstance(one, array) else one for one in args),
-        most,
+        "ORDER BY e.uid LIMIT ?"
     )
-    following = rows[-1][0] + 1 if len(rows) == most else 0
+    numbered = (tx.numbers(one) if isinstance(one, array) else one for one in args)
+    values = (*before, mailbox_id, first, last, *numbered, most)
     if query.rest is None:
-        return [uid for (uid,) in rows], following
+        # One value: a row each would hand the interpreter lock to and fro for each.
+        (text,) = tx.one(f"SELECT group_concat(uid) FROM ({select})", *values) or ("",)  # noqa: S608
+        uids = list(map(int, text.split(","))) if text else []
+        return uids, uids[-1] + 1 if len(uids) == most else beyond
+    rows = tx.all(select, *values)
+    following = rows[-1][0] + 1 if len(rows) == most else beyond
     found: list[int] = []
     loaded = 0
     for number, row in enumerate(rows):

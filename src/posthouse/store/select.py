@@ -34,7 +34,7 @@ _COLUMNS = {
     "labels": "coalesce((SELECT group_concat(line, char(10)) FROM ("
     "SELECT DISTINCT lb.special_use || char(9) || lb.name AS line "
     "FROM entry le JOIN mailbox lb ON lb.id = le.mailbox_id WHERE le.email_id = e.email_id AND le.expunged = 0 "
-    "AND le.mailbox_id <> e.mailbox_id ORDER BY lb.name LIMIT 1000)), '')",
+    "AND le.mailbox_id <> e.mailbox_id ORDER BY lb.name LIMIT 200)), '')",
     "no_labels": "''",  # of what is somebody else's
 }
 MAX_HEADER = 1024 * 1024  # octets of a header that are looked at

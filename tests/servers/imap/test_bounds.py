@@ -1,6 +1,7 @@
 """Costly commands: what they hold of memory, and that others get their turn."""
 
 import asyncio
+import base64
 import re
 from array import array
 from collections.abc import Iterator
@@ -278,5 +279,30 @@ def test_flags_that_changed_while_nobody_listened_are_read_in_slices(monkeypatch
             told = [int(one) for one in re.findall(rb"FETCH \(UID (\d+) FLAGS", answer)]
             assert told == [2, 3, 4, 5, 16, 17]
             assert max(map(len, slices)) == 3
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("partial", ["", "/;PARTIAL=100000.500000"])
+def test_a_large_part_is_decoded_piece_by_piece_for_urlfetch(partial: str) -> None:
+    content = bytes(range(256)) * 4000
+    coded = b"".join(base64.b64encode(content[at : at + 57]) + b"\r\n" for at in range(0, len(content), 57))
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            head = b"Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            await site.deliver(head + coded)
+            client = await site.logged_in()
+            url = f"imap://alice%40example.org@mail.example.org/INBOX/;UID=1/;SECTION=1{partial};URLAUTH=anonymous"
+            answer = await client.command(f'GENURLAUTH "{url}" INTERNAL')
+            authorized = answer.split(b"\r\n")[0].removeprefix(b"* GENURLAUTH ")
+            answer = await client.command(b"URLFETCH (%b BINARY)" % authorized)
+            wanted = content[100_000:600_000] if partial else content
+            assert answer == b"* URLFETCH %b (BINARY ~{%d}\r\n%b)\r\nT OK URLFETCH completed\r\n" % (
+                authorized,
+                len(wanted),
+                wanted,
+            )
 
     asyncio.run(main())

@@ -1,6 +1,7 @@
 """Pipelined APPENDs: stored in few transactions, each answered only after its own; nothing is left of what failed."""
 
 import asyncio
+from typing import cast
 
 from posthouse.base.errors import StorageFull
 from posthouse.imap import replies
@@ -8,6 +9,7 @@ from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append, auth
 from posthouse.imap.options import Options
 from posthouse.imap.server import ImapServer
+from posthouse.servers.imap.session import ImapSession
 from posthouse.store import check
 from posthouse.store.database import Tx
 from posthouse.store.sqlite import SqliteDatabase
@@ -119,3 +121,48 @@ def test_a_goodbye_waits_for_what_is_put_off() -> None:
     assert engine.closed
     assert engine.next_event() is None
     assert engine.take_output().startswith(b"A0 OK APPEND completed\r\n* BYE [NOPERM]")
+
+
+def test_what_is_being_stored_is_answered_before_goodbye() -> None:
+    """The server stops while messages are stored beside what comes in: their client hears of them, then BYE."""
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            client.connection.data_received(appends(3))
+            client.connection.drain_and_close()
+            await client.settle()
+            lines = client.transport.take().splitlines()
+            assert [line.split()[0] for line in lines] == [b"A0", b"A1", b"A2", b"*"]
+            assert lines[-1].startswith(b"* BYE")
+            assert await database.read(check.findings) == []
+
+    asyncio.run(main())
+
+
+def test_more_comes_in_while_messages_are_stored() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            go_on, submit = asyncio.Event(), database.submit
+
+            async def slowly(work):  # type: ignore[no-untyped-def]
+                await go_on.wait()
+                return await submit(work)
+
+            database.submit = lambda work: asyncio.ensure_future(slowly(work))  # type: ignore[method-assign, no-untyped-call]
+            for data in (appends(2), appends(4)[len(appends(2)) :], b"n NOOP\r\n"):
+                client.connection.data_received(data)
+                await asyncio.sleep(0)
+            session = cast(ImapSession, client.connection._session)
+            assert len(session.put_off) == 2
+            assert client.transport.take() == b""
+            go_on.set()
+            await client.settle()
+            lines = client.transport.take().splitlines()
+            assert [line.split()[0] for line in lines] == [b"A0", b"A1", b"A2", b"A3", b"n"]
+            assert all(line.split()[1] == b"OK" for line in lines)
+
+    asyncio.run(main())

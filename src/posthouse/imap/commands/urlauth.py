@@ -1,4 +1,4 @@
-"""GENURLAUTH, URLFETCH, RESETKEY (RFC 4467): URLs that let others read one message, and what they name."""
+"""GENURLAUTH, URLFETCH, RESETKEY (RFC 4467, RFC 5524): URLs that let others read one message, and what they name."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ class GenUrlAuth:
 
 @dataclass(frozen=True, slots=True)
 class UrlFetch:
-    """URLFETCH"""
+    """URLFETCH: URLs, with what is wanted of each; nothing named: its octets, in the form of RFC 4467"""
 
-    urls: tuple[bytes, ...]
+    urls: tuple[tuple[bytes, tuple[bytes, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,29 @@ def gen_url_auth(cursor: Cursor) -> GenUrlAuth:
 
 
 def url_fetch(cursor: Cursor) -> UrlFetch:
-    """urlfetch = "URLFETCH" 1*(SP url-full)"""
-    urls = []
+    """urlfetch = "URLFETCH" 1*(SP (url-full / "(" url-full *(SP url-fetch-param) ")"))"""
+    urls: list[tuple[bytes, tuple[bytes, ...]]] = []
     cursor.space()
     while True:
-        urls.append(cursor.astring())
+        urls.append(_extended(cursor) if cursor.peek() == b"(" else (cursor.astring(), ()))
         if len(urls) > MAX_URLS:
             raise BadSyntax(f"more than {MAX_URLS} URLs")
         if not cursor.skip_space():
             break
     cursor.end()
     return UrlFetch(tuple(urls))
+
+
+_WANTED = frozenset((b"BODY", b"BINARY", b"BODYPARTSTRUCTURE"))
+
+
+def _extended(cursor: Cursor) -> tuple[bytes, tuple[bytes, ...]]:
+    """url-fetch-param = "BODY" / "BODYPARTSTRUCTURE" / "BINARY" / atom"""
+    url, *wanted = cursor.items(cursor.astring, 1 + len(_WANTED))
+    names = tuple(dict.fromkeys(name.upper() for name in wanted))
+    if not _WANTED.issuperset(names):
+        raise BadSyntax("something of a URL that we do not know")
+    return url, names
 
 
 def reset_key(cursor: Cursor) -> ResetKey:

@@ -124,7 +124,10 @@ async def _steps(session: "ImapSession", gathering: Gathering, steps: tuple[Step
                 if not await _take_url(session, gathering, step.url):
                     return replies.TOO_BIG
             except urls.BadUrl:
-                return replies.bad_url(step.url)
+                # That the mailbox is to be created comes first: RFC 9051 section 6.3.12 wants to have it said.
+                database, default = session.service.database, session.service.settings.limits.quota_storage
+                problem = await database.read(_look, session.account_id, gathering.target.name, 0, default)
+                return problem or replies.bad_url(step.url)
         else:
             await _finish(session, gathering)
     return None
@@ -293,6 +296,9 @@ async def _store_beside(session: "ImapSession") -> None:
             await _store_put_off(session)
             if not session.is_gone:
                 session.connection.flush()
+    except Exception as error:  # nobody else would hear of it, and the client waits
+        session.status_of(error)
+        session.connection.abort()
     finally:
         session.storing = None
     if not session.is_gone and not session.engine.answering:

@@ -243,6 +243,8 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
     plan = compiled.compile_fetch(event.request, session.engine.manner)
     if not session.owns_selected:  # what else the owner has, and where, is not shared
         plan = plan._replace(columns=tuple("no_labels" if name == "labels" else name for name in plan.columns))
+    if plan.manner.modseq and (plan.sets_seen or b"MODSEQ" in event.request.items):
+        view.shows_modseqs()
     recent = [] if session.engine.rev2 else view.recent
     missing, unknown = 0, False
     section = end = 0

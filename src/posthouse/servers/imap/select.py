@@ -73,9 +73,11 @@ async def select(session: "ImapSession", event: mailboxes.Select) -> None:
     known = event.known
     if known is not None and known.uidvalidity == opening.mailbox.uidvalidity and known.modseq < view.modseq:
         await _catch_up_since(session, known)
-    engine.ok(
+    done = replies.ok(
         "EXAMINE completed" if event.read_only else "SELECT completed", b"READ-ONLY" if read_only else b"READ-WRITE"
     )
+    done = session.with_modseq(done)
+    engine.ok(done.text, done.code)
     session.catch_up()
 
 

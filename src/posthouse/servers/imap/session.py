@@ -250,7 +250,19 @@ class ImapSession:
         self.tell(expunges)
         self._end(status)
 
+    def with_modseq(self, status: Status) -> Status:
+        """The end of a command; it keeps a QRESYNC client from taking its cache for newer than it is."""
+        modseq = self.view.modseq_to_say() if self.engine.qresync and self.view is not None else 0
+        if not modseq:
+            return status
+        code = replies.highest_modseq(modseq)
+        if not status.code:
+            return status._replace(code=code)
+        self.engine.untagged(b"OK [%b] So far the state of the mailbox is known" % code)
+        return status
+
     def _end(self, status: Status) -> None:
+        status = self.with_modseq(status)
         if status.condition == b"OK":
             self.engine.ok(status.text, status.code)
         else:
@@ -376,7 +388,7 @@ class ImapSession:
             if isinstance(change, EntriesAdded):
                 view.added(change.uids)
             elif isinstance(change, EntriesExpunged):
-                view.expunged(change.uids)
+                view.expunged(change.uids, change.modseq)
             elif isinstance(change, FlagsChanged):
                 view.flags_changed(change.rows)
             else:

@@ -52,6 +52,7 @@ class Shared:
             mechanisms=logins.offered(cram_md5=False) if mechanisms is None else mechanisms,
             plaintext_login=allow_plaintext_auth,
             require_tls=require_tls,
+            unauthenticate=settings.auth.unauthenticate,
             max_message=settings.limits.message_size,
             max_messages=settings.limits.imap_messages,
             gmail=settings.imap.gmail,

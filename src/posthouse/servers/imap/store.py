@@ -89,6 +89,6 @@ async def store(session: "ImapSession", event: Store) -> None:
     if missing and not event.uid and not code:
         if lowest:
             limits.tell(session, lowest)
-        session.done_with(replies.EXPUNGED, expunges=False)
+        session.done_with(replies.EXPUNGED if event.silent else replies.NOT_ALL_STORED, expunges=False)
     else:
         session.done("STORE completed", limits.code(session, lowest, code), expunges=event.uid)

@@ -1,4 +1,4 @@
-"""GENURLAUTH, URLFETCH and RESETKEY: messages that their owners let others read, by URL (RFC 4467).
+"""GENURLAUTH, URLFETCH and RESETKEY: messages that their owners let others read, by URL (RFC 4467, RFC 5524).
 
 A token is a keyed hash over the URL up to its access; the key is the mailbox's own, so RESETKEY ends all that was
 authorized there. `granted` is the one place that decides who may read; BURL asks it too.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from posthouse.base.errors import NotFound
 from posthouse.imap import replies
 from posthouse.imap.commands.urlauth import GenUrlAuth, ResetKey, UrlFetch
-from posthouse.imap.urls import MessageUrl, parse
+from posthouse.imap.urls import MessageUrl, owner, parse
 from posthouse.servers.imap import urls
 from posthouse.store import accounts
 from posthouse.store import urlauth as stored
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MECHANISM = b"INTERNAL"
 _ALGORITHM = b"\x02"  # first octet of a token: how the rest was made
+_NOTHING = urls.Place(0)  # what cannot be decoded
 _ACCESS = ("anonymous", "authuser", "user+", "submit+")
 
 
@@ -47,7 +48,7 @@ async def gen_url_auth(session: "ImapSession", event: GenUrlAuth) -> None:
 
 def _may_authorize(session: "ImapSession", url: MessageUrl) -> bool:
     """RFC 4467 section 7: absolute, for this server, by the owner of the mailbox, with an access that we know."""
-    if url.host != session.service.settings.hostname or url.user.lower() != session.name.lower() or not url.mailbox:
+    if not url.host or not url.mailbox or owner(url, session.service.settings.hostname) != session.name.lower():
         return False
     if url.auth is None or url.auth.token:
         return False
@@ -62,46 +63,70 @@ def _key_of_own(tx: Tx, account_id: int, url: MessageUrl) -> bytes | None:
     return stored.key(tx, mailbox.id)
 
 
-async def granted(database: Database, hostname: str, text: bytes, access: Sequence[str], now: int) -> urls.Place | None:
-    """What an authorized URL names, for somebody who has one of these kinds of access; None: it is not for them, is
-    not authorized, has expired, or names nothing. Which of that it is nobody is told."""
+async def granted(
+    database: Database, hostname: str, text: bytes, access: Sequence[str], now: int, what: bytes = b"BODY"
+) -> urls.Place | None:
+    """What (`urls.locate`) an authorized URL names, for somebody who has one of these kinds of access; None: it is not
+    for them, is not authorized, has expired, or names nothing. Which of that it is nobody is told."""
     url = parse(text)
-    if url is None or url.auth is None or not url.auth.token or url.host != hostname or not url.mailbox:
+    if url is None or url.auth is None or not url.auth.token or not url.host or not url.mailbox:
+        return None
+    account = owner(url, hostname)
+    if not account:
         return None
     if url.auth.access not in access or (url.auth.expires and now >= url.auth.expires):
         return None
     try:
-        return await database.read(_granted, url)
+        return await database.read(_granted, account, url, what)
     except (urls.BadUrl, NotFound):
         return None
 
 
-def _granted(tx: Tx, url: MessageUrl) -> urls.Place:
+def _granted(tx: Tx, name: str, url: MessageUrl, what: bytes) -> urls.Place:
     assert url.auth is not None
-    account = accounts.find_account(tx, url.user)
+    account = accounts.find_account(tx, name)
     mailbox = urls.mailbox_of(tx, account.id, url)
     key = stored.known_key(tx, mailbox.id) if mailbox is not None and not account.disabled else None
     if mailbox is None or key is None or not hmac.compare_digest(_token(key, url.auth.rump), url.auth.token):
         raise urls.BadUrl
     if url.uidvalidity and url.uidvalidity != mailbox.uidvalidity:
         raise urls.BadUrl
-    return urls.locate(tx, mailbox.id, url)
+    return urls.locate(tx, mailbox.id, url, what)
 
 
 async def url_fetch(session: "ImapSession", event: UrlFetch) -> None:
-    service = session.service
     access = ("anonymous", "authuser", f"user+{session.name.lower()}")
-    for text in event.urls:
-        place = await granted(service.database, service.settings.hostname, text, access, service.clock.now())
-        begin = b"* URLFETCH %b " % replies.quoted(text)
-        if place is None:
-            await session.send(begin + b"NIL\r\n")
+    for text, wanted in event.urls:
+        places = [await _place(session, text, access, what) for what in wanted or (b"BODY",)]
+        begin = b"* URLFETCH " + replies.quoted(text)
+        if None in places:
+            await session.send(begin + b" NIL\r\n")
             continue
-        await session.send(b"%b{%d}\r\n" % (begin, place.size), unfinished=True)
-        async for piece in urls.pieces(service.database, place):
-            await session.send(piece.replace(b"\0", b"\x80"), unfinished=True)
-        await session.send(b"\r\n")
+        for what, place in zip(wanted or (b"BODY",), places, strict=True):
+            assert place is not None
+            await _send(session, begin + (b" (%b " % what if wanted else b" "), place, what)
+            begin = b")"
+        await session.send(b")\r\n" if wanted else b"\r\n")
     session.done("URLFETCH completed")
+
+
+async def _place(session: "ImapSession", text: bytes, access: Sequence[str], what: bytes) -> urls.Place | None:
+    service = session.service
+    try:
+        return await granted(service.database, service.settings.hostname, text, access, service.clock.now(), what)
+    except urls.Undecodable:
+        return _NOTHING
+
+
+async def _send(session: "ImapSession", begin: bytes, place: urls.Place, what: bytes) -> None:
+    """One thing of a URL."""
+    if place is _NOTHING or what == b"BODYPARTSTRUCTURE":
+        await session.send(begin + (place.data or b"NIL"), unfinished=True)
+        return
+    binary = what == b"BINARY" and (place.data is None or b"\0" in place.data)
+    await session.send(begin + b"%b{%d}\r\n" % (b"~" if binary else b"", place.size), unfinished=True)
+    async for piece in urls.pieces(session.service.database, place):
+        await session.send(piece if binary else piece.replace(b"\0", b"\x80"), unfinished=True)
 
 
 async def reset_key(session: "ImapSession", event: ResetKey) -> None:

@@ -20,8 +20,9 @@ from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
 from posthouse.mime import trace
 from posthouse.net.connection import Connection
 from posthouse.net.tls import common_name
-from posthouse.servers.smtp import copies, onward, recipients, room, senders
+from posthouse.servers.smtp import copies, onward, recipients, room, senders, signed
 from posthouse.servers.smtp.shared import Shared
+from posthouse.servers.smtp.signed import Way
 from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
 from posthouse.smtp import replies
 from posthouse.smtp.events import (
@@ -60,6 +61,7 @@ class SmtpSession:
         "_intake",
         "_may_relay",
         "_messages",
+        "_way",
         "connection",
         "engine",
         "exchange",
@@ -94,6 +96,7 @@ class SmtpSession:
         self._messages = 0
         self._intake: Intake | None = None
         self._head = b""  # the beginning of the content, if a filter wants to see it
+        self._way: Way | None = None
         self.visitor: Visitor | None = service.new_visitor(self.id, connection)
 
     @property
@@ -206,6 +209,7 @@ class SmtpSession:
         if self._intake is not None:
             self._intake.abandon()
             self._intake = None
+        self._way = None
         self._head = b""
 
     # Greeting, TLS
@@ -368,9 +372,9 @@ class SmtpSession:
         if resolution.local:
             known = resolution.accounts or resolution.remote
             return replies.RECIPIENT_OK if known else replies.NO_SUCH_USER
-        return replies.RECIPIENT_OK if self._relay_allowed() else replies.RELAY_DENIED
+        return replies.RECIPIENT_OK if self.relay_allowed() else replies.RELAY_DENIED
 
-    def _relay_allowed(self) -> bool:
+    def relay_allowed(self) -> bool:
         if self.login is not None:
             return True
         if self.service.lmtp:
@@ -390,7 +394,8 @@ class SmtpSession:
         intake = self._intake
         if intake is None:
             binary = self.transaction is not None and self.transaction.params.body == "BINARYMIME"
-            intake = self._intake = Intake(self.service.database.files, any_line_ends=binary)
+            way = self._way = signed.way(self)
+            intake = self._intake = Intake(self.service.database.files, any_line_ends=binary, through=way)
             if not event.last:
                 self.connection.set_timeout(self.service.content_timeout)
                 declared = self.service.options.max_size / SLOWEST
@@ -421,7 +426,7 @@ class SmtpSession:
         service, transaction = self.service, self.transaction
         assert transaction is not None
         # The client may go while this waits, and then nothing is left of who it was: such a message is not kept.
-        login, where = self.login, self._where()
+        login, where, way = self.login, self._where(), self._way
         if intake.spills(0) or intake.size > LOOKED_AT_HERE:
             content, digest, scanned = await service.database.work(intake.finish)
         else:
@@ -437,7 +442,7 @@ class SmtpSession:
             now = service.clock.now()
             number = service.ids.next(now)
             text = ids.to_text(number)
-            may_hurry = login is not None or self._relay_allowed()
+            may_hurry = login is not None or self.relay_allowed()
             if self.visitor is not None:
                 refusal = await copies.sort(service, self.visitor, transaction, facts)
                 transaction.tags = list(self.visitor.tags)
@@ -448,6 +453,7 @@ class SmtpSession:
                 return
             forwarded = await onward.forwarded(service, transaction, number, now) if transaction.forwarded else None
             delivery = transaction.delivery(where, number, now, service.expiry, content, digest, may_hurry, forwarded)
+            delivery = await signed.signed(service, transaction, way, header, delivery)
             shown = b"" if transaction.params.requiretls and login is None else header
             receipts = await onward.receipts(service, transaction, shown, now, text) if transaction.success else []
             if receipts:
@@ -492,7 +498,12 @@ class SmtpSession:
         if transaction is not None and transaction.params.body == "BINARYMIME" and has_bare(facts.header):
             return replies.ODD_HEADER  # programs differ in where they see the end of a line
         if self.login is not None and not self.service.settings.smtp.any_sender:
-            refusal = senders.check_header(await self._owned(), facts.header, facts.size)
+            owned = await self._owned()
+            refusal = signed.odd(self._way) or senders.check_header(owned, facts.header, facts.size)
+            if refusal is not None:
+                return refusal
+        if self._way is not None and self._way.check is not None:
+            refusal = await self.service.authentication.judge(self, self._way.check)
             if refusal is not None:
                 return refusal
         if self.visitor is None:

@@ -17,6 +17,8 @@ from posthouse.delivery.quotas import Quotas
 from posthouse.filter.gate import Gate
 from posthouse.filter.visitor import Visitor
 from posthouse.net.connection import Connection
+from posthouse.senderauth.signing import Signing
+from posthouse.servers.smtp.authentication import Authentication
 from posthouse.servers.smtp.refusals import Refusals
 from posthouse.smtp.options import ServerOptions
 from posthouse.smtp.replies import Reply
@@ -45,7 +47,11 @@ class Shared:
         quotas: Quotas | None = None,
         *,
         refusals: Refusals,
+        signing: Signing | None = None,
+        authentication: Authentication,
     ) -> None:
+        self.signing = signing
+        self.authentication = authentication
         self.refusals = refusals
         self.quotas = quotas
         self.forwarding = forwarding

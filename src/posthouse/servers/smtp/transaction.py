@@ -15,11 +15,12 @@ from posthouse.mime import trace
 from posthouse.mime.addresses import Address as Author
 from posthouse.mime.addresses import address_list
 from posthouse.reports.dsn import FailedRecipient, Original, report
+from posthouse.servers.smtp.authentication import Judged
 from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, DeliverBy, Hold, MailParams, RcptParams
 from posthouse.smtp.replies import Reply
 from posthouse.store.accounts import Resolution
 from posthouse.store.blobs.writer import Content
-from posthouse.store.envelope import UNAUTHENTIC, pack_mail, pack_rcpt
+from posthouse.store.envelope import AUTHENTIC, JUNK, UNAUTHENTIC, pack_mail, pack_rcpt
 from posthouse.store.model import Digest
 from posthouse.store.outbox import HERE
 from posthouse.wire.address import Address
@@ -53,6 +54,7 @@ class Transaction:
     """From MAIL to the end of the content."""
 
     __slots__ = (
+        "aliases",
         "asked",
         "became",
         "began",
@@ -62,6 +64,7 @@ class Transaction:
         "forwarded",
         "homes",
         "into",
+        "judged",
         "local",
         "notes",
         "number",
@@ -96,11 +99,13 @@ class Transaction:
         self.refused: dict[int, Reply] = {}  # accounts that get no copy, and why
         self.remote: dict[str, accept.Remote] = {}
         self.forwarded: dict[str, accept.Remote] = {}  # those to whom aliases of ours lead
+        self.aliases: dict[str, None] = {}  # the domains of these aliases
         # Who is to be reported, with which action, and whose mailboxes that means.
         self.success: list[tuple[Address, RcptParams, str, tuple[int, ...]]] = []
         self.tags: list[str] = []
         self.into: dict[int, str] = {}  # accounts whose copy goes into another mailbox than INBOX
         self.discarded: list[str] = []  # names of accounts that get none, because a hook said so
+        self.judged: Judged | None = None  # who sent it, if that was looked at
 
     def add(self, recipient: Address, params: RcptParams, resolution: Resolution) -> None:
         """One more recipient, who was accepted."""
@@ -127,6 +132,8 @@ class Transaction:
         for account_id in resolution.accounts:
             self.local[account_id] = None
             self.options.setdefault(account_id, options)
+        if resolution.remote:
+            self.aliases[recipient.domain] = None
         for address in resolution.remote:
             self.forwarded.setdefault(address, accept.Remote(address, address.rpartition("@")[2], options))
         if wants_success and several:
@@ -207,6 +214,9 @@ class Transaction:
         )
         for tag in self.tags:
             received = f"X-Posthouse-Tag: {tag}\r\n".encode() + received
+        if self.judged is not None:
+            received = self.judged.fields + received
+        marks = self._marks(where)
         priority = self.params.priority or 0
         return accept.Delivery(
             trace=number,
@@ -223,13 +233,29 @@ class Transaction:
             event=self._event(where, now, recipients, content, digest),
             options=pack_mail(
                 self.params if may_hurry or priority <= 0 else self.params._replace(priority=None),
-                where.login is None and UNAUTHENTIC in self.tags,
+                marks,
             ),
             priority=priority if may_hurry else min(priority, 0),
             due=self.due,
             into=self.into,
             forwarded=forwarded,
+            junk=JUNK in marks,
         )
+
+    def _marks(self, where: Where) -> set[str]:
+        """What the queue is to know of a stranger's message (store/envelope.py)."""
+        if where.login is not None:
+            return set()
+        marks = {UNAUTHENTIC} if UNAUTHENTIC in self.tags else set()
+        if self.judged is not None:
+            decision = self.judged.decision
+            if decision.sender is False:
+                marks.add(UNAUTHENTIC)
+            elif decision.sender and not marks:
+                marks.add(AUTHENTIC)
+            if decision.disposition == "quarantine":
+                marks.add(JUNK)
+        return marks
 
     def _expires(self, now: int, lifetime: int) -> int:
         by = self.params.by
@@ -281,6 +307,8 @@ class Transaction:
             event["mail"] = said
         if self.asked:
             event["rcpt"] = self.asked
+        if self.judged is not None:
+            event["authentication"] = self.judged.trace
         if self.notes:
             event["filter"] = [_note(one) for one in self.notes]
         if self.rejections:

@@ -64,7 +64,7 @@ class Documents:
         if kind is None or part.size > MAX_FILE * 3 // 2:
             return ""
         data = content()
-        if not data or len(data) > MAX_FILE:
+        if not data or len(data) > MAX_FILE or not _may_be(kind, data):
             return ""
         with self._lock:
             try:
@@ -139,6 +139,13 @@ def _wait_for(descriptor: int, event: int, until: float) -> None:
     poll.register(descriptor, event)
     if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
         raise TimeoutError("it took too long")
+
+
+def _may_be(kind: str, data: bytes) -> bool:
+    """Does it begin as a document of its kind? What does not costs the libraries more than what does."""
+    if kind == "pdf":
+        return b"%PDF-" in data[:1024]  # ISO 32000-1 annex H.3.4.1
+    return kind == "plain" or data.startswith(b"PK")
 
 
 def kind_of(part: Part) -> str | None:

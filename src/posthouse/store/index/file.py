@@ -204,6 +204,10 @@ class Index:
         """Forget everything: it is filled anew."""
         await self._run(self._anew)
 
+    async def waiting(self, mark: Mark) -> int:
+        """How many emails came after a mark, at most: ids of emails that are gone count too."""
+        return await self._database.read(self._last) - mark.email_id
+
     async def status(self) -> Status:
         """How far it is, and how large."""
         last = await self._database.read(self._last)

@@ -1,0 +1,67 @@
+"""The DNS as it is asked about one message: so many questions, until a moment, and every answer remembered.
+
+Whoever asks through it needs no time of his own and no list of what he was told: SPF, keys, policies and names are all
+asked for through one `Asked`, and the trace shows its answers. What comes too late, or is one question too many, is
+`Unavailable` like a name server that is silent.
+"""
+
+import asyncio
+
+from posthouse.net.dns import Answer, NoSuchDomain, Questions, Resolver, Unavailable, normal
+
+MOST = 300  # questions about one message: SPF may need 110 for each identity, 20 signatures need 20
+NO_SUCH_DOMAIN, NO_ANSWER = "no such domain", "no answer"
+
+
+class Asked(Questions):
+    """Asks `resolver` until `deadline`, in the time of the event loop; None: nobody is asked."""
+
+    def __init__(self, resolver: Resolver, deadline: float | None) -> None:
+        self._resolver = resolver
+        self._deadline = deadline
+        self.seen: dict[tuple[str, str], Answer | str] = {}  # by name and kind: the answer, or why there is none
+
+    def extend(self, deadline: float) -> None:
+        """There is time until then at least."""
+        if self._deadline is not None:
+            self._deadline = max(self._deadline, deadline)
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether the DNS said anything at all."""
+        return any(said is not NO_ANSWER for said in self.seen.values())
+
+    def kept(self, name: str, kind: str) -> Answer | NoSuchDomain | None:
+        """What the cache of the resolver has, which needs no time and no task."""
+        look = getattr(self._resolver, "kept", None) if self._deadline is not None and len(self.seen) < MOST else None
+        found: Answer | NoSuchDomain | None = look(name, kind) if look is not None else None
+        if found is not None:
+            self.seen[normal(name), kind] = found if isinstance(found, Answer) else NO_SUCH_DOMAIN
+        return found
+
+    async def answer(self, name: str, kind: str) -> Answer:
+        question = (normal(name), kind)
+        if self._deadline is None:
+            self.seen[question] = NO_ANSWER
+            raise Unavailable("the DNS is not asked: too much mail waits for its answers")
+        kept = self.kept(name, kind)
+        if isinstance(kept, Answer):
+            return kept
+        if kept is not None:
+            raise NoSuchDomain(str(kept))
+        if len(self.seen) >= MOST and question not in self.seen:
+            raise Unavailable(f"more than {MOST} questions to the DNS about one message")
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                found = await self._resolver.answer(name, kind)
+        except NoSuchDomain:
+            self.seen[question] = NO_SUCH_DOMAIN
+            raise
+        except Unavailable:
+            self.seen[question] = NO_ANSWER
+            raise
+        except TimeoutError:
+            self.seen[question] = NO_ANSWER
+            raise Unavailable(f"no answer from the DNS for {name[:255]} {kind} in time") from None
+        self.seen[question] = found
+        return found

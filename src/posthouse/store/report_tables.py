@@ -1,0 +1,190 @@
+"""Reports that came in, about domains of ours: DMARC and TLS row by row, failure reports one by one.
+
+The same report (its domain, who reports, and its id) counts once, however often it comes. Times are microseconds, the
+end of a range included. Bounded: reports a day, and rows in all, of which the oldest go.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from posthouse.store.database import Tx
+
+MOST_A_DAY = 5000  # reports that are kept of one day's arrivals
+DAY = 86_400_000_000
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_REPORT = "id, kind, domain, organization, report_id, reporter, begins, ends, received, trace, counted, failed, facts"
+
+
+class DmarcRow(NamedTuple):
+    """Messages of one source that are alike."""
+
+    source: str
+    header_from: str
+    dkim: bool  # aligned and passed
+    spf: bool
+    disposition: str
+    messages: int
+    facts: dict[str, Any]
+
+
+class TlsRow(NamedTuple):
+    """Sessions of one source that went alike."""
+
+    policy: str
+    result: str  # "": they went well
+    source: str
+    host: str
+    sessions: int
+    facts: dict[str, Any]
+
+
+class Report(NamedTuple):
+    """A report. The order is that of `_REPORT`; `id` 0 for a new one."""
+
+    id: int
+    kind: str  # "dmarc", "tls", "failure"
+    domain: str
+    organization: str
+    report_id: str
+    reporter: str
+    begins: int
+    ends: int
+    received: int
+    trace: int
+    counted: int
+    failed: int
+    facts: dict[str, Any]
+
+
+class Source(NamedTuple):
+    """What all reports of a range say of one source and author domain."""
+
+    source: str
+    header_from: str
+    messages: int
+    passed: int
+    dkim: int  # of them with an aligned signature
+    spf: int
+    quarantined: int
+    rejected: int
+    reporters: int
+
+
+class Overview(NamedTuple):
+    """A domain and kind, all reports of a range together."""
+
+    domain: str
+    kind: str
+    reports: int
+    reporters: int
+    counted: int
+    failed: int
+
+
+def add(tx: Tx, report: Report, dmarc: Sequence[DmarcRow] = (), tls: Sequence[TlsRow] = ()) -> str:
+    """Keep a report; "" if it is kept, else why it is not."""
+    key = report.kind, report.domain, report.organization, report.report_id
+    if tx.one("SELECT 1 FROM report WHERE kind = ? AND domain = ? AND organization = ? AND report_id = ?", *key):
+        return "it came before"
+    today = tx.one("SELECT count(*) FROM report WHERE received > ?", report.received - DAY)
+    if today is not None and today[0] >= MOST_A_DAY:
+        return f"more than {MOST_A_DAY} reports came in a day"
+    number = tx.insert(
+        "INSERT INTO report (kind, domain, organization, report_id, reporter, begins, ends, received, trace, counted, "
+        "failed, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        *report[1:-1],
+        _encode(report.facts),
+    )
+    tx.many(
+        "INSERT INTO dmarc_row (report, number, source, header_from, dkim, spf, disposition, messages, facts) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (number, at, *row[:2], int(row.dkim), int(row.spf), *row[4:-1], _encode(row.facts))
+            for at, row in enumerate(dmarc)
+        ],
+    )
+    tx.many(
+        "INSERT INTO tls_row (report, number, policy, result, source, host, sessions, facts) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(number, at, *row[:-1], _encode(row.facts)) for at, row in enumerate(tls)],
+    )
+    return ""
+
+
+def overview(tx: Tx, since: int) -> list[Overview]:
+    """What came in of reports that end after a time, by domain and kind."""
+    rows = tx.all(
+        "SELECT domain, kind, count(*), count(DISTINCT organization), sum(counted), sum(failed) FROM report "
+        "WHERE ends >= ? GROUP BY domain, kind ORDER BY domain, kind",
+        since,
+    )
+    return [Overview(*row) for row in rows]
+
+
+def reports(tx: Tx, kind: str, since: int, domain: str = "", most: int = 1000) -> list[Report]:
+    """Reports of a kind that end after a time, the newest first."""
+    rows = tx.all(
+        f"SELECT {_REPORT} FROM report WHERE kind = ? AND ends >= ? AND (? = '' OR domain = ?) "  # noqa: S608
+        "ORDER BY ends DESC, id DESC LIMIT ?",
+        kind,
+        since,
+        domain,
+        domain,
+        most,
+    )
+    return [Report(*row)._replace(facts=json.loads(row[-1])) for row in rows]
+
+
+def sources(tx: Tx, since: int, domain: str, most: int = 1000) -> list[Source]:
+    """Who sent as a domain, by what DMARC reports say, the most messages first."""
+    rows = tx.all(
+        "SELECT source, header_from, sum(messages), sum(CASE WHEN dkim OR spf THEN messages ELSE 0 END), "
+        "sum(CASE WHEN dkim THEN messages ELSE 0 END), sum(CASE WHEN spf THEN messages ELSE 0 END), "
+        "sum(CASE WHEN disposition = 'quarantine' THEN messages ELSE 0 END), "
+        "sum(CASE WHEN disposition = 'reject' THEN messages ELSE 0 END), count(DISTINCT organization) "
+        "FROM dmarc_row JOIN report ON report.id = report WHERE report.kind = 'dmarc' AND ends >= ? AND domain = ? "
+        "GROUP BY source, header_from ORDER BY sum(messages) DESC, source, header_from LIMIT ?",
+        since,
+        domain,
+        most,
+    )
+    return [Source(*row) for row in rows]
+
+
+def failing(tx: Tx, since: int, domain: str, source: str, header_from: str, most: int = 20) -> list[DmarcRow]:
+    """What reports say of messages of a source that failed, the most messages first; the rows, not their sums."""
+    rows = tx.all(
+        "SELECT source, header_from, dkim, spf, disposition, messages, dmarc_row.facts "
+        "FROM dmarc_row JOIN report ON report.id = report WHERE report.kind = 'dmarc' AND ends >= ? AND domain = ? "
+        "AND source = ? AND header_from = ? AND dkim = 0 AND spf = 0 ORDER BY messages DESC LIMIT ?",
+        since,
+        domain,
+        source,
+        header_from,
+        most,
+    )
+    return [DmarcRow(s, f, bool(dkim), bool(spf), d, m, json.loads(facts)) for s, f, dkim, spf, d, m, facts in rows]
+
+
+def tls_results(tx: Tx, since: int, domain: str, most: int = 1000) -> list[tuple[str, str, str, int, int, str]]:
+    """Policy, result ("" is success), host, sessions, reporters and the facts of one row; failures first."""
+    rows = tx.all(
+        "SELECT policy, result, host, sum(sessions), count(DISTINCT organization), max(tls_row.facts) "
+        "FROM tls_row JOIN report ON report.id = report WHERE report.kind = 'tls' AND ends >= ? AND domain = ? "
+        "GROUP BY policy, result, host ORDER BY result <> '' DESC, sum(sessions) DESC LIMIT ?",
+        since,
+        domain,
+        most,
+    )
+    return [(str(p), str(r), str(h), int(s), int(n), str(f)) for p, r, h, s, n, f in rows]
+
+
+def expire(tx: Tx, before: int, most: int = 100) -> int:
+    """Forget reports that end before a time, with their rows; how many reports went."""
+    gone = [
+        (number,) for (number,) in tx.all("SELECT id FROM report WHERE ends < ? ORDER BY ends LIMIT ?", before, most)
+    ]
+    for table, column in (("dmarc_row", "report"), ("tls_row", "report"), ("report", "id")):
+        tx.many(f"DELETE FROM {table} WHERE {column} = ?", gone)  # noqa: S608
+    return len(gone)

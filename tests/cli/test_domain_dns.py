@@ -1,0 +1,198 @@
+"""`posthouse domain add` and `dns`, `posthouse dkim keys`, `rotate` and `dns`: what people publish, programs read."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import dns.rdataset
+import dns.zone
+import pytest
+from typer.testing import CliRunner
+
+from posthouse.cli.main import app
+from posthouse.senderauth import dkim_tags
+from posthouse.senderauth.domain_records import DomainRecord, wanted
+from posthouse.store import dkim_keys
+from posthouse.store.dkim_keys import DkimKey
+from posthouse.store.sqlite import SqliteDatabase
+from tests.support.clock import START
+from tests.support.signing import new_keys
+
+HOST = "mail.example.org"
+
+
+class Shell:
+    """A configuration whose zone answers, and its commands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.publish({})
+
+    def publish(self, records: dict[str, dict[str, list[str]]]) -> None:
+        lines = [f'hostname = "{HOST}"', 'data = "data"', "[dns]", "only_zone = true", "[dns.zone]"]
+        lines += [
+            f"{json.dumps(name)} = {{ {', '.join(f'{kind} = {json.dumps(texts)}' for kind, texts in some.items())} }}"
+            for name, some in records.items()
+        ]
+        (self.folder / "posthouse.toml").write_text("\n".join(lines) + "\n")
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, ["--config", str(self.folder / "posthouse.toml"), *arguments])
+        assert result.exit_code == code, (result.output, result.exception)
+        return result.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "--json"))
+
+
+def zone_of(text: str, origin: str = "example.org") -> dict[tuple[str, str], list[bytes]]:
+    """What a name server makes of the lines: the strings of each TXT record joined, everything else as text."""
+    zone: Any = dns.zone.from_text(text, origin=origin, relativize=False, check_origin=False)
+    return {
+        (name.to_text(), dns.rdatatype.to_text(data.rdtype)): [
+            b"".join(record.strings) if hasattr(record, "strings") else record.to_text().encode() for record in data
+        ]
+        for name, node in zone.items()
+        for data in node
+    }
+
+
+def test_what_is_printed_is_a_zone_file(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    told = shell.run("domain", "add", "example.org")
+    lines = told[told.index(";") :]
+    zone = zone_of(lines)
+    rsa, ed = sorted((name for name, _ in zone if "_domainkey" in name), reverse=True)
+    for name, kind in ((rsa, "rsa"), (ed, "ed25519")):
+        record = dkim_tags.record(zone[name, "TXT"][0])
+        assert isinstance(record, dkim_tags.Record)
+        assert record.kind == kind
+    assert zone["example.org.", "MX"] == [b"10 mail.example.org."]
+    assert {name.removesuffix("example.org.") for name, _ in zone} == {
+        "", "_dmarc.", "_mta-sts.", "_smtp._tls.", rsa.removesuffix("example.org."), ed.removesuffix("example.org."),
+    }  # fmt: skip
+    # Nobody has published anything yet; what is shown later is the same.
+    again = shell.run("domain", "dns", "example.org")
+    assert zone_of(again) == zone
+    assert again.count("NOT in the DNS") == 7
+    assert "mode: testing" in again
+    assert zone_of(shell.run("dkim", "dns", "example.org")) == {
+        key: value for key, value in zone.items() if "_domainkey" in key[0]
+    }
+    # What it prints, published, is what it wants.
+    published: dict[str, dict[str, list[str]]] = {}
+    for (name, kind), values in zone.items():
+        published.setdefault(name.rstrip("."), {})[kind] = [value.decode() for value in values]
+    shell.publish(published)
+    assert "NOT" not in shell.run("domain", "dns", "example.org")
+    found = shell.json("domain", "dns", "example.org")
+    assert [one["in_dns"] for one in found["records"]] == [True] * 7
+    assert found["mta_sts_policy"].startswith("version: STSv1")
+    keys = shell.json("dkim", "keys", "example.org")
+    assert [(key["state"], key["in_dns"]) for key in keys] == [("announced", True)] * 2
+
+
+def test_records_that_say_something_else(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.run("domain", "add", "example.org")
+    shell.publish(
+        {
+            "example.org": {"MX": ["5 other.test"], "TXT": ["v=spf1 include:other.test -all", "hello"]},
+            "_dmarc.example.org": {"TXT": ["v=DMARC1; p=none", "v=DMARC1; p=reject"]},
+        }
+    )
+    seen = {
+        one["purpose"]: (one["in_dns"], one["seen"]) for one in shell.json("domain", "dns", "example.org")["records"]
+    }
+    assert seen["MX"] == (False, "the DNS has 5 other.test")
+    assert seen["SPF"] == (True, "it says v=spf1 include:other.test -all")
+    assert seen["DMARC"][0] is False
+    assert "2" in seen["DMARC"][1]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "to", "also"),
+    [
+        ((), "postmaster@example.org", []),
+        (("d@else.test", "d@example.org"), "d@example.org", []),
+        (("d@else.test",), "d@else.test", ["example.org._report._dmarc.else.test"]),
+    ],
+)
+def test_who_gets_reports(addresses: tuple[str, ...], to: str, also: list[str]) -> None:
+    records = wanted("example.org", HOST, [], addresses)
+    texts = {one.name: one.value for one in records}
+    assert texts["_dmarc.example.org"] == f"v=DMARC1; p=none; rua=mailto:{to}"
+    assert texts["_smtp._tls.example.org"] == f"v=TLSRPTv1; rua=mailto:{to}"
+    assert [name for name in texts if "_report" in name] == also
+
+
+def test_rotation_by_hand(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    first = [one["name"] for one in shell.json("domain", "add", "example.org")["records"] if one["purpose"] == "DKIM"]
+    # They wait already: nothing is made anew, unless one says so.
+    again = shell.json("dkim", "rotate", "example.org")
+    assert (again["made"], [one["name"] for one in again["records"]]) == (0, first)
+    other = shell.json("dkim", "rotate", "example.org", "--anew")
+    assert other["made"] == 2
+    assert not {one["name"] for one in other["records"]} & set(first)
+
+    async def use() -> None:
+        database = await SqliteDatabase.open(tmp_path / "data", START)
+        for key in await database.read(dkim_keys.all_keys):
+            await database.write(dkim_keys.use, key.id, START)
+        await database.close()
+
+    asyncio.run(use())
+    assert shell.json("dkim", "rotate", "example.org")["made"] == 2
+    asyncio.run(use())
+    told = shell.run("dkim", "keys")
+    assert told.count("retiring") == 2
+    assert told.count("may be withdrawn after 2026-09-28") == 2
+    assert "retiring" in shell.run("domain", "dns", "example.org") or "withdrawn" in shell.run(
+        "dkim", "dns", "example.org"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("dkim", "dns", "else.test"), "is not one of ours"),
+        (("dkim", "rotate", "else.test"), "is not one of ours"),
+        (("domain", "dns", "no domain"), "is not a domain name"),
+        (("domain", "add", "example.org"), "posthouse domain dns example.org"),
+    ],
+)
+def test_mistakes(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    shell = Shell(tmp_path)
+    shell.run("domain", "add", "example.org")
+    result = CliRunner().invoke(app, ["--config", str(tmp_path / "posthouse.toml"), *arguments])
+    assert says in str(result.exception)
+
+
+def test_removing_a_domain_and_signing_never(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.run("domain", "add", "example.org")
+    shell.run("domain", "remove", "example.org")
+    assert "There are no keys" in shell.run("dkim", "keys")
+    with (tmp_path / "posthouse.toml").open("a") as file:
+        file.write('[signing]\nsign = "never"\n')
+    assert "DKIM" not in shell.run("domain", "add", "example.org")
+
+
+@pytest.mark.parametrize("length", [10, 255, 256, 600])
+def test_long_records_are_cut_into_strings(length: int) -> None:
+    value = "v=DKIM1; p=" + "A" * (length - 11) if length > 11 else "x" * length
+    record = DomainRecord("DKIM", "s._domainkey.example.org", "TXT", value, "")
+    assert all(0 < len(text) <= 255 for text in record.strings)
+    assert zone_of(record.line + "\n")["s._domainkey.example.org.", "TXT"] == [value.encode()]
+
+
+def test_keys_show_no_secrets() -> None:
+    (key, _) = new_keys()
+    kept = DkimKey(1, "example.org", key.selector, key.algorithm, key.private, key.record, "used", 1, 1)
+    for shown in (repr(key), repr(kept), str(kept), str([kept])):
+        assert "..." in shown
+        assert key.private.hex()[:20] not in shown
+        assert repr(key.private)[2:20] not in shown
+    assert all(key.private not in record.value.encode() for record in wanted("example.org", HOST, [kept]))

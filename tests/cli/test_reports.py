@@ -1,0 +1,183 @@
+"""`posthouse reports`: tables, words, JSON, and files that anybody has."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posthouse.base.clock import SystemClock
+from posthouse.base.errors import Permanent
+from posthouse.cli import opening, report_words
+from posthouse.cli.output import Options
+from posthouse.reports import dmarc_aggregate, tls_rpt
+from posthouse.reports.dmarc_aggregate import Aggregate, Published, Record
+from posthouse.reports.unpack import Unreadable
+from posthouse.servers.report_intake import rows
+from posthouse.store import report_counts, report_tables
+from posthouse.store.database import Tx
+from posthouse.store.report_counts import DAY, Counted, Period, Sent
+from posthouse.store.report_tables import DmarcRow
+from tests.cli.test_commands import Server
+from tests.reports.test_recognise import FAILURE
+from tests.reports.test_tls_rpt import REPORT
+
+CONFIG = """hostname = 'mail.posthouse.test'
+data = 'data'
+[dns]
+only_zone = true
+[dns.zone."5.113.0.203.in-addr.arpa"]
+PTR = ['mail.example.com']
+"""
+NOW = SystemClock().now()
+AGGREGATE = Aggregate(
+    "There \x1b[31m[bold]",
+    "r@there.test",
+    "r1",
+    NOW // 1_000_000 - 86_400,
+    NOW // 1_000_000,
+    Published("example.org", p="none"),
+    (
+        Record(
+            "203.0.113.5",
+            312,
+            "none",
+            "fail",
+            "fail",
+            "example.org",
+            "bounce.example.net",
+            spf_results=(("bounce.example.net", "mfrom", "pass"),),
+        ),
+        Record("192.0.2.1", 688, "pass", "pass", "pass", "example.org"),
+    ),
+)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    server = Server(tmp_path)
+    (tmp_path / "posthouse.toml").write_text(CONFIG)
+
+    def fill(tx: Tx) -> None:
+        for report in (AGGREGATE, REPORT._replace(end=NOW // 1_000_000)):
+            for kept, dmarc, tls in rows(report, "there.test", NOW, 77):
+                assert report_tables.add(tx, kept, dmarc, tls) == ""
+        from posthouse.reports.recognise import of_message
+
+        for kept, _, _ in rows(of_message(FAILURE), "there.test", NOW, 78):
+            assert report_tables.add(tx, kept) == ""
+        counted = Counted("there.test", [], 0, [(["x"], 3)])
+        report_counts.add(tx, "dmarc", NOW // DAY, [counted])
+        period = Period("dmarc", NOW // DAY, "there.test", [], 0, 0)
+        sent = Sent(0, "dmarc", "there.test", NOW // DAY, "u1", "mailto:d@there.test", NOW, 900, 3, 5, "sent", "")
+        report_counts.finish(tx, period, [sent, sent._replace(outcome="skipped", target="", note="nobody agrees")])
+
+    opening.write(Options(tmp_path / "posthouse.toml"), fill)
+    return server
+
+
+WORDS = (
+    "203.0.113.5 (mail.example.com) sent 312 messages as example.org that fail DMARC; "
+    "SPF passes for bounce.example.net, which is not aligned; there is no DKIM signature; "
+    "if you use that service, sign with DKIM d=example.org there, or "
+    "let it send with a reverse-path below example.org; if you do not, it is somebody who uses your name."
+)
+
+
+def test_the_overview(server: Server) -> None:
+    said = server.text("reports")
+    assert "example.org  dmarc    1        1          1000     312     68 %" in said
+    assert "example.org  tls" in said
+    assert WORDS in said
+    found = server.json("reports")
+    assert found["advice"] == [WORDS]
+    assert found["domains"][0]["counted"] == 1000
+    assert "203.0.113.5 sent 312" in server.text("reports", "--no-names")
+    assert server.text("reports", "--days", "0.01").strip()
+
+
+def test_the_sources_of_a_domain(server: Server) -> None:
+    said = server.text("reports", "dmarc", "Example.org")
+    good, bad = (" ".join(line.split()) for line in said.splitlines()[1:3])
+    assert good == "example.org 192.0.2.1 example.org 688 100 % 100 % 100 % 0 0 1"
+    assert bad == "example.org 203.0.113.5 example.org 312 0 % 0 % 0 % 0 0 1"
+    assert WORDS in said
+    assert server.json("reports", "dmarc")["sources"][1]["messages"] == 312
+    assert "No DMARC report about other.test" in server.text("reports", "dmarc", "other.test")
+
+
+def test_tls_failures_and_what_went_out(server: Server) -> None:
+    said = server.text("reports", "tls")
+    assert "100 sessions to mx1.example.org of example.org failed: the certificate had expired; renew it" in said
+    assert [one["sessions"] for one in server.json("reports", "tls")["results"]] == [203, 100, 5326, 1]
+    said = server.text("reports", "failures")
+    assert "192.0.2.9" in said
+    assert "boss@example.org" in said
+    assert server.json("reports", "failures")[0]["facts"]["failed"] == "dmarc"
+    said = server.text("reports", "sent")
+    assert "d@there.test" in said
+    assert "nobody agrees" in said
+    assert [one["outcome"] for one in server.json("reports", "sent")] == ["skipped", "sent"]
+    assert server.json("reports", "sent", "other.test") == []
+
+
+def test_files_of_anybody(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "r.xml.gz"
+    file.write_bytes(gzip.compress(dmarc_aggregate.write(AGGREGATE)))
+    said = server.text("reports", "read", str(file))
+    assert "\x1b" not in said
+    assert "There [31m[bold], " in said  # what XML cannot hold is left out; what rich would act upon stays text
+    assert "Policy: domain=example.org; p=none" in said
+    assert "203.0.113.5 sent 312 messages as example.org that fail DMARC" in said
+    assert server.json("reports", "read", str(file))["records"][0]["messages"] == 312
+    assert "203.0.113.5 (mail.example.com) sent" in server.text("reports", "read", "--names", str(file))
+    file.write_bytes(tls_rpt.write(REPORT))
+    assert "certificate-expired" in server.text("reports", "read", str(file))
+    assert server.json("reports", "read", str(file))["kind"] == "tls"
+    file.write_bytes(FAILURE)
+    assert "boss@example.org" in server.text("reports", "read", str(file))
+    file.write_bytes(b"<html/>")
+    with pytest.raises(Unreadable, match="no DMARC report"):
+        server.text("reports", "read", str(file))
+    with pytest.raises(Permanent, match="No such file"):
+        server.text("reports", "read", str(tmp_path / "gone"))
+
+
+PASS, FAIL = "pass", "fail"
+FACTS: list[tuple[dict[str, Any], str]] = [
+    ({"spf": [["example.org", "mfrom", "softfail"]]}, "add ip4:192.0.2.1 to the SPF record of example.org"),
+    ({"spf": [["other.test", "mfrom", "fail"]]}, "if it is yours, let it sign with DKIM d=example.org"),
+    ({"dkim": [["service.test", "s1", "pass"]]}, "DKIM passes for service.test, which is not aligned"),
+    ({"dkim": [["example.org", "s1", "fail"]]}, "the signature of example.org (selector s1) says fail; either it was"),
+    ({"spf": [["l.test", "mfrom", "pass"]], "reasons": [["mailing_list", ""]]}, "nothing to do"),
+    ({"spf": [["news.example.org", "mfrom", "pass"]]}, "(too strict?)"),
+    ({"spf": [["", "", ""]], "dkim": []}, "the sender has no SPF record; there is no DKIM signature"),
+    ({}, "there is no DKIM signature"),
+]
+
+
+@pytest.mark.parametrize(("facts", "words"), FACTS)
+def test_words_about_sources(facts: dict[str, Any], words: str) -> None:
+    row = DmarcRow("192.0.2.1", "example.org", False, False, "none", 1, facts)
+    said = report_words.source([row], 1, "example.org")
+    assert said.startswith("192.0.2.1 sent 1 message as example.org that fail")
+    assert words in said
+    assert said.endswith(".")
+
+
+def test_every_result_of_the_rfc_has_words() -> None:
+    for result in (
+        "starttls-not-supported",
+        "certificate-host-mismatch",
+        "certificate-expired",
+        "certificate-not-trusted",
+        "validation-failure",
+        "tlsa-invalid",
+        "dnssec-invalid",
+        "dane-required",
+        "sts-policy-fetch-error",
+        "sts-policy-invalid",
+        "sts-webpki-invalid",
+    ):
+        assert "they say" not in report_words.tls(result, 1, "mx.test", "example.org", {})
+    assert "they say odd" in report_words.tls("odd", 2, "", "example.org", {"reason": "x"})

@@ -1,0 +1,424 @@
+"""Who sent a message, as servers that bring mail meet it: what is taken, refused, put into Junk, and written down."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from posthouse.app import App
+from posthouse.cli import story, timeline
+from posthouse.net.dns import Resolver, ZoneResolver
+from posthouse.senderauth import arc, dkim
+from posthouse.senderauth.dkim import Signer, record_of
+from posthouse.store import accounts, mailboxes, messages, outbox_admin, quota, report_counts, traces
+from posthouse.store.database import Tx
+from posthouse.store.envelope import AUTHENTIC, JUNK, UNAUTHENTIC, marks_of
+from tests.senderauth.keys import rsa_key
+from tests.servers.test_refusals import tell
+from tests.servers.test_smtp_more import CLEAR, listening, submitted
+from tests.support.clock import FakeClock
+from tests.support.house import House, opened, settings
+
+HERE = {"TXT": [b"v=spf1 ip4:127.0.0.1 -all"]}
+ELSEWHERE = {"TXT": [b"v=spf1 ip4:192.0.2.1 -all"]}
+
+
+def policy(text: str) -> dict[str, list[bytes]]:
+    return {"TXT": [f"v=DMARC1; {text}".encode()]}
+
+
+ZONE: dict[str, Mapping[str, Any] | None] = {
+    "good.test": HERE,
+    "_dmarc.good.test": policy("p=reject; rua=mailto:reports@good.test"),
+    "key._domainkey.good.test": {"TXT": [record_of(rsa_key()).encode()]},
+    "bank.test": ELSEWHERE,
+    "_dmarc.bank.test": policy("p=reject; sp=quarantine"),
+    "key._domainkey.bank.test": {"TXT": [record_of(rsa_key()).encode()]},
+    "soft.test": ELSEWHERE,
+    "_dmarc.soft.test": policy("p=quarantine"),
+    "tests.test": ELSEWHERE,
+    "_dmarc.tests.test": policy("p=reject; t=y"),
+    "lax.test": ELSEWHERE,
+    "_dmarc.lax.test": policy("p=none"),
+    "other.test": HERE,
+    "list.test": HERE,
+    "key._domainkey.fwd.test": {"TXT": [record_of(rsa_key()).encode()]},
+    "key._domainkey.odd.test": {"TXT": [record_of(rsa_key()).encode()]},
+    "plain.test": {"A": ["192.0.2.9"]},
+    "far.test": None,
+    "down.test": None,
+    "_dmarc.down.test": None,
+    "mx.sender.test": {"A": ["127.0.0.1"]},
+    "1.0.0.127.in-addr.arpa": {"PTR": ["mx.sender.test"]},
+}
+FORGED = b"Authentication-Results: mail.posthouse.test; dmarc=pass header.from=bank.test\r\n"
+
+
+def message(author: str, *, above: bytes = b"", body: bytes = b"hello\r\n") -> bytes:
+    fields = f"From: Ann <{author}>\r\nTo: bob@posthouse.test\r\nSubject: hi\r\nMessage-ID: <{author}>\r\n\r\n"
+    return above + fields.encode() + body
+
+
+def signed(raw: bytes, domain: str) -> bytes:
+    return dkim.sign(raw, [Signer(domain, "key", rsa_key())], None)
+
+
+def run(
+    folder: Path,
+    test: Callable[[House], Awaitable[None]],
+    resolver: Resolver | None = None,
+    chosen: Mapping[str, Any] = {},
+    **changes: Any,
+) -> None:
+    async def main() -> None:
+        asked = resolver or ZoneResolver(ZONE)
+        how = CLEAR | changes | {"authentication": {"exempt": [], **chosen}}
+        async with asyncio.timeout(120), opened(folder, resolver=asked, **how) as house:
+            await test(house)
+
+    asyncio.run(main())
+
+
+async def send(
+    house: House, sender: str, raw: bytes, *recipients: str, service: str = "smtp", hello: str = "EHLO mx.sender.test"
+) -> str:
+    """The reply to a message by DATA."""
+    to = [f"RCPT TO:<{one}>" for one in recipients or ("bob@posthouse.test",)]
+    dotted = raw.replace(b"\r\n.", b"\r\n..")
+    return (await house.said(service, hello, f"MAIL FROM:<{sender}>", *to, "DATA", dotted + b"."))[-1]
+
+
+async def in_mailbox(house: House, use: str = "\\Junk", name: str = "bob") -> list[bytes]:
+    def read(tx: Tx) -> list[bytes]:
+        rows = tx.all(
+            "SELECT email_id FROM entry JOIN mailbox ON mailbox.id = mailbox_id JOIN account "
+            "ON account.id = account_id WHERE special_use = ? AND account.name = ? ORDER BY uid",
+            use,
+            f"{name}@posthouse.test",
+        )
+        return [messages.read_source(tx, email_id) for (email_id,) in rows]
+
+    return await house.database.read(read)
+
+
+async def story_of(house: House, text: str) -> tuple[dict[str, Any], str]:
+    """What the trace of a message says, and its story as a person reads it. `text` is a reply with an id."""
+    await asyncio.to_thread(tell, house.app.settings.data)
+    number = int((await house.database.read(lambda tx: tx.all("SELECT max(trace) FROM event")))[0][0])
+    case = await house.database.read(traces.case, number)
+    assert case is not None
+    told = story.tell(case, house.app.clock.now())
+    rows = timeline.rows(told.lines, None)
+    assert text
+    return dict(case.events[0].data), "\n".join("".join(piece for piece, _ in row).strip() for row in rows)
+
+
+# Sender, author, who signs, the reply, the words of Authentication-Results, whether it is in Junk
+CASES = {
+    "both": ("a@good.test", "a@good.test", "good.test", "250", "spf=pass dkim=pass dmarc=pass", False),
+    "SPF alone": ("a@good.test", "a@good.test", "", "250", "spf=pass dkim=none dmarc=pass", False),
+    "DKIM alone": ("a@other.test", "a@bank.test", "bank.test", "250", "spf=pass dkim=pass dmarc=pass", False),
+    "of a subdomain": ("a@b.good.test", "a@good.test", "good.test", "250", "spf=none dkim=pass dmarc=pass", False),
+    "forged": ("a@bank.test", "a@bank.test", "", "550 5.7.26 bank.test asks by DMARC (p=reject)", "", False),
+    "forged From": ("a@other.test", "a@bank.test", "", "550 5.7.1 bank.test asks by DMARC (p=reject)", "", False),
+    "signed by another": ("a@other.test", "a@bank.test", "good.test", "550 5.7.1 ", "", False),
+    "to Junk": ("a@soft.test", "a@soft.test", "", "250", "spf=fail dkim=none dmarc=fail", True),
+    "of a subdomain that has none": ("a@other.test", "a@x.bank.test", "", "250", "dmarc=fail", True),
+    "only tested": ("a@tests.test", "a@tests.test", "", "250", "dmarc=fail", True),
+    "lax": ("a@lax.test", "a@lax.test", "", "250", "spf=fail dmarc=fail", False),
+    "without a policy": ("a@plain.test", "a@plain.test", "", "250", "spf=none dkim=none dmarc=none", False),
+    "the DNS is down": ("a@down.test", "a@down.test", "", "250", "spf=temperror dkim=none dmarc=temperror", False),
+    "a bounce": ("", "mailer-daemon@good.test", "good.test", "250", "dkim=pass dmarc=pass", False),
+}
+
+
+def test_what_becomes_of_mail(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        for name, (sender, author, signer, reply, words, junk) in CASES.items():
+            raw = message(author, above=f"X-Case: {name}\r\n".encode())
+            said = await send(house, sender, signed(raw, signer) if signer else raw)
+            assert said.startswith(reply), (name, said)
+            found = [one for one in await house.inbox("bob") if f"X-Case: {name}\r\n".encode() in one]
+            aside = [one for one in await in_mailbox(house) if f"X-Case: {name}\r\n".encode() in one]
+            assert (len(found), len(aside)) == ((0, 0) if said[0] == "5" else (0, 1) if junk else (1, 0)), name
+            for word in words.split():
+                top = (found or aside)[0].partition(b"\r\nReceived: ")[0]
+                assert top.startswith(
+                    f"Return-Path: <{sender}>\r\nAuthentication-Results: mail.posthouse.test;".encode()
+                )
+                assert f"\r\n {word}".encode() in top, name
+                assert b"\r\nReceived-SPF: " in top
+
+    run(tmp_path, test)
+
+
+def test_refusals_say_who_asks_and_what_failed(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        raw = signed(message("a@bank.test"), "bank.test").replace(b"hello", b"hallo")
+        said = await send(house, "x@other.test", raw)
+        assert said.startswith("550 5.7.1 bank.test asks by DMARC (p=reject) that mail is refused ")
+        assert "SPF pass for other.test (another domain); DKIM fail for bank.test (id " in said
+        data, told = await story_of(house, said)
+        assert data["authentication"]["done"] == "reject"
+        assert "SPF: pass: other.test (the sender), matched by ip4:127.0.0.1 of: v=spf1 ip4:127.0.0.1 -all" in told
+        assert "DKIM: fail: bank.test, key key (rsa-sha256 2048), relaxed/relaxed, the body was changed" in told
+        assert "DMARC: fail: bank.test, bank.test asks for reject: v=DMARC1; p=reject; sp=quarantine" in told
+        assert "Name of the client: pass: mx.sender.test" in told
+        assert "key._domainkey.bank.test TXT: v=DKIM1; k=rsa; p=" in told
+        assert "Refused, as its domain asks" in told
+        assert await house.inbox("bob") == []
+
+    run(tmp_path, test)
+
+
+def test_fields_in_our_name_are_taken_out_and_signatures_verified_before(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        spf = b"Received-SPF: pass (x) receiver=mail.posthouse.test; identity=mailfrom\r\n"
+        theirs = b"Authentication-Results: mx.other.test; spf=pass\r\n"
+        for large in (False, True):
+            raw = message("a@good.test", above=FORGED + spf + theirs, body=b"x" * 70 + b"\r\n" * (40_000 * large + 1))
+            signer = Signer("good.test", "key", rsa_key(), signed=("Authentication-Results",))
+            sent = dkim.sign(raw, [signer], None)
+            assert (await send(house, "a@good.test", sent)).startswith("250 ")
+            stored = (await house.inbox("bob"))[-1]
+            assert stored.count(b"Authentication-Results: mail.posthouse.test;") == 1
+            assert b"dmarc=pass header.from=bank.test" not in stored
+            assert b" dkim=pass header.d=good.test" in stored
+            assert stored.count(b"Received-SPF: ") == 1
+            assert theirs in stored
+            assert stored.endswith(sent.replace(FORGED, b"").replace(spf, b"")[-200:])
+
+    run(tmp_path, test)
+
+
+def test_in_chunks_and_by_lmtp(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        raw = signed(message("a@good.test", above=FORGED), "good.test")
+        chunks = [raw[at : at + 37] for at in range(0, len(raw), 37)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.ports["smtp"])
+        writer.write(b"EHLO mx.sender.test\r\nMAIL FROM:<a@good.test>\r\nRCPT TO:<bob@posthouse.test>\r\n")
+        for number, chunk in enumerate(chunks):
+            writer.write(f"BDAT {len(chunk)}{' LAST' * (number == len(chunks) - 1)}\r\n".encode() + chunk)
+        writer.write(b"QUIT\r\n")
+        replies = (await reader.read()).decode().splitlines()
+        writer.close()
+        assert replies[-2].startswith("250 2.0.0 Accepted")
+        to = ("alice@posthouse.test", "bob@posthouse.test")
+        assert (await send(house, "a@good.test", raw, *to, service="lmtp", hello="LHLO mx.sender.test"))[:3] == "250"
+        for stored in [*await house.inbox("bob"), *await house.inbox("alice")]:
+            assert stored.count(b"Authentication-Results: ") == 1
+            assert b" dkim=pass header.d=good.test" in stored
+            assert b" dmarc=pass (p=reject dis=none) header.from=good.test" in stored
+        assert len(await house.inbox("bob")) == 2
+        said = await send(
+            house, "a@bank.test", message("a@bank.test"), *to, service="lmtp", hello="LHLO mx.sender.test"
+        )
+        assert said.startswith("550 5.7.26 ")
+
+    listen = [*CLEAR["listen"], listening("lmtp")]
+    run(tmp_path, test, listen=listen)
+
+
+def test_our_own_people_and_networks(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        raw = message("alice@posthouse.test", above=FORGED)
+        lines = "MAIL FROM:<alice@posthouse.test>", "RCPT TO:<bob@posthouse.test>", "DATA", raw.decode() + "."
+        assert (await submitted(house, *lines))[-1].startswith("250 ")
+        (stored,) = await house.inbox("bob")
+        assert b"Authentication-Results" not in stored
+
+    run(tmp_path / "people", test)
+
+    async def exempt(house: House) -> None:
+        assert (await send(house, "a@bank.test", message("a@bank.test", above=FORGED))).startswith("250 ")
+        (stored,) = await house.inbox("bob")
+        assert stored.count(b"Authentication-Results") == 1
+        assert FORGED in stored
+
+    run(tmp_path / "exempt", exempt, chosen={"exempt": ["127.0.0.0/8"]})
+    run(tmp_path / "relaying", exempt, relay={"capture": True, "networks": ["127.0.0.1"]})
+    run(tmp_path / "off", exempt, chosen={"verify": False})
+
+
+def test_junk_is_made_where_it_is_missing(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        raw = message("a@soft.test")
+        await house.database.write(lambda tx: mailboxes.delete(tx, 1, "Junk"))
+        for _ in range(2):
+            assert (await send(house, "a@soft.test", raw, "alice@posthouse.test")).startswith("250 ")
+        assert len(await in_mailbox(house, name="alice")) == 2
+        await house.database.write(lambda tx: mailboxes.rename(tx, 2, "Junk", "Spam"))
+        said = await send(house, "a@soft.test", raw)
+        assert [
+            one.name for one in await house.database.read(mailboxes.list_all, 2) if one.special_use == "\\Junk"
+        ] == ["Spam"]
+        assert len(await in_mailbox(house)) == 1
+        assert "Put into the mailbox for junk, as its domain asks" in (await story_of(house, said))[1]
+
+    run(tmp_path, test)
+
+
+def test_a_copy_that_waits_for_room_goes_into_junk_too(tmp_path: Path) -> None:
+    clock = FakeClock()
+
+    async def main() -> None:
+        chosen = settings(tmp_path, **CLEAR, authentication={"exempt": []})
+        async with asyncio.timeout(60), App(chosen, clock=clock, resolver=ZoneResolver(ZONE)) as app:
+            house = House(app)
+            await house.database.write(accounts.add_domain, "posthouse.test", 1_000_000)
+            for name in ("alice", "bob"):
+                await house.database.write(accounts.add_account, f"{name}@posthouse.test", "x", 1_000_000)
+                await house.database.write(accounts.add_address, "all@posthouse.test", f"{name}@posthouse.test")
+            await house.database.write(quota.set_limits, "bob@posthouse.test", 10, 0)
+            raw = message("a@soft.test")
+            assert (await send(house, "a@soft.test", raw, "all@posthouse.test")).startswith("250 ")
+            assert len(await in_mailbox(house, name="alice")) == 1
+            while not any(one.attempts for _, some in await house.database.read(outbox_admin.listing) for one in some):
+                pass
+            assert await in_mailbox(house) == []
+            await house.database.write(quota.set_limits, "bob@posthouse.test", 0, 0)
+            await clock.advance(7200)
+            while await house.database.read(outbox_admin.listing):
+                pass
+            assert len(await in_mailbox(house)) == 1
+            assert await house.inbox("bob") == []
+
+    asyncio.run(main())
+
+
+def test_settings_that_only_mark(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        said = await send(house, "a@bank.test", message("a@bank.test"))
+        assert said.startswith("250 ")
+        (stored,) = await house.inbox("bob")
+        assert b" dmarc=fail (p=reject dis=none) header.from=bank.test" in stored
+        assert "by the settings" in (await story_of(house, said))[1]
+
+    run(tmp_path, test, chosen={"dmarc": "mark"})
+
+
+def test_mailing_lists(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        said = await send(house, "list-bounces@list.test", message("a@bank.test"))
+        assert said.startswith("250 ")
+        assert "by a mailing list that is known: list.test is a mailing list" in (await story_of(house, said))[1]
+        assert (await send(house, "a@other.test", message("a@bank.test"))).startswith("550 5.7.1 ")
+
+    run(tmp_path, test, chosen={"mailing_lists": ["list.test"]})
+
+
+def sealed(raw: bytes, sealer: str, saw: str, cv: Literal["none", "pass"] = "none") -> bytes:
+    """As a forwarder passes it on."""
+    header, body = dkim.split(raw)
+    made = arc.Sealer(sealer, "key", rsa_key())
+    hashed = made.body()
+    hashed.feed(body)
+    return made.fields(header, hashed, cv, [sealer, saw], None) + raw
+
+
+def test_forwarders_that_are_trusted(tmp_path: Path) -> None:
+    passed, failed = "dmarc=pass header.from=bank.test", "dmarc=fail header.from=bank.test"
+    raw = message("a@bank.test")
+    once = sealed(raw, "fwd.test", passed)
+    cases = {
+        "sealed": (once, True),
+        "not sealed": (raw, False),
+        "it saw it fail": (sealed(raw, "fwd.test", failed), False),
+        "changed after": (once.replace(b"hello", b"hallo"), False),
+        "sealed by a stranger": (sealed(raw, "odd.test", passed), False),
+        "a stranger after it": (sealed(once, "odd.test", passed, "pass"), False),
+        "after a stranger": (sealed(sealed(raw, "odd.test", passed), "fwd.test", failed, "pass"), False),
+        "twice": (sealed(once, "fwd.test", failed, "pass"), True),
+    }
+
+    async def test(house: House) -> None:
+        for name, (sent, taken) in cases.items():
+            said = await send(house, "a@other.test", sent)
+            assert said.startswith("250 " if taken else "550 5.7.1 "), (name, said)
+            if name == "sealed":
+                told = (await story_of(house, said))[1]
+                assert "ARC: pass: sealed by fwd.test" in told
+                assert "1: fwd.test, key key, seal pass, message pass, saw dmarc=pass" in told
+                assert "by a forwarder that is trusted: fwd.test saw it pass DMARC" in told
+        assert b" arc=pass smtp.remote-ip=127.0.0.1" in (await house.inbox("bob"))[0]
+
+    run(tmp_path, test, chosen={"trusted_sealers": ["fwd.test"]})
+
+
+def test_messages_are_counted_for_reports(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60):
+            async with opened(tmp_path, resolver=ZoneResolver(ZONE), **CLEAR, authentication={"exempt": []}) as house:
+                for sender, author in (("good", "good"), ("other", "good"), ("lax", "lax")):
+                    await send(house, f"a@{sender}.test", message(f"a@{author}.test"))
+            async with opened(tmp_path, **CLEAR) as house:
+                today = house.app.clock.now() // report_counts.DAY
+                read = house.database.read
+                found = []
+                for day in (today, today - 1):
+                    found += await read(report_counts.of_period, "dmarc", day, "good.test")
+                    # A domain that asks for no reports is not counted.
+                    assert not await read(report_counts.of_period, "dmarc", day, "lax.test")
+                assert sorted((facts[3], *facts[5:8], count) for facts, count in found) == [
+                    (["good.test", "mfrom", "pass"], "pass", "fail", "none", 1),
+                    (["other.test", "mfrom", "pass"], "fail", "fail", "reject", 1),
+                ]
+
+    asyncio.run(main())
+
+
+def test_what_the_dns_does_not_answer_may_be_put_off(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        assert (await send(house, "a@down.test", message("a@down.test"))).startswith(
+            "451 4.4.3 The DNS does not answer"
+        )
+        assert (await send(house, "a@plain.test", message("a@plain.test"))).startswith("250 ")
+
+    run(tmp_path, test, chosen={"trouble": "defer"})
+
+
+def test_rules_and_hooks_know_what_was_found(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        assert (await send(house, "a@lax.test", message("a@lax.test"))).startswith("550 5.7.1 SPF")
+        assert (await send(house, "a@other.test", message("a@lax.test"))).startswith("250 ")
+        assert (await send(house, "a@good.test", message("a@good.test"))).startswith("550 5.7.1 unsigned")
+        tags = [one.partition(b"X-Posthouse-Tag: ")[2][:4] for one in await house.inbox("bob")]
+        assert tags == [b"odd\r"]
+
+    (tmp_path / "policy.py").write_text(
+        "from posthouse.filter.hooks import *\n"
+        "def on_message(m):\n"
+        "    return reject('unsigned') if (m.spf, m.dkim, m.dmarc) == ('pass', 'none', 'pass') else None\n"
+    )
+    rules = [
+        {"spf": ["fail"], "action": "reject", "text": "SPF"},
+        {"dkim": ["none", "fail"], "dmarc": ["fail"], "action": "tag", "tag": "odd"},
+    ]
+    run(tmp_path, test, filter={"rule": rules, "policy": str(tmp_path / "policy.py")})
+
+
+def test_what_the_queue_knows_of_the_sender(tmp_path: Path) -> None:
+    """An alias leads elsewhere: whether its sender may be told what becomes of it depends on who that is."""
+
+    async def test(house: House) -> None:
+        await house.database.write(lambda tx: accounts.add_address(tx, "fw@posthouse.test", "x@far.test"))
+        expected = {
+            ("a@good.test", "a@good.test"): {AUTHENTIC},
+            ("a@soft.test", "a@soft.test"): {UNAUTHENTIC, JUNK},
+            ("a@other.test", "a@soft.test"): {AUTHENTIC, JUNK},
+            ("a@lax.test", "a@plain.test"): {UNAUTHENTIC},
+            ("a@plain.test", "a@plain.test"): set[str](),
+        }
+        seen = {}
+        for sender, author in expected:
+            before = await house.database.read(_queued)
+            assert (await send(house, sender, message(author), "fw@posthouse.test")).startswith("250 ")
+            (new,) = (await house.database.read(_queued)).items() - before.items()
+            seen[sender, author] = set(marks_of(new[1]))
+        assert seen == expected
+
+    run(tmp_path, test, relay={})
+
+
+def _queued(tx: Tx) -> dict[int, str]:
+    return dict(tx.all("SELECT id, options FROM queue"))

@@ -1,0 +1,235 @@
+"""Reports of others: what is kept of them, what is not, and that nothing counts twice."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from posthouse.base.log import get_logger
+from posthouse.delivery.directory import Directory
+from posthouse.delivery.inject import Injector
+from posthouse.mime.compose import Attachment, message
+from posthouse.reports import tls_rpt
+from posthouse.servers import report_intake
+from posthouse.servers.report_intake import ReportIntake
+from posthouse.store import accounts, events, report_tables
+from posthouse.store.report_tables import DAY
+from tests.queue.site import Site, site
+from tests.reports.test_dmarc_aggregate import META, POLICY, feedback
+from tests.reports.test_recognise import FAILURE
+from tests.reports.test_tls_rpt import REPORT
+from tests.support.loop import on_loop
+
+DMARC = "dmarc@here.test"
+ABOUT = POLICY.replace("example.org", "here.test")
+
+
+def mail(data: bytes, type_: str = "application/gzip", name: str = "r.xml.gz") -> bytes:
+    return message(
+        sender="r@there.test",
+        to=[DMARC],
+        subject="Report",
+        date=0,
+        message_id="1@there.test",
+        text="A report.",
+        attachments=[Attachment(data, type_, name)],
+    )
+
+
+def dmarc(text: str) -> bytes:
+    return mail(gzip.compress(text.encode()))
+
+
+class Desk:
+    def __init__(self, here: Site) -> None:
+        self.here = here
+        self.directory = Directory(here.database, here.feed, "mail.here.test")
+        self.injector = Injector(here.database, self.directory, here.clock, here.ids, "mail.here.test", 5.0)
+        self.intake = self.new()
+
+    def new(self) -> ReportIntake:
+        here = self.here
+        return ReportIntake(
+            here.settings, here.database, here.feed, self.directory.resolve, here.clock, here.ids, get_logger()
+        )
+
+    async def arrives(self, content: bytes, to: str = DMARC, sender: str = "r@there.test") -> list[dict[str, Any]]:
+        """What the trace says of a message that came."""
+        keep = await self.injector.keeper(sender, [to], content, {})
+        assert keep is not None
+        await self.here.database.write(keep)
+        await self.intake.still.wait()
+        return await self.told(keep.trace)
+
+    async def told(self, trace: int) -> list[dict[str, Any]]:
+        found = await self.here.database.read(events.of_trace, trace)
+        return [event.data for event in found if event.kind == "report"]
+
+    async def overview(self) -> list[tuple[str, str, int, int, int]]:
+        found = await self.here.database.read(report_tables.overview, 0)
+        return [(one.domain, one.kind, one.reports, one.counted, one.failed) for one in found]
+
+
+@asynccontextmanager
+async def desk(**options: Any) -> AsyncIterator[Desk]:
+    async with site(reports={"addresses": (DMARC,)}, **options) as here:
+        await here.database.write(accounts.add_account, "desk@here.test", "hash", 1)
+        await here.database.write(accounts.add_address, DMARC, "desk@here.test")
+        one = Desk(here)
+        await one.intake.start()
+        await one.intake.still.wait()
+        try:
+            yield one
+        finally:
+            await one.intake.close()
+
+
+@on_loop
+async def test_reports_of_each_kind_go_into_tables() -> None:
+    async with desk() as one:
+        [told] = await one.arrives(dmarc(feedback(policy=ABOUT)))
+        assert told == {
+            "kind": "dmarc",
+            "about": "here.test",
+            "organization": "There",
+            "report_id": "r1",
+            "counted": 2,
+            "failed": 0,
+        }
+        policies = [policy._replace(domain="here.test") for policy in REPORT.policies]
+        two = REPORT._replace(policies=(*policies, policies[0]._replace(domain="sub.here.test")))
+        about = await one.arrives(mail(tls_rpt.write(two), "application/tlsrpt+json", "r.json"))
+        assert [told["about"] for told in about] == ["here.test", "sub.here.test"]
+        await one.arrives(FAILURE.replace(b"Example.org", b"here.test"))
+        assert await one.overview() == [
+            ("here.test", "dmarc", 1, 2, 0),
+            ("here.test", "failure", 1, 3, 3),
+            ("here.test", "tls", 1, 5630, 303),
+            ("sub.here.test", "tls", 1, 5629, 303),
+        ]
+        [failure] = await one.here.database.read(report_tables.reports, "failure", 0, "here.test")
+        assert (failure.organization, failure.facts["source_ip"]) == ("there.test", "192.0.2.9")
+        results = await one.here.database.read(report_tables.tls_results, 0, "here.test")
+        assert [row[:4] for row in results] == [
+            ("sts", "validation-failure", "mx2.example.org", 203),
+            ("sts", "certificate-expired", "mx1.example.org", 100),
+            ("sts", "", "", 5326),
+            ("no-policy-found", "", "", 1),
+        ]
+
+
+@on_loop
+async def test_a_report_counts_once() -> None:
+    async with desk() as one:
+        same = dmarc(feedback(policy=ABOUT))
+        await one.arrives(same)
+        [told] = await one.arrives(same)
+        assert told["ignored"] == "it came before"
+        # Another reporter may use the same id, and the same reporter another.
+        await one.arrives(dmarc(feedback(policy=ABOUT, meta=META.replace("There", "Elsewhere"))))
+        await one.arrives(dmarc(feedback(policy=ABOUT, meta=META.replace("r1", "r2"))))
+        assert await one.overview() == [("here.test", "dmarc", 3, 6, 0)]
+
+
+@on_loop
+async def test_what_is_left_out_says_why() -> None:
+    async with desk() as one:
+        for content, why in (
+            (dmarc(feedback()), "the domain is not of this server"),
+            (dmarc(feedback(policy=POLICY.replace("example.org", "nothere.test"))), "the domain is not of this server"),
+            (dmarc("<html/>"), "the message holds no report"),
+            (mail(gzip.compress(bytes(20_000_000))), "the report unpacks to more than 200 times its size"),
+            (b"Subject: hello\r\n\r\nBuy reports!\r\n", "the message holds no report"),
+            (b"", "the message holds no report"),
+        ):
+            [told] = await one.arrives(content)
+            assert told["ignored"] == why or (why == "the message holds no report" and "no" in told["ignored"])
+        # Not to one of the addresses: nobody looks.
+        assert await one.arrives(dmarc(feedback(policy=ABOUT)), to="desk@here.test") == []
+        assert await one.overview() == []
+
+
+@on_loop
+async def test_what_came_while_nobody_looked_is_looked_at_once() -> None:
+    async with desk() as one:
+        await one.intake.close()
+        keep = await one.injector.keeper("r@there.test", [DMARC], dmarc(feedback(policy=ABOUT)), {})
+        assert keep is not None
+        await one.here.database.write(keep)
+        for _ in range(2):
+            again = one.new()
+            await again.start()
+            await again.still.wait()
+            await again.close()
+            # As after a crash: it is looked at once more.
+            await one.here.database.write(lambda tx: tx.run("DELETE FROM looked_at"))
+        assert await one.overview() == [("here.test", "dmarc", 1, 2, 0)]
+        assert len(await one.told(keep.trace)) == 1
+
+
+@on_loop
+async def test_there_is_an_end_to_reports_of_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_tables, "MOST_A_DAY", 2)
+    async with desk() as one:
+        for number in range(3):
+            [told] = await one.arrives(dmarc(feedback(policy=ABOUT, meta=META.replace("r1", f"r{number}"))))
+        assert told["ignored"] == "more than 2 reports came in a day"
+        assert [row[2] for row in await one.overview()] == [2]
+
+
+@on_loop
+async def test_old_reports_go_and_those_from_the_future_do_too() -> None:
+    async with desk() as one:
+        future = META.replace("1700086399", "99999999999")
+        await one.arrives(dmarc(feedback(policy=ABOUT, meta=future)))
+        await one.arrives(dmarc(feedback(policy=ABOUT, meta=META.replace("r1", "r2").replace("1700", "1790"))))
+        [_, late] = await one.here.database.read(report_tables.reports, "dmarc", 0)
+        assert late.ends <= one.here.clock.now()
+        await one.intake.tidy()
+        assert [row[2] for row in await one.overview()] == [2]
+        one.here.clock.move(401 * DAY / 1e6)
+        await one.intake.tidy()
+        assert await one.overview() == []
+        left = await one.here.database.read(lambda tx: tx.all("SELECT * FROM dmarc_row"))
+        assert left == []
+
+
+def test_domains_below_ours_are_ours() -> None:
+    @on_loop
+    async def test() -> None:
+        async with site() as here:
+            for domain, ours in (
+                ("here.test", True),
+                ("a.b.here.test", True),
+                ("there.test", False),
+                ("xhere.test", False),
+                ("test", False),
+                ("", False),
+                (".".join(["a"] * 120) + ".here.test", True),
+            ):
+                assert await here.database.read(report_intake.is_ours, domain) is ours
+
+    test()
+
+
+@on_loop
+async def test_many_at_once_do_not_stop_the_loop() -> None:
+    async with desk() as one:
+        big = "<record>" + feedback(policy=ABOUT).partition("<record>")[2].partition("</feedback>")[0]
+        await one.arrives(dmarc(feedback(policy=ABOUT).replace("</feedback>", big * 3000 + "</feedback>")))
+        await asyncio.sleep(0)
+        assert await one.overview() == [("here.test", "dmarc", 1, 6002, 0)]
+
+
+@on_loop
+async def test_a_fault_with_one_message_does_not_stand_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk() as one:
+        with monkeypatch.context() as broken:
+            broken.setattr(report_intake, "rows", lambda *_: 1 // 0)
+            [told] = await one.arrives(dmarc(feedback(policy=ABOUT)))
+        assert told["ignored"] == "it could not be looked at: an error of this server"
+        await one.arrives(dmarc(feedback(policy=ABOUT)))
+        assert await one.overview() == [("here.test", "dmarc", 1, 2, 0)]
