@@ -10,7 +10,7 @@ import re
 import unicodedata
 from typing import Literal
 
-SLICE = 1024  # characters
+SLICE = 256  # characters
 # Letters that no mark is, and that never become one with what stands before them: ASCII, Latin, Greek, Cyrillic,
 # Hebrew, Arabic, consonants of Devanagari, Thai, Kana, ideographs, syllables of Hangul.
 _find_start = re.compile(
