@@ -42,7 +42,7 @@ class Passage:
     def __init__(self, authserv_id: str, hostname: str, *, verify: bool) -> None:
         self.check = Check() if verify else None
         self.held = 0  # octets that may still come out at once
-        self._removal = Removal(lambda name, value: verdict_fields.is_forged(name, value, authserv_id, hostname))
+        self._removal = Removal(verdict_fields.Forged(authserv_id, hostname))
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, and what is to be stored now."""
