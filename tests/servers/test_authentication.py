@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from posthouse.app import App
+from posthouse.base.clock import SystemClock
 from posthouse.cli import story, timeline
-from posthouse.net.dns import Resolver, ZoneResolver
+from posthouse.net.dns import Resolver, SystemResolver, ZoneResolver
 from posthouse.senderauth import arc, dkim
 from posthouse.senderauth.dkim import Signer, record_of
 from posthouse.store import accounts, mailboxes, messages, outbox_admin, quota, report_counts, traces
@@ -18,6 +19,7 @@ from tests.servers.test_refusals import tell
 from tests.servers.test_smtp_more import CLEAR, listening, submitted
 from tests.support.clock import FakeClock
 from tests.support.house import House, opened, settings
+from tests.support.nameserver import NameServer
 
 HERE = {"TXT": [b"v=spf1 ip4:127.0.0.1 -all"]}
 ELSEWHERE = {"TXT": [b"v=spf1 ip4:192.0.2.1 -all"]}
@@ -375,6 +377,34 @@ def test_what_the_dns_does_not_answer_may_be_put_off(tmp_path: Path) -> None:
         assert (await send(house, "a@plain.test", message("a@plain.test"))).startswith("250 ")
 
     run(tmp_path, test, chosen={"trouble": "defer"})
+
+
+class Silence(dict[tuple[str, str], Any]):
+    """The table of a name server that answers nothing."""
+
+    def get(self, _key: tuple[str, str], _default: Any = None) -> str:
+        return "SILENCE"
+
+
+def test_a_silent_name_server_stalls_nobody(tmp_path: Path) -> None:
+    server = NameServer(Silence())
+    resolver = SystemResolver(SystemClock(), ["127.0.0.1"], timeout=0.5)
+
+    async def test(house: House) -> None:
+        resolver._port = await server.start()  # the server begins with the loop
+        try:
+            raw = signed(message("a@good.test"), "good.test")
+            said = await asyncio.gather(*[send(house, f"a{number}@good.test", raw) for number in range(40)])
+            assert {one[:4] for one in said} == {"250 "}
+            stored = await house.inbox("bob")
+            assert len(stored) == 40
+            assert all(b" spf=temperror" in one and b" dmarc=temperror" in one for one in stored)
+            # Each question is asked once for all of them, with its repeats.
+            assert len({question[1:] for question in server.questions}) < 20
+        finally:
+            await server.stop()
+
+    run(tmp_path, test, resolver, chosen={"patience": 1})
 
 
 def test_rules_and_hooks_know_what_was_found(tmp_path: Path) -> None:
