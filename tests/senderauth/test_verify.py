@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from posthouse.base.clock import SystemClock
 from posthouse.base.settings import Settings
-from posthouse.net.dns import Answer, Questions, Resolver, SystemResolver, ZoneResolver
-from posthouse.senderauth import dkim, policy, questions, verdict_fields, verdict_trace, verify
+from posthouse.net.dns import Answer, Questions, Resolver, SystemResolver, Unavailable, ZoneResolver
+from posthouse.senderauth import dkim, dmarc, policy, questions, verdict_fields, verdict_trace, verify
 from posthouse.senderauth.dkim import Signer, record_of
 from posthouse.senderauth.verify import Authenticator, Check, Client, Verdict
 from posthouse.servers.smtp.authentication import Passage
@@ -251,3 +251,23 @@ async def test_a_client_whose_address_is_not_known() -> None:
         assert verdict.dmarc_word == "fail"
         decision = policy.decide(verdict, Settings().authentication)
         assert (decision.disposition, decision.override) == ("none", "local_policy")
+
+
+def test_what_the_sender_has_asked_for_leaves_room_for_the_policy() -> None:
+    """SPF, signatures and chains ask for names that he chose: a policy must not go unread for it."""
+
+    class Endless(ZoneResolver):
+        async def answer(self, name: str, kind: str) -> Answer:
+            return Answer((), False, name) if name.endswith("evil.test") else await super().answer(name, kind)
+
+    async def test() -> None:
+        asked = questions.Asked(Endless({"_dmarc.bank.test": {"TXT": [b"v=DMARC1; p=reject"]}}), 1e9)
+        for number in range(questions.MOST):
+            await asked.answer(f"{number}.evil.test", "A")
+        with pytest.raises(Unavailable):
+            await asked.answer("one-more.evil.test", "A")
+        asked.extend(1e9)
+        found = await dmarc.evaluate(asked, ["a.b.bank.test"], [], [], dice=0.5)
+        assert (found.word, found.disposition) == ("fail", "reject")
+
+    asyncio.run(test())

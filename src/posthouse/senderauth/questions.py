@@ -10,6 +10,7 @@ import asyncio
 from posthouse.net.dns import Answer, NoSuchDomain, Questions, Resolver, Unavailable, normal
 
 MOST = 300  # questions about one message: SPF may need 110 for each identity, 20 signatures need 20
+MORE = 150  # after `extend`; DMARC may need 8 of each of 5 authors and of 10 other domains
 NO_SUCH_DOMAIN, NO_ANSWER = "no such domain", "no answer"
 
 
@@ -19,10 +20,13 @@ class Asked(Questions):
     def __init__(self, resolver: Resolver, deadline: float | None) -> None:
         self._resolver = resolver
         self._deadline = deadline
+        self._most = MOST
         self.seen: dict[tuple[str, str], Answer | str] = {}  # by name and kind: the answer, or why there is none
 
     def extend(self, deadline: float) -> None:
-        """There is time until then at least."""
+        """There is time until then at least, and room for `MORE` questions: what was asked before, which the sender
+        chose, takes nothing from what comes."""
+        self._most = len(self.seen) + MORE
         if self._deadline is not None:
             self._deadline = max(self._deadline, deadline)
 
@@ -33,7 +37,11 @@ class Asked(Questions):
 
     def kept(self, name: str, kind: str) -> Answer | NoSuchDomain | None:
         """What the cache of the resolver has, which needs no time and no task."""
-        look = getattr(self._resolver, "kept", None) if self._deadline is not None and len(self.seen) < MOST else None
+        look = (
+            getattr(self._resolver, "kept", None)
+            if self._deadline is not None and len(self.seen) < self._most
+            else None
+        )
         found: Answer | NoSuchDomain | None = look(name, kind) if look is not None else None
         if found is not None:
             self.seen[normal(name), kind] = found if isinstance(found, Answer) else NO_SUCH_DOMAIN
@@ -49,8 +57,8 @@ class Asked(Questions):
             return kept
         if kept is not None:
             raise NoSuchDomain(str(kept))
-        if len(self.seen) >= MOST and question not in self.seen:
-            raise Unavailable(f"more than {MOST} questions to the DNS about one message")
+        if len(self.seen) >= self._most and question not in self.seen:
+            raise Unavailable(f"more than {self._most} questions to the DNS about one message")
         try:
             async with asyncio.timeout_at(self._deadline):
                 found = await self._resolver.answer(name, kind)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from posthouse.base.networks import trusted
 from posthouse.base.settings import Settings
 from posthouse.mime.removal import Removal
-from posthouse.senderauth import policy, verdict_fields, verdict_trace
+from posthouse.senderauth import authres, policy, verdict_fields, verdict_trace
 from posthouse.senderauth.policy import Decision
 from posthouse.senderauth.tally import Evaluated, Tally
 from posthouse.senderauth.verify import Authenticator, Check, Client, Verdict
@@ -106,6 +106,9 @@ def refusal(verdict: Verdict) -> Reply:
     """What the sender of a message that fails DMARC hears: whose policy it is, and what was not as it should be."""
     judged = verdict.dmarc
     assert judged is not None
+    if judged.is_malformed:
+        said = authres.clean("; ".join(judged.because)).encode("ascii", "replace").decode()[:300]
+        return Reply(550, "5.7.1", f"The From field does not say who wrote this: {said} (RFC 5322 section 3.6.2)")
     author = judged.domain or ", ".join(verdict.authors[:3])
     facts = [_of_spf(one.result, one.domain, aligned=judged.aligned_spf) for one in verdict.spf[:1]]
     facts += [
