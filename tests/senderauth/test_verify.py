@@ -1,6 +1,7 @@
 """The verdict on a message: the same however it was cut, bounded whatever it holds, not waited for without end."""
 
 import asyncio
+import gc
 import tracemalloc
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from posthouse.senderauth.dkim import Signer, record_of
 from posthouse.senderauth.verify import Authenticator, Check, Client, Verdict
 from posthouse.servers.smtp.authentication import Passage
 from tests.senderauth.keys import MESSAGE, rsa_key
+from tests.support.clock import turns
 from tests.support.loop import on_loop
 from tests.support.nameserver import NameServer
 
@@ -119,11 +121,41 @@ async def test_a_dns_that_is_silent_costs_a_bounded_time_and_little_else(monkeyp
     assert server.most <= 5 * 6
     assert server.asking == 0
     assert sum(not one.seen or set(one.seen.values()) == {questions.NO_ANSWER} for one in verdicts) == 200
+    # Those that had no turn are to come again: who makes us wait must not get mail through by that.
+    done = [policy.decide(one, Settings().authentication).disposition for one in verdicts]
+    assert done == ["none" if one.had_turn else "defer" for one in verdicts]
+    assert done.count("none") >= 5
+    gc.collect()
+    assert not asks._shares
     # After so many it is hurried, and with the first answer it is not.
     assert asks._silent >= 5
     server.answers = ZoneResolver(ZONE)
     assert words(await one()) == ("pass", "pass", "pass")
     assert asks._silent == 0
+
+
+@on_loop
+async def test_one_client_does_not_take_the_turns_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "MOST", 4)
+    monkeypatch.setattr(verify, "SHARE", 3)
+    server = Silent()
+    asks = authenticator(server, patience=60)
+
+    async def one(client: Client) -> Verdict:
+        check = Check()
+        check.feed(SIGNED)
+        return await asks.verify(check, client)
+
+    waiting = [asyncio.ensure_future(one(HERE._replace(ip="192.0.2.66"))) for _ in range(50)]
+    while server.asking < 3:
+        await turns()
+    server.answers = ZoneResolver(ZONE)
+    assert words(await one(HERE)) == ("pass", "pass", "pass")
+    assert not any(task.done() for task in waiting[:3])
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert words(await one(HERE)) == ("pass", "pass", "pass")
 
 
 @on_loop

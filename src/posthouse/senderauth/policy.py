@@ -33,6 +33,9 @@ def decide(verdict: Verdict, chosen: Authentication) -> Decision:
     judged = verdict.dmarc
     if judged is None:
         return Decision(sender=sender)
+    if judged.word == "temperror" and not verdict.had_turn and chosen.dmarc == "enforce":
+        # Who makes us wait for his name servers must not get mail through by that.
+        return Decision("defer", "", "too much mail waited for the DNS", sender)
     if judged.word == "temperror" and chosen.trouble == "defer":
         return Decision("defer", "", "the DNS gave no answer", sender)
     if judged.is_malformed:

@@ -15,7 +15,7 @@ NO_SUCH_DOMAIN, NO_ANSWER = "no such domain", "no answer"
 
 
 class Asked(Questions):
-    """Asks `resolver` until `deadline`, in the time of the event loop; None: nobody is asked."""
+    """Asks `resolver` until `deadline`, in the time of the event loop; None: nobody is asked, only its cache."""
 
     def __init__(self, resolver: Resolver, deadline: float | None) -> None:
         self._resolver = resolver
@@ -37,11 +37,7 @@ class Asked(Questions):
 
     def kept(self, name: str, kind: str) -> Answer | NoSuchDomain | None:
         """What the cache of the resolver has, which needs no time and no task."""
-        look = (
-            getattr(self._resolver, "kept", None)
-            if self._deadline is not None and len(self.seen) < self._most
-            else None
-        )
+        look = getattr(self._resolver, "kept", None) if len(self.seen) < self._most else None
         found: Answer | NoSuchDomain | None = look(name, kind) if look is not None else None
         if found is not None:
             self.seen[normal(name), kind] = found if isinstance(found, Answer) else NO_SUCH_DOMAIN
@@ -49,14 +45,14 @@ class Asked(Questions):
 
     async def answer(self, name: str, kind: str) -> Answer:
         question = (normal(name), kind)
-        if self._deadline is None:
-            self.seen[question] = NO_ANSWER
-            raise Unavailable("the DNS is not asked: too much mail waits for its answers")
         kept = self.kept(name, kind)
         if isinstance(kept, Answer):
             return kept
         if kept is not None:
             raise NoSuchDomain(str(kept))
+        if self._deadline is None:
+            self.seen[question] = NO_ANSWER
+            raise Unavailable("the DNS is not asked: too much mail waits for its answers")
         if len(self.seen) >= self._most and question not in self.seen:
             raise Unavailable(f"more than {self._most} questions to the DNS about one message")
         try:

@@ -4,9 +4,10 @@ of the client, then DMARC, and with it the indicator of the domain (BIMI).
 `Check` takes a message in the pieces in which it comes; `Authenticator` asks the DNS, side by side, when it is there.
 What follows from a verdict is `policy.py`, how it is written down `verdict_fields.py` and `verdict_trace.py`.
 
-A DNS that is down costs mail a bounded time and nothing else: all questions about one message share `patience`, so many
-messages ask at one time and the others wait for that as long, and when message after message had no answer at all, the
-next ones wait for `HURRIED` only, until one is answered again. Nothing raises for what a peer or the DNS says.
+A DNS that is down costs mail a bounded time and nothing else: all questions about one message share `patience`, and
+when message after message had no answer at all, the next ones wait for `HURRIED` only, until one is answered again. So
+many messages ask at one time, and so many of one client; the others wait for their turn, as long as their patience
+lasts. Nothing raises for what a peer or the DNS says.
 """
 
 import asyncio
@@ -17,8 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from posthouse.base.clock import Clock
+from posthouse.base.networks import site
 from posthouse.base.settings import Settings
 from posthouse.net.dns import Answer, NoSuchDomain, Resolver, Unavailable
 from posthouse.senderauth import arc, bimi, dkim, dmarc, iprev, spf
@@ -32,6 +35,7 @@ from posthouse.senderauth.spf import Result as SpfResult
 from posthouse.wire.address import parse_domain
 
 MOST = 200  # messages that ask the DNS at one time: its resolver has to serve others, too
+SHARE = 40  # of one client: domains whose name servers are silent must not keep everybody else from asking
 SILENT, HURRIED = 10, 2.0  # messages in a row without any answer, and the seconds that the next ones then wait
 LEAST = 1.0  # seconds for what is asked when the rest is known, however long that took
 
@@ -62,6 +66,7 @@ class Verdict(NamedTuple):
     dmarc: DmarcResult | None = None
     bimi: Indicator | None = None
     seen: Seen = MappingProxyType({})  # everything the DNS was asked
+    had_turn: bool = True  # False: nobody was asked, as too many messages waited for the DNS; only its cache was
 
     @property
     def spf(self) -> tuple[SpfResult, ...]:
@@ -136,6 +141,7 @@ class Authenticator:
         self._clock = clock
         self._chance = chance
         self._turn = asyncio.Semaphore(MOST)
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by client, while it asks
         self._silent = 0  # messages in a row to whose questions nobody had an answer
 
     async def verify(self, check: Check, client: Client) -> Verdict:
@@ -143,21 +149,38 @@ class Authenticator:
         check.end()
         now = asyncio.get_running_loop().time()
         deadline = now + (self.settings.patience if self._silent < SILENT else HURRIED)
+        share = self._share(client.ip)
         try:
             async with asyncio.timeout_at(deadline):
-                await self._turn.acquire()
+                await share.acquire()
+                try:
+                    await self._turn.acquire()
+                except BaseException:
+                    share.release()
+                    raise
         except TimeoutError:
-            return await self._ask(check, client, Asked(self._resolver, None), LEAST)
+            return (await self._ask(check, client, Asked(self._resolver, None), LEAST))._replace(had_turn=False)
         try:
             asked = Asked(self._resolver, deadline)
             verdict = await self._ask(check, client, asked, deadline - now)
         finally:
             self._turn.release()
+            share.release()
         if asked.has_answers:
             self._silent = 0
         elif asyncio.get_running_loop().time() - now > HURRIED * 0.9:
             self._silent += 1
         return verdict
+
+    def _share(self, ip: str) -> asyncio.Semaphore:
+        try:
+            client = site(ip)
+        except ValueError:
+            client = ip
+        share = self._shares.get(client)
+        if share is None:
+            share = self._shares[client] = asyncio.Semaphore(SHARE)
+        return share
 
     async def _ask(self, check: Check, client: Client, asked: Asked, patience: float) -> Verdict:
         assert check.dkim is not None
