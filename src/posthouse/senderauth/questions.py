@@ -2,10 +2,13 @@
 
 Whoever asks through it needs no time of his own and no list of what he was told: SPF, keys, policies and names are all
 asked for through one `Asked`, and the trace shows its answers. What comes too late, or is one question too many, is
-`Unavailable` like a name server that is silent.
+`Unavailable` like a name server that is silent. A question that the cache does not answer takes one of each of `places`
+while it is on its way: a sender whose name servers are silent must not keep everybody else from asking.
 """
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 
 from posthouse.net.dns import Answer, NoSuchDomain, Questions, Resolver, Unavailable, normal
 
@@ -17,7 +20,9 @@ NO_SUCH_DOMAIN, NO_ANSWER = "no such domain", "no answer"
 class Asked(Questions):
     """Asks `resolver` until `deadline`, in the time of the event loop; None: nobody is asked, only its cache."""
 
-    def __init__(self, resolver: Resolver, deadline: float | None) -> None:
+    def __init__(self, resolver: Resolver, deadline: float | None, places: Sequence[asyncio.Semaphore] = ()) -> None:
+        self.had_turn = True  # False: some questions never found a place
+        self._places = places
         self._resolver = resolver
         self._deadline = deadline
         self._most = MOST
@@ -55,8 +60,13 @@ class Asked(Questions):
             raise Unavailable("the DNS is not asked: too much mail waits for its answers")
         if len(self.seen) >= self._most and question not in self.seen:
             raise Unavailable(f"more than {self._most} questions to the DNS about one message")
+        asks = getattr(self._resolver, "asks", None)
+        is_on_its_way = asks is not None and asks(name, kind)
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline), contextlib.AsyncExitStack() as taken:
+                for place in () if is_on_its_way else self._places:
+                    await taken.enter_async_context(place)
+                is_on_its_way = True
                 found = await self._resolver.answer(name, kind)
         except NoSuchDomain:
             self.seen[question] = NO_SUCH_DOMAIN
@@ -66,6 +76,7 @@ class Asked(Questions):
             raise
         except TimeoutError:
             self.seen[question] = NO_ANSWER
+            self.had_turn = self.had_turn and is_on_its_way
             raise Unavailable(f"no answer from the DNS for {name[:255]} {kind} in time") from None
         self.seen[question] = found
         return found
