@@ -4,8 +4,9 @@
 claim to be ours were taken out (RFC 8601 section 5); what is stored, hashed and searched is that. `judge` asks the DNS
 when the message is here whole, and gives the refusal or what is written down with the message.
 
-Mail of clients in `authentication.exempt` and `relay.networks` is not looked at; of those who logged in only the forged
-fields go. Why a message is refused is said in the reply (RFC 7372), with the domain that asks for it.
+Mail of clients in `authentication.exempt` and `relay.networks` is not looked at; of those who logged in, from there or
+elsewhere, only the forged fields go. Why a message is refused is said in the reply (RFC 7372), with the domain that asks
+for it.
 """
 
 from functools import lru_cache
@@ -75,7 +76,7 @@ class Authentication:
 
     def passage(self, session: "SmtpSession") -> Passage | None:
         """For a content that begins; None: it may pass as it is."""
-        if not self._chosen.verify or self._is_exempt(session.ip):
+        if not self._chosen.verify or (session.login is None and self._is_exempt(session.ip)):
             return None
         return Passage(self._authenticator.authserv_id, self._hostname, verify=session.login is None)
 
