@@ -41,7 +41,8 @@ def decide(verdict: Verdict, chosen: Authentication) -> Decision:
     if judged.is_malformed:
         # Anybody could look like somebody whose mail is refused: people's programs make something of such a field.
         override, because = _override(verdict, chosen)
-        return Decision("none", override, because, sender) if override else Decision("reject", sender=sender)
+        because = because or "its From field does not say who wrote it"
+        return Decision("none" if override else "reject", override, because, sender)
     if judged.word == "temperror" and judged.policy in ("quarantine", "reject"):
         # The sender chooses which names are asked for, of selectors for one: one that is missing can be his doing.
         override, because = _override(verdict, chosen)
