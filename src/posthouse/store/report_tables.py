@@ -1,7 +1,7 @@
 """Reports that came in, about domains of ours: DMARC and TLS row by row, failure reports one by one.
 
 The same report (its domain, who reports, and its id) counts once, however often it comes. Times are microseconds, the
-end of a range included. Bounded: reports a day, and rows in all, of which the oldest go.
+end of a range included. Bounded: reports a day and their rows, of all reporters and of each.
 """
 
 import json
@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from posthouse.store.database import Tx
 
 MOST_A_DAY = 5000  # reports that are kept of one day's arrivals
+MOST_ROWS_A_DAY = 200_000  # of all of them; a report of some 100 KB has thousands
+SHARE = 2  # one reporter may take one part of so many: anybody can send reports, and others shall find room
 DAY = 86_400_000_000
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _REPORT = "id, kind, domain, organization, report_id, reporter, begins, ends, received, trace, counted, failed, facts"
@@ -87,9 +89,14 @@ def add(tx: Tx, report: Report, dmarc: Sequence[DmarcRow] = (), tls: Sequence[Tl
     key = report.kind, report.domain, report.organization, report.report_id
     if tx.one("SELECT 1 FROM report WHERE kind = ? AND domain = ? AND organization = ? AND report_id = ?", *key):
         return "it came before"
-    today = tx.one("SELECT count(*) FROM report WHERE received > ?", report.received - DAY)
-    if today is not None and today[0] >= MOST_A_DAY:
-        return f"more than {MOST_A_DAY} reports came in a day"
+    rows = len(dmarc) + len(tls)
+    for reporter, share in (("", 1), (report.reporter, SHARE)):
+        reports, before = _came(tx, report.received - DAY, reporter)
+        whose = f" of {reporter}" if reporter else ""
+        if reports >= MOST_A_DAY // share:
+            return f"more than {MOST_A_DAY // share} reports{whose} came in a day"
+        if before + rows > MOST_ROWS_A_DAY // share:
+            return f"more than {MOST_ROWS_A_DAY // share} rows of reports{whose} came in a day"
     number = tx.insert(
         "INSERT INTO report (kind, domain, organization, report_id, reporter, begins, ends, received, trace, counted, "
         "failed, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
@@ -110,6 +117,21 @@ def add(tx: Tx, report: Report, dmarc: Sequence[DmarcRow] = (), tls: Sequence[Tl
         [(number, at, *row[:-1], _encode(row.facts)) for at, row in enumerate(tls)],
     )
     return ""
+
+
+def _came(tx: Tx, since: int, reporter: str) -> tuple[int, int]:
+    """How many reports came since a time, and their rows; of one reporter, or ("") of all. Rows of a report are
+    numbered from 0."""
+    found = tx.one(
+        "SELECT count(*), coalesce(sum("
+        "coalesce((SELECT max(number) + 1 FROM dmarc_row WHERE dmarc_row.report = report.id), 0) + "
+        "coalesce((SELECT max(number) + 1 FROM tls_row WHERE tls_row.report = report.id), 0)), 0) "
+        "FROM report WHERE received > ? AND (? = '' OR reporter = ?)",
+        since,
+        reporter,
+        reporter,
+    )
+    return (int(found[0]), int(found[1])) if found is not None else (0, 0)
 
 
 def overview(tx: Tx, since: int) -> list[Overview]:
