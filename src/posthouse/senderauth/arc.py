@@ -29,7 +29,8 @@ from posthouse.senderauth.dkim_tags import Fault, Signature
 _WIDTH = 76
 _LONGEST = 900  # of a line; RFC 5322 section 2.1.1 allows 998
 
-_has_chain = re.compile(rb"(?i)(?:\A|\n)arc-(?:seal|message-signature|authentication-results)[ \t]*+:").search
+# Of all in lower case, which is much faster
+_chain = re.compile(rb"\narc-(?:seal|message-signature|authentication-results)[ \t]*+:").search
 # Section 4.1.2: DKIM-Signature is to be signed, Authentication-Results and the fields of ARC are not.
 SIGNED = ("DKIM-Signature", *dkim.SIGNED)
 
@@ -76,7 +77,7 @@ async def verify(message: bytes, lookup: Lookup, now: int) -> Chain:
 
 def read(header: bytes) -> tuple[Header, Reading]:
     """The fields of a header, and the chain in them."""
-    if not _has_chain(header):
+    if not _chain(b"\n" + header.lower()):
         return Header(b""), Reading()
     if why := too_large(header):
         return Header(b""), Reading((), why, MAX_SETS)
@@ -97,6 +98,11 @@ class Verifier:
                     some.add(one.message.length)
         self._bodies = {canon: BodyHash(canon, some) for canon, some in lengths.items()}
         self._seen = [_before(one) for one in self._chain.sets]
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is any field of a chain."""
+        return self._chain.exists
 
     def feed(self, data: bytes) -> None:
         """The next piece of the body."""

@@ -1,15 +1,18 @@
 """The trace: what happened to a message, event by event, in the transactions in which it happened.
 
 All events of one message share a trace id, which is also the id the peer is told in the 250 and the
-one in `queue list`. `data` is JSON; secrets never get here.
+one in `queue list`. `data` is JSON; secrets never get here. In what is stored long values of `LONG` are packed
+(`packed.py`); `loaded` gives them back.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from posthouse.store import packed
 from posthouse.store.database import Tx
 
+LONG = "authentication"  # who sent it; nobody looks for what is in it
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
 
@@ -24,6 +27,8 @@ class Event(NamedTuple):
 
 def add(tx: Tx, trace: int, seq: int, kind: str, data: dict[str, Any], message_id_hash: int = 0) -> None:
     """Record an event."""
+    if LONG in data:
+        data = data | {LONG: packed.pack(data[LONG])}
     tx.run(
         "INSERT INTO event (trace, seq, kind, message_id_hash, data) VALUES (?, ?, ?, ?, ?)",
         trace,
@@ -40,10 +45,20 @@ def add_all(tx: Tx, found: Iterable[Event], hashes: Mapping[int, int]) -> None:
         add(tx, event.trace, event.seq, event.kind, event.data, hashes.get(event.trace, 0))
 
 
+def loaded(text: str) -> dict[str, Any]:
+    """The data of an event as it was recorded. A value that is damaged is missing."""
+    data: dict[str, Any] = json.loads(text)
+    if isinstance(data.get(LONG), str):
+        value = packed.unpack(data.pop(LONG))
+        if value is not None:
+            data[LONG] = value
+    return data
+
+
 def of_trace(tx: Tx, trace: int) -> list[Event]:
     """All events of one message, oldest first."""
     rows = tx.all("SELECT trace, seq, kind, data FROM event WHERE trace = ? ORDER BY seq", trace)
-    return [Event(t, seq, kind, json.loads(data)) for t, seq, kind, data in rows]
+    return [Event(t, seq, kind, loaded(data)) for t, seq, kind, data in rows]
 
 
 def traces_of_message_id(tx: Tx, message_id_hash: int) -> list[int]:

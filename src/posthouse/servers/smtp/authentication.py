@@ -5,8 +5,8 @@ claim to be ours were taken out (RFC 8601 section 5); what is stored, hashed and
 when the message is here whole, and gives the refusal or what is written down with the message.
 
 Mail of clients in `authentication.exempt` and `relay.networks` is not looked at; of those who logged in, from there or
-elsewhere, only the forged fields go. Why a message is refused is said in the reply (RFC 7372), with the domain that asks
-for it.
+elsewhere, only the forged fields go. Why a message is refused is said in the reply (RFC 7372), with the domain that
+asks for it.
 """
 
 from functools import lru_cache
