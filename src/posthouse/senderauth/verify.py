@@ -97,6 +97,7 @@ class Check:
     def __init__(self) -> None:
         self._head: bytearray | None = bytearray()  # until the header is whole
         self.header = b""
+        self.authors: tuple[str, ...] = ()
         self.dkim: dkim.Verifier | None = None
         self.arc: arc.Verifier | None = None
 
@@ -126,6 +127,7 @@ class Check:
     def _begin(self, header: bytes) -> None:
         self._head = None
         self.header = header
+        self.authors = dmarc.author_domains(header)
         self.dkim, self.arc = dkim.Verifier(header), arc.Verifier(header)
 
 
@@ -196,7 +198,7 @@ class Authenticator:
     async def _ask(self, check: Check, client: Client, asked: Asked, patience: float) -> Verdict:
         assert check.dkim is not None
         assert check.arc is not None
-        authors = dmarc.author_domains(check.header)
+        authors = check.authors
         now = self._clock.now()
         seconds = now // 1_000_000
         address = _address(client.ip)
