@@ -8,6 +8,7 @@ Nothing is decided about the message. `sign` raises `Permanent` for a key or hea
 """
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,6 @@ from posthouse.senderauth.dkim_crypto import (
     key_for,
     private_key,
     record_of,
-    sha256,
     sign_digest,
 )
 from posthouse.senderauth.dkim_header import MAX_HEADER, Header, too_large
@@ -311,13 +311,16 @@ class Signer:
 
         Raises `Permanent`.
         """
-        return self._field(_signable(header), body, now)
+        return self._field(_signable(header), body, now, {})
 
-    def _field(self, fields: Header, body: BodyHash, now: int | None) -> bytes:
+    def _field(self, fields: Header, body: BodyHash, now: int | None, shared: "_Shared") -> bytes:
         domain, selector = (dkim_tags.host(name.encode()) for name in (self.domain, self.selector))
         if domain is None or selector is None:
             raise Permanent(f"{self.selector}._domainkey.{self.domain} is no name in the DNS")
-        names = self._names(fields)
+        choice = tuple(self.oversigned), tuple(self.signed), self.header_canon
+        if choice not in shared:
+            shared[choice] = self._selected(fields)
+        names, so_far = shared[choice]
         tags = ["v=1", f"a={self.algorithm}", f"c={self.header_canon}/{self.body_canon}", f"d={domain}"]
         tags.append(f"s={selector}")
         if self.identity:
@@ -338,21 +341,30 @@ class Signer:
         bare = ("\r\n".join(lines) + "\r\n b=").encode()
         name, _, value = bare.partition(b":")
         last = dkim_canon.field(self.header_canon, name, value, bare + b"\r\n").removesuffix(b"\r\n")
-        lower = [one.lower().encode() for one in names]
-        digest = sha256(*fields.selected(self.header_canon, lower), last)
-        signature = base64(sign_digest(self.key, digest))
+        whole = so_far.copy()
+        whole.update(last)
+        signature = base64(sign_digest(self.key, whole.digest()))
         first = _WIDTH - len(" b=")
         rest = [signature[at : at + _WIDTH - 1] for at in range(first, len(signature), _WIDTH - 1)]
         return bare + "\r\n ".join([signature[:first], *rest]).encode() + b"\r\n"
 
-    def _names(self, fields: Header) -> list[str]:
+    def _selected(self, fields: Header) -> "tuple[list[str], hashlib._Hash]":
+        """The names for h=, and the hash of their fields."""
         names: list[str] = []
+        lower: list[bytes] = []
         for name in dict.fromkeys([*self.oversigned, *self.signed]):
-            count = min(fields.count(name.lower().encode()), MAX_SAME)
-            names += [name] * (count + (name in self.oversigned))
-        if "from" not in map(str.lower, names):
+            plain = name.lower().encode()
+            count = min(fields.count(plain), MAX_SAME) + (name in self.oversigned)
+            if count:
+                names += [name] * count
+                lower += [plain] * count
+        if b"from" not in lower:
             raise Permanent("a signature has to sign the From field")
-        return names
+        return names, hashlib.sha256(b"".join(fields.selected(self.header_canon, lower)))
+
+
+# What signatures by the same choice of fields have in common: by names and canonical form
+_Shared = dict[tuple[tuple[str, ...], tuple[str, ...], Canon], "tuple[list[str], hashlib._Hash]"]
 
 
 def _signable(header: bytes) -> Header:
@@ -370,7 +382,8 @@ def signatures(header: bytes, signers: Iterable[Signer], bodies: Mapping[Canon, 
     """A DKIM-Signature field of each signer, the first one highest, to be put before the header. `bodies` were fed the
     body, `now` is in seconds since 1970. The header is read once for all. Raises `Permanent`."""
     fields = _signable(header)
-    return b"".join([signer._field(fields, bodies[signer.body_canon], now) for signer in signers])
+    shared: _Shared = {}
+    return b"".join([signer._field(fields, bodies[signer.body_canon], now, shared) for signer in signers])
 
 
 def sign(message: bytes, signers: Iterable[Signer], now: int | None) -> bytes:
