@@ -92,10 +92,10 @@ async def test_who_sent_it_is_small_in_the_store() -> None:
 
     def work(tx: Tx) -> tuple[str, list[events.Event]]:
         events.add(tx, FIRST, FIRST, "accepted", {"sender": "a@b.test", "authentication": found})
-        events.add(tx, FIRST + 1, FIRST + 1, "accepted", {"sender": "a@b.test", "authentication": "1:AAAA"})
-        row = tx.one("SELECT data FROM event WHERE trace = ?", FIRST)
-        assert row is not None
-        return row[0], events.of_trace(tx, FIRST) + events.of_trace(tx, FIRST + 1)
+        events.add(tx, FIRST + 1, FIRST + 1, "accepted", {"sender": "a@b.test", "authentication": found})
+        tx.run("UPDATE event SET data = '1:AAAA' WHERE trace = ? AND seq < 0", FIRST + 1)
+        stored = tx.all("SELECT data FROM event WHERE trace = ?", FIRST)
+        return "".join(data for (data,) in stored), events.of_trace(tx, FIRST) + events.of_trace(tx, FIRST + 1)
 
     async with opened() as database:
         stored, (told, damaged) = await database.write(work)
