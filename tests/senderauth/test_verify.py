@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from posthouse.base.clock import SystemClock
 from posthouse.base.settings import Settings
-from posthouse.net.dns import Answer, Questions, Resolver, SystemResolver, Unavailable, ZoneResolver
+from posthouse.net.dns import Answer, NoSuchDomain, Questions, Resolver, SystemResolver, Unavailable, ZoneResolver
 from posthouse.senderauth import dkim, dmarc, policy, questions, verdict_fields, verdict_trace, verify
 from posthouse.senderauth.dkim import Signer, record_of
 from posthouse.senderauth.verify import Authenticator, Check, Client, Verdict
@@ -378,3 +378,43 @@ def test_what_never_found_a_place_is_told_apart_from_silence() -> None:
         assert not place.locked()
 
     asyncio.run(test())
+
+
+class Remembering(ZoneResolver):
+    """A resolver whose cache has some of its answers, as that of `SystemResolver`."""
+
+    def __init__(self, known: set[tuple[str, str]]) -> None:
+        super().__init__(ZONE)
+        self.known = known
+        self.asked: list[tuple[str, str]] = []
+
+    def kept(self, name: str, kind: str) -> Answer | NoSuchDomain | None:
+        if (name, kind) not in self.known:
+            return None
+        done = super().answer(name, kind)
+        try:
+            done.send(None)
+        except StopIteration as found:
+            return found.value  # type: ignore[no-any-return]
+        except NoSuchDomain as missing:
+            return missing
+        raise AssertionError("a table answers at once")
+
+    async def answer(self, name: str, kind: str) -> Answer:
+        self.asked.append((name, kind))
+        await asyncio.sleep(0)
+        return await super().answer(name, kind)
+
+
+@on_loop
+async def test_what_the_cache_has_makes_no_difference_and_is_not_asked_for() -> None:
+    plain = await judged(SIGNED, ZoneResolver(ZONE))
+    questions_ = sorted(plain.seen)
+    assert len(questions_) > 5
+    for known in [set[tuple[str, str]](), set(questions_), *({one} for one in questions_)]:
+        for known_ in (known, set(questions_) - known):
+            resolver = Remembering(known_)
+            verdict = await judged(SIGNED, resolver)
+            assert verdict == plain
+            assert dict(verdict.seen) == dict(plain.seen)
+            assert sorted(set(resolver.asked)) == sorted(set(questions_) - known_)

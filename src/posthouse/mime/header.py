@@ -54,6 +54,24 @@ def split(header: bytes) -> list[Field]:
     return fields
 
 
+def empty_line(text: bytes | bytearray, at: int = 0) -> int:
+    """Where the first empty line starts that begins at or behind `at`, which ends a header; -1: there is none.
+
+    It is asked of every message, and half as long as a search by a pattern.
+    """
+    if not at and (text[:1] == b"\n" or text[:2] == b"\r\n"):
+        return 0
+    found = text.find(b"\n\r\n", at)
+    bare = text.find(b"\n\n", at, found + 1 if found >= 0 else len(text))
+    return (bare if bare >= 0 else found) + 1 or -1
+
+
+def body_start(text: bytes | bytearray, at: int = 0) -> int:
+    """The same for where the body starts, behind that line."""
+    found = empty_line(text, at)
+    return found if found < 0 else found + (2 if text[found] == 13 else 1)
+
+
 def find(header: bytes, name: bytes) -> bytes | None:
     """The value of the first field of this name."""
     values = find_all(header, name)

@@ -9,6 +9,8 @@ come back for them. Lines end with LF, with or without CR before it; a CR alone 
 import re
 from collections.abc import Callable
 
+from posthouse.mime.header import empty_line
+
 LIMIT = 64 * 1024  # octets of a field
 
 Unwanted = Callable[[bytes, bytes], bool]
@@ -18,7 +20,6 @@ Unwanted = Callable[[bytes, bytes], bool]
 _fields = re.compile(
     rb"\n(?:\xef\xbb\xbf)?+([\x00-\x08\x0b\x0c\x0e-\x1f!-9;-~\x7f-\xff]++)[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)"
 ).finditer
-_empty_line = re.compile(rb"(?:\A|\n)(?=\r?\n)").search
 _next_field = re.compile(rb"\n(?=[^ \t])").search
 
 
@@ -73,17 +74,17 @@ class Removal:
             if self._stays is not None:
                 self._held = text
                 return passed
-        empty = _empty_line(text)
-        if empty is not None or final:
+        empty = empty_line(text)
+        if empty >= 0 or final:
             self._in_header = False
             self._held = b""
-            end = empty.end() if empty is not None else len(text)
+            end = empty if empty >= 0 else len(text)
             passed += self._filtered(text[:end])
             if self._missing is not None and (more := self._missing()):
                 passed += b"" if (passed.endswith(b"\n") if passed else self._ends_line) else b"\r\n"
                 passed += more
             self.body = self._passed + len(passed)
-            if empty is None:
+            if empty < 0:
                 return passed
             self.body += text.index(b"\n", end) + 1 - end  # the empty line is the last of the header
             return passed + text[end:]

@@ -91,20 +91,27 @@ def resinfo(said: Method) -> str:
 
 def fold(name: str, pieces: Sequence[str]) -> bytes:
     """A field of pieces with semicolons between, each on a line of its own: who says it, then results."""
-    lines = [f"{name}:"]
+    lines, line = [], f"{name}:"
     for number, piece in enumerate(pieces):
         if number:
-            lines[-1] += ";"
-            lines.append("")
-        for word in clean(piece).split(" "):
-            if lines[-1] and len(lines[-1]) + len(word) >= _WIDTH:
-                lines.append("")
-            lines[-1] += " " + _cut(word, _LONGEST)
-    return "\r\n".join([*lines, ""]).encode("utf-8", "replace")
+            lines.append(line + ";")
+            line = ""
+        cleaned = clean(piece)
+        if len(line) + len(cleaned) < _WIDTH:
+            line += " " + cleaned
+            continue
+        for word in cleaned.split(" "):
+            if line and len(line) + len(word) >= _WIDTH:
+                lines.append(line)
+                line = ""
+            line += " " + _cut(word, _LONGEST)
+    return "\r\n".join([*lines, line, ""]).encode("utf-8", "replace")
 
 
 def clean(text: str) -> str:
     """A text on one line, blanks that are seen and one at a time."""
+    if text.isprintable() and "  " not in text:  # nearly all: of blanks only the space is printable
+        return text.strip(" ")
     return _unseen("?", _blanks(" ", text)).strip(" ")
 
 

@@ -7,6 +7,8 @@ calls permanently failed before anything was computed, "policy" one that is righ
 Nothing is decided about the message. `sign` raises `Permanent` for a key or header that it cannot sign.
 """
 
+import asyncio
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from posthouse.base.errors import Permanent
+from posthouse.mime import header as headers
 from posthouse.senderauth import dkim_canon, dkim_tags
 from posthouse.senderauth.dkim_canon import BodyHash, Canon
 from posthouse.senderauth.dkim_crypto import (
@@ -28,7 +31,6 @@ from posthouse.senderauth.dkim_crypto import (
     key_for,
     private_key,
     record_of,
-    sha256,
     sign_digest,
 )
 from posthouse.senderauth.dkim_header import MAX_HEADER, Header, too_large
@@ -90,8 +92,7 @@ SIGNED = (
 MAX_SAME = 10  # fields of one name that are signed; so h= stays below what `dkim_tags` reads
 
 _ALONE = (b"subject", b"date", b"to", b"cc", b"message-id", b"reply-to")  # RFC 5322 section 3.6: one at the most
-_has_signature = re.compile(rb"(?i)(?:\A|\n)dkim-signature[ \t]*+:").search
-_body_start = re.compile(rb"(?:\A|\n)\r?\n").search
+_signature = re.compile(rb"\ndkim-signature[ \t]*+:").search  # of all in lower case, which is much faster
 _WIDTH = 76
 
 
@@ -153,9 +154,8 @@ class _Open:
 
 def split(message: bytes) -> tuple[bytes, bytes]:
     """The header, with its empty line, and the body."""
-    found = _body_start(message)
-    at = len(message) if found is None else found.end()
-    return message[:at], message[at:]
+    at = headers.body_start(message)
+    return (message, b"") if at < 0 else (message[:at], message[at:])
 
 
 async def verify(message: bytes, lookup: Lookup, now: int) -> list[Result]:
@@ -171,7 +171,7 @@ class Verifier:
 
     def __init__(self, header: bytes) -> None:
         self._found: list[_Open | Result] = []
-        has_some = _has_signature(header) is not None
+        has_some = _signature(b"\n" + header.lower()) is not None
         if has_some and (why := too_large(header)):
             self._found.append(Result("neutral", f"not looked at: {why}"))
             has_some = False
@@ -190,6 +190,11 @@ class Verifier:
                 some.add(one.signature.length)
         self._bodies = {canon: BodyHash(canon, some) for canon, some in lengths.items()}
 
+    @property
+    def records(self) -> list[str]:
+        """The names of the key records that may be asked for."""
+        return [one.signature.record for one in self._open]
+
     def feed(self, data: bytes) -> None:
         """The next piece of the body."""
         for body in self._bodies.values():
@@ -205,8 +210,10 @@ class Verifier:
         names = list(dict.fromkeys(one.signature.record for one in self._open if one.word == "pass"))
         answers = [await ask(lookup, names[0])] if len(names) == 1 else await ask_all(lookup, names)
         keys = dict(zip(names, answers, strict=True))
-        for one in self._open:
+        for number, one in enumerate(self._open):
             if one.word == "pass":
+                if number:
+                    await asyncio.sleep(0)  # a key of 8192 bits takes a millisecond
                 self._check(one, keys[one.signature.record])
         return [one.result() if isinstance(one, _Open) else one for one in self._found]
 
@@ -304,13 +311,16 @@ class Signer:
 
         Raises `Permanent`.
         """
-        return self._field(_signable(header), body, now)
+        return self._field(_signable(header), body, now, {})
 
-    def _field(self, fields: Header, body: BodyHash, now: int | None) -> bytes:
+    def _field(self, fields: Header, body: BodyHash, now: int | None, shared: "_Shared") -> bytes:
         domain, selector = (dkim_tags.host(name.encode()) for name in (self.domain, self.selector))
         if domain is None or selector is None:
             raise Permanent(f"{self.selector}._domainkey.{self.domain} is no name in the DNS")
-        names = self._names(fields)
+        choice = tuple(self.oversigned), tuple(self.signed), self.header_canon
+        if choice not in shared:
+            shared[choice] = self._selected(fields)
+        names, so_far = shared[choice]
         tags = ["v=1", f"a={self.algorithm}", f"c={self.header_canon}/{self.body_canon}", f"d={domain}"]
         tags.append(f"s={selector}")
         if self.identity:
@@ -331,21 +341,30 @@ class Signer:
         bare = ("\r\n".join(lines) + "\r\n b=").encode()
         name, _, value = bare.partition(b":")
         last = dkim_canon.field(self.header_canon, name, value, bare + b"\r\n").removesuffix(b"\r\n")
-        lower = [one.lower().encode() for one in names]
-        digest = sha256(*fields.selected(self.header_canon, lower), last)
-        signature = base64(sign_digest(self.key, digest))
+        whole = so_far.copy()
+        whole.update(last)
+        signature = base64(sign_digest(self.key, whole.digest()))
         first = _WIDTH - len(" b=")
         rest = [signature[at : at + _WIDTH - 1] for at in range(first, len(signature), _WIDTH - 1)]
         return bare + "\r\n ".join([signature[:first], *rest]).encode() + b"\r\n"
 
-    def _names(self, fields: Header) -> list[str]:
+    def _selected(self, fields: Header) -> "tuple[list[str], hashlib._Hash]":
+        """The names for h=, and the hash of their fields."""
         names: list[str] = []
+        lower: list[bytes] = []
         for name in dict.fromkeys([*self.oversigned, *self.signed]):
-            count = min(fields.count(name.lower().encode()), MAX_SAME)
-            names += [name] * (count + (name in self.oversigned))
-        if "from" not in map(str.lower, names):
+            plain = name.lower().encode()
+            count = min(fields.count(plain), MAX_SAME) + (name in self.oversigned)
+            if count:
+                names += [name] * count
+                lower += [plain] * count
+        if b"from" not in lower:
             raise Permanent("a signature has to sign the From field")
-        return names
+        return names, hashlib.sha256(b"".join(fields.selected(self.header_canon, lower)))
+
+
+# What signatures by the same choice of fields have in common: by names and canonical form
+_Shared = dict[tuple[tuple[str, ...], tuple[str, ...], Canon], "tuple[list[str], hashlib._Hash]"]
 
 
 def _signable(header: bytes) -> Header:
@@ -363,7 +382,8 @@ def signatures(header: bytes, signers: Iterable[Signer], bodies: Mapping[Canon, 
     """A DKIM-Signature field of each signer, the first one highest, to be put before the header. `bodies` were fed the
     body, `now` is in seconds since 1970. The header is read once for all. Raises `Permanent`."""
     fields = _signable(header)
-    return b"".join([signer._field(fields, bodies[signer.body_canon], now) for signer in signers])
+    shared: _Shared = {}
+    return b"".join([signer._field(fields, bodies[signer.body_canon], now, shared) for signer in signers])
 
 
 def sign(message: bytes, signers: Iterable[Signer], now: int | None) -> bytes:

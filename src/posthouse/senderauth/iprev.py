@@ -58,7 +58,7 @@ async def check(resolver: Resolver, ip: IPv4Address | IPv6Address | str, *, pati
     try:
         async with asyncio.timeout(patience):
             names = tuple([name for name in await ask(reverse_name(str(address)), "PTR") if name][:MOST])
-            answers = await asyncio.gather(*map(leads_back, names))
+            answers = [await leads_back(names[0])] if len(names) == 1 else await asyncio.gather(*map(leads_back, names))
             found = _judged(str(address), dict(zip(names, answers, strict=True)))
     except Unavailable as error:
         found = Iprev("temperror", reason=str(error))

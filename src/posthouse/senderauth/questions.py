@@ -8,12 +8,14 @@ while it is on its way: a sender whose name servers are silent must not keep eve
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 from posthouse.net.dns import Answer, NoSuchDomain, Questions, Resolver, Unavailable, normal
 
 MOST = 300  # questions about one message: SPF may need 110 for each identity, 20 signatures need 20
 MORE = 150  # after `extend`; DMARC may need 8 of each of 5 authors and of 10 other domains
+T = TypeVar("T")
 NO_SUCH_DOMAIN, NO_ANSWER = "no such domain", "no answer"
 
 
@@ -46,6 +48,19 @@ class Asked(Questions):
         found: Answer | NoSuchDomain | None = look(name, kind) if look is not None else None
         if found is not None:
             self.seen[normal(name), kind] = found if isinstance(found, Answer) else NO_SUCH_DOMAIN
+        return found
+
+    def knows(self, names: Iterable[str]) -> bool:
+        """Whether the cache has the TXT records of all these names, or knows that there are none."""
+        return all(self.kept(name, "TXT") is not None for name in names)
+
+    async def from_cache(self, work: Callable[["Asked"], Awaitable[T | None]]) -> T | None:
+        """What comes of work that asks the DNS, if the cache has all answers; else None, and it is to be done again."""
+        cached = Asked(self._resolver, None)
+        found = await work(cached)
+        if NO_ANSWER in cached.seen.values():
+            return None
+        self.seen |= cached.seen
         return found
 
     async def answer(self, name: str, kind: str) -> Answer:

@@ -161,7 +161,7 @@ class _Check:
         self._ip_name = "ip4" if self._kind == "A" else "ip6"
         self._number = int(self._ip)
         self._resolver = resolver
-        self._values = _values(self._ip, sender, helo, receiver, now)
+        self._about = (sender, helo, receiver, now)
         self._terms = self._void = 0
         self._names: list[str] | None = None  # that the address validly has
         self._nameless = False  # there is no PTR record
@@ -285,7 +285,7 @@ class _Check:
         return spf_macros.domain_name(spec, await self._expandable(spec, domain))
 
     async def _expandable(self, macros: Macros, domain: str) -> dict[str, str]:
-        values = {**self._values, "d": domain}
+        values = _values(self._ip, *self._about) | {"d": domain}
         if spf_macros.uses(macros, "p"):
             values["p"] = _best(await self._validated(), domain.lower())
         return values

@@ -13,16 +13,16 @@ lasts. Nothing raises for what a peer or the DNS says.
 import asyncio
 import contextlib
 import random
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from posthouse.base.clock import Clock
 from posthouse.base.networks import site
 from posthouse.base.settings import Settings
+from posthouse.mime import header as headers
 from posthouse.net.dns import Answer, NoSuchDomain, Resolver, Unavailable
 from posthouse.senderauth import arc, bimi, dkim, dmarc, iprev, spf
 from posthouse.senderauth.arc import Chain
@@ -41,8 +41,7 @@ QUESTIONS_SHARE = 40  # of one client
 SILENT, HURRIED = 10, 2.0  # messages in a row without any answer, and the seconds that the next ones then wait
 LEAST = 1.0  # seconds for what is asked when the rest is known, however long that took
 
-_body_start = re.compile(rb"(?:\A|\n)\r?\n").search
-
+T = TypeVar("T")
 # By name and kind: the answer, or why there is none
 Seen = Mapping[tuple[str, str], Answer | str]
 
@@ -99,6 +98,7 @@ class Check:
         self._head: bytearray | None = bytearray()  # until the header is whole
         self.header = b""
         self.is_too_long = False  # the header: there may be fields that are not looked at
+        self.authors: tuple[str, ...] = ()
         self.dkim: dkim.Verifier | None = None
         self.arc: arc.Verifier | None = None
 
@@ -112,11 +112,11 @@ class Check:
             return
         seen = max(0, len(self._head) - 3)  # an empty line may have begun there
         self._head += data
-        found = _body_start(self._head, seen)
-        if found is not None:
+        found = headers.body_start(self._head, seen)
+        if found >= 0:
             head = bytes(self._head)
-            self._begin(head[: found.end()])
-            self.feed(head[found.end() :])
+            self._begin(head[:found])
+            self.feed(head[found:])
         elif len(self._head) > dkim.MAX_HEADER:
             self._begin(bytes(self._head))  # too long for a signature: its body is of no interest
 
@@ -129,6 +129,9 @@ class Check:
         self._head = None
         self.header = header
         self.is_too_long = len(header) > dkim.MAX_HEADER
+        self.authors = dmarc.author_domains(header)
+        if self.is_too_long:
+            self.authors = (*self.authors[: dmarc.MAX_AUTHORS], dmarc.MORE)
         self.dkim, self.arc = dkim.Verifier(header), arc.Verifier(header)
 
 
@@ -199,20 +202,27 @@ class Authenticator:
     async def _ask(self, check: Check, client: Client, asked: Asked, patience: float) -> Verdict:
         assert check.dkim is not None
         assert check.arc is not None
-        authors = dmarc.author_domains(check.header)
-        if check.is_too_long:
-            authors = (*authors[: dmarc.MAX_AUTHORS], dmarc.MORE)
+        authors = check.authors
         now = self._clock.now()
         seconds = now // 1_000_000
         address = _address(client.ip)
-        mail_from, helo, name, signatures, chain, _ = await asyncio.gather(
-            self._mail_from(asked, address, client, now, patience),
-            self._helo(asked, address, client, now, patience),
-            self._iprev(asked, address),
-            check.dkim.finish(asked.txt, seconds),
-            check.arc.finish(asked.txt, seconds),
-            _prefetch(asked, authors),
-        )
+        dkim_, arc_ = check.dkim, check.arc
+        # What the cache knows needs no tasks; they cost as much as SPF and DMARC together.
+        mail_from = await asked.from_cache(lambda dns: self._mail_from(dns, address, client, now, patience))
+        helo = await asked.from_cache(lambda dns: self._helo(dns, address, client, now, patience))
+        name = await asked.from_cache(lambda dns: self._iprev(dns, address))
+        signatures = await dkim_.finish(asked.txt, seconds) if asked.knows(dkim_.records) else None
+        chain = await arc_.finish(asked.txt, seconds) if not arc_.exists else None
+        if None in (helo, name, signatures, chain) or (mail_from is None and client.sender):
+            mail_from, helo, name, signatures, chain, _ = await asyncio.gather(
+                _either(mail_from, lambda: self._mail_from(asked, address, client, now, patience)),
+                _either(helo, lambda: self._helo(asked, address, client, now, patience)),
+                _either(name, lambda: self._iprev(asked, address)),
+                _either(signatures, lambda: dkim_.finish(asked.txt, seconds)),
+                _either(chain, lambda: arc_.finish(asked.txt, seconds)),
+                _prefetch(asked, authors),
+            )
+        assert signatures is not None
         asked.extend(asyncio.get_running_loop().time() + LEAST)
         verdict = Verdict(client, authors, helo, mail_from, tuple(signatures), chain, name)
         judged = await dmarc.evaluate(
@@ -239,6 +249,11 @@ class Authenticator:
 
     async def _iprev(self, asked: Asked, address: IPv4Address | IPv6Address | None) -> Iprev | None:
         return await iprev.check(asked, address) if address is not None else None
+
+
+async def _either(known: T | None, work: Callable[[], Awaitable[T | None]]) -> T | None:
+    """What is known, else what comes of work."""
+    return known if known is not None else await work()
 
 
 async def _prefetch(asked: Asked, authors: Sequence[str]) -> None:

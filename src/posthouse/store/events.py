@@ -1,15 +1,20 @@
 """The trace: what happened to a message, event by event, in the transactions in which it happened.
 
 All events of one message share a trace id, which is also the id the peer is told in the 250 and the
-one in `queue list`. `data` is JSON; secrets never get here.
+one in `queue list`. `data` is JSON; secrets never get here. A long value of `LONG` is packed (`packed.py`)
+and has a row of its own, with minus `seq`: rows of more than 1,000 octets take a page of 4 KiB more, and who searches
+the others need not read it. `told` puts it back.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from posthouse.store.database import Tx
+from posthouse.store import packed
+from posthouse.store.database import Row, Tx
 
+LONG = "authentication"  # who sent it; nobody looks for what is in it
+_INSERT = "INSERT INTO event (trace, seq, kind, message_id_hash, data) VALUES (?, ?, ?, ?, ?)"
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
 
@@ -24,14 +29,10 @@ class Event(NamedTuple):
 
 def add(tx: Tx, trace: int, seq: int, kind: str, data: dict[str, Any], message_id_hash: int = 0) -> None:
     """Record an event."""
-    tx.run(
-        "INSERT INTO event (trace, seq, kind, message_id_hash, data) VALUES (?, ?, ?, ?, ?)",
-        trace,
-        seq,
-        kind,
-        message_id_hash,
-        _encode(data),
-    )
+    if LONG in data and isinstance(value := packed.pack(data[LONG]), str):
+        data = {name: one for name, one in data.items() if name != LONG}
+        tx.run(_INSERT, trace, -seq, LONG, 0, value)
+    tx.run(_INSERT, trace, seq, kind, message_id_hash, _encode(data))
 
 
 def add_all(tx: Tx, found: Iterable[Event], hashes: Mapping[int, int]) -> None:
@@ -40,10 +41,25 @@ def add_all(tx: Tx, found: Iterable[Event], hashes: Mapping[int, int]) -> None:
         add(tx, event.trace, event.seq, event.kind, event.data, hashes.get(event.trace, 0))
 
 
+def told(rows: Iterable[Row]) -> list[Event]:
+    """The events of rows (trace, seq, kind, data) by ascending seq. A value that is damaged is missing."""
+    apart: dict[int, Any] = {}
+    found: list[Event] = []
+    for trace, seq, kind, text in rows:
+        if seq < 0:
+            apart[-seq] = packed.unpack(text)
+            continue
+        data: dict[str, Any] = json.loads(text)
+        if apart.get(seq) is not None:
+            data[LONG] = apart[seq]
+        found.append(Event(trace, seq, kind, data))
+    return found
+
+
 def of_trace(tx: Tx, trace: int) -> list[Event]:
     """All events of one message, oldest first."""
     rows = tx.all("SELECT trace, seq, kind, data FROM event WHERE trace = ? ORDER BY seq", trace)
-    return [Event(t, seq, kind, json.loads(data)) for t, seq, kind, data in rows]
+    return told(rows)
 
 
 def traces_of_message_id(tx: Tx, message_id_hash: int) -> list[int]:

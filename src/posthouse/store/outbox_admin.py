@@ -8,7 +8,6 @@ What a node is trying at the moment (`claimed`) is never touched: the other serv
 through all slices is for `queue/operating.py`. A filter that makes no sense is `Permanent`, in words for people.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from posthouse.base import ids as id_text
 from posthouse.base.errors import NotFound, Permanent
 from posthouse.store import accounts, events
 from posthouse.store.database import Row, Tx
-from posthouse.store.events import Event
+from posthouse.store.events import Event, told
 from posthouse.store.model import QueueChanged
 from posthouse.store.outbox import HERE
 from posthouse.wire.address import Address, parse_domain
@@ -267,7 +266,7 @@ def show(tx: Tx, queue_id: int, most: int = 100_000) -> tuple[Queued, list[Recip
 def history(tx: Tx, trace: int, most: int = 100) -> list[Event]:
     """The latest events of a message, oldest first."""
     rows = tx.all("SELECT trace, seq, kind, data FROM event WHERE trace = ? ORDER BY seq DESC LIMIT ?", trace, most)
-    return [Event(trace, seq, kind, json.loads(data)) for trace, seq, kind, data in reversed(rows)]
+    return told(reversed(rows))
 
 
 def count(tx: Tx, condition: Where, now: int) -> Counts:

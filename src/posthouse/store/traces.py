@@ -5,13 +5,12 @@ messages that it came from or led to. `beginnings` goes through the events newes
 who look for an address: there is no index for that, as every message would pay for it. Nothing here writes.
 """
 
-import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from posthouse.base import ids
 from posthouse.store.database import Row, Tx
-from posthouse.store.events import Event
+from posthouse.store.events import Event, told
 
 MOST_EVENTS = 1000  # of one message that are read: the first hundred and the last
 FIRST = 100
@@ -87,7 +86,7 @@ def _events(tx: Tx, trace: int) -> tuple[tuple[Event, ...], int]:
     else:
         rows = tx.all(f"{select} LIMIT ?", trace, FIRST)
         rows += reversed(tx.all(f"{select} DESC LIMIT ?", trace, MOST_EVENTS - FIRST))
-    return tuple(Event(t, seq, kind, json.loads(data)) for t, seq, kind, data in rows), count - len(rows)
+    return tuple(told(rows)), count - len(rows)
 
 
 def _links(events: Iterable[Event]) -> Iterable[tuple[bool, str, int]]:
@@ -120,8 +119,8 @@ def _accounts(data: dict[str, Any]) -> Iterable[int]:
 
 
 def beginnings(tx: Tx, before: int, since: int, most: int) -> list[Row]:
-    """The (trace, data as JSON) of events with which messages began, older than the id `before` and not older
-    than `since`, the newest first."""
+    """The (trace, data as JSON) of events with which messages began, older than the id `before` and not older than
+    `since`, the newest first, without the long values that have rows of their own (`events.py`)."""
     return tx.all(
         "SELECT trace, data FROM event WHERE trace < ? AND trace >= ? AND kind IN ('accepted', 'refused') "
         "ORDER BY trace DESC LIMIT ?",

@@ -55,6 +55,8 @@ class Passage:
 
     def finish(self) -> bytes:
         """What is left to be stored."""
+        if self.check is not None:
+            self.check.end()  # here, as this may be on a thread
         return self._removal.finish()
 
 

@@ -406,7 +406,7 @@ class SmtpSession:
 
     def _on_content(self, event: Content) -> Awaitable[None] | None:
         intake = self.take(event)
-        if intake.spills(len(event.data)):
+        if intake.spills(len(event.data)) or (self._way is not None and self._way.takes_long(event.data)):
             return self._spill(intake, event)
         intake.write(event.data)
         if event.last:

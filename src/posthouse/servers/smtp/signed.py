@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from posthouse.base import ids
 from posthouse.delivery.accept import Delivery
 from posthouse.delivery.submitted import Forwardable, Stamp, Submitted
+from posthouse.mime.header import empty_line
 from posthouse.senderauth import authres, verdict_fields
 from posthouse.senderauth.signing import NOTHING
 from posthouse.senderauth.verify import Check
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from posthouse.servers.smtp.shared import Shared
 
 
+MANY_LINES, LONG_HEADER = 300, 16 * 1024  # lines and octets of a header from which on it is looked at on a thread
+
+
 class Way:
     """What one content passes (`store.intake.Through`): first what looks at it, then what changes or hashes it."""
 
@@ -31,6 +35,7 @@ class Way:
         self.own = own
         self._stages = tuple([one for one in (passage, own) if one is not None])
         self._passage = passage
+        self._header = 0  # octets of the header that came; -1: it has ended
 
     @property
     def check(self) -> Check | None:
@@ -41,6 +46,16 @@ class Way:
     def held(self) -> int:
         """Octets that may still come out at once."""
         return sum([one.held for one in self._stages])
+
+    def takes_long(self, data: bytes) -> bool:
+        """Whether the next piece is better fed on a thread, as the event loop would wait for it: 250 KB of header may
+        have 80,000 fields, and half a microsecond for each and more."""
+        if self._header < 0:
+            return False
+        end = empty_line(data)
+        size = self._header + (len(data) if end < 0 else end)
+        self._header = size if end < 0 else -1
+        return size > LONG_HEADER or data.count(b"\n", 0, len(data) if end < 0 else end) > MANY_LINES
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, and what is to be stored now."""
