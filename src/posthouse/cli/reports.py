@@ -13,13 +13,16 @@ from posthouse.cli import opening, output, resolver
 if TYPE_CHECKING:
     from posthouse.net.dns import Resolver
     from posthouse.store.database import Tx
-    from posthouse.store.report_tables import DmarcRow, Source
+    from posthouse.store.report_tables import DmarcRow, Overview, Source
 
 app = typer.Typer(help="Reports about authentication (DMARC) and TLS.", invoke_without_command=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Days = Annotated[float, typer.Option("--days", min=0.01, max=4000, help="Of so many days.")]
 Domain = Annotated[str, typer.Argument(help="Only of this domain.", show_default=False)]
 Names = Annotated[bool, typer.Option("--names/--no-names", help="Ask the DNS what addresses are called.")]
+Unverified = Annotated[
+    bool, typer.Option("--unverified", help="Count those, too, of which nothing proves who sent them.")
+]
 
 DAY = 86_400_000_000
 TOLD = 10  # failing sources of a domain that are told in words
@@ -39,7 +42,9 @@ def _percent(part: int, whole: int) -> str:
 
 
 @app.callback()
-def overview(context: typer.Context, days: Days = 7, as_json: Json = False, names: Names = True) -> None:
+def overview(
+    context: typer.Context, days: Days = 7, as_json: Json = False, names: Names = True, unverified: Unverified = False
+) -> None:
     """What was reported: messages and sessions of each domain, how many pass, and which sources fail."""
     if context.invoked_subcommand is not None:
         return
@@ -48,8 +53,8 @@ def overview(context: typer.Context, days: Days = 7, as_json: Json = False, name
     since = _since(days)
 
     def read(tx: "Tx") -> tuple[list[Any], list[Any]]:
-        found = report_tables.overview(tx, since)
-        return found, [_failing(tx, since, one.domain, FEW) for one in found if one.kind == "dmarc"]
+        found = report_tables.overview(tx, since, unverified)
+        return found, [_failing(tx, since, one.domain, unverified, FEW) for one in found if one.kind == "dmarc"]
 
     found, failing = opening.read(context.obj, read)
     rows = [
@@ -61,27 +66,41 @@ def overview(context: typer.Context, days: Days = 7, as_json: Json = False, name
             one.counted,
             one.failed,
             _percent(one.counted - one.failed, one.counted) if one.kind != "failure" else "",
+            one.unverified or "",
         )
         for one in found
     ]
-    columns = ("Domain", "Kind", "Reports", "Reporters", "Counted", "Failed", "Pass")
+    columns = ("Domain", "Kind", "Reports", "Reporters", "Counted", "Failed", "Pass", "Left out")
     told = _told(context.obj, [each for one in failing for each in one], names)
     if as_json:
         print(json.dumps({"domains": [one._asdict() for one in found], "advice": told}))
         return
     empty = f"No report came in {days:g} days. docs/reports.md says how to get them."
     output.show(context.obj, False, columns, rows, empty)
-    _say(context.obj, told)
+    _say(context.obj, [*told, *_left_out(sum(one.unverified for one in found))])
 
 
-def _failing(tx: "Tx", since: int, domain: str, most: int) -> list[tuple[str, int, "list[DmarcRow]"]]:
+def _left_out(count: int) -> list[str]:
+    """A sentence about reports that no figure has."""
+    if not count:
+        return []
+    are = "1 report is" if count == 1 else f"{count} reports are"
+    return [
+        f"{are} left out: neither DMARC nor DKIM proves who sent them, so anybody may have made them up. "
+        "--unverified counts them, too."
+    ]
+
+
+def _failing(tx: "Tx", since: int, domain: str, everything: bool, most: int) -> list[tuple[str, int, "list[DmarcRow]"]]:
     """The sources that fail most: domain, messages, and what reports say of them."""
     from posthouse.store import report_tables
 
     found = []
-    for one in sorted(report_tables.sources(tx, since, domain), key=lambda one: one.passed - one.messages)[:most]:
+    for one in sorted(report_tables.sources(tx, since, domain, everything), key=lambda one: one.passed - one.messages)[
+        :most
+    ]:
         if one.messages > one.passed:
-            told = report_tables.failing(tx, since, domain, one.source, one.header_from)
+            told = report_tables.failing(tx, since, domain, one.source, one.header_from, everything)
             if told:
                 found.append((domain, one.messages - one.passed, told))
     return found
@@ -148,44 +167,65 @@ _COLUMNS = ("Domain", "Source", "From", "Messages", "Pass", "DKIM", "SPF", "Quar
 
 @app.command()
 def dmarc(
-    context: typer.Context, domain: Domain = "", days: Days = 7, as_json: Json = False, names: Names = True
+    context: typer.Context,
+    domain: Domain = "",
+    days: Days = 7,
+    as_json: Json = False,
+    names: Names = True,
+    unverified: Unverified = False,
 ) -> None:
     """Who sent mail as our domains, and whether it passed DMARC; which sources fail, and what to do."""
     from posthouse.store import report_tables
 
     since, domain = _since(days), domain.lower()
 
-    def read(tx: "Tx") -> tuple[list[tuple[str, Any]], list[Any]]:
-        domains = [one.domain for one in report_tables.overview(tx, since) if one.kind == "dmarc"]
-        domains = [one for one in domains if domain in ("", one)]
-        found = [(one, each) for one in domains for each in report_tables.sources(tx, since, one)]
-        return found, [each for one in domains for each in _failing(tx, since, one, TOLD)]
+    def read(tx: "Tx") -> tuple[list[tuple[str, Any]], list[Any], int]:
+        seen = _about(tx, "dmarc", since, domain, unverified)
+        domains = [one.domain for one in seen]
+        found = [(one, each) for one in domains for each in report_tables.sources(tx, since, one, unverified)]
+        failing = [each for one in domains for each in _failing(tx, since, one, unverified, TOLD)]
+        return found, failing, sum(one.unverified for one in seen)
 
-    found, failing = opening.read(context.obj, read)
+    found, failing, left_out = opening.read(context.obj, read)
     told = _told(context.obj, failing, names)
     if as_json:
         print(json.dumps({"sources": [{"domain": one, **each._asdict()} for one, each in found], "advice": told}))
         return
     empty = f"No DMARC report{f' about {domain}' if domain else ''} came in {days:g} days."
     output.show(context.obj, False, _COLUMNS, _sources(found), empty)
-    _say(context.obj, told)
+    _say(context.obj, [*told, *_left_out(left_out)])
+
+
+def _about(tx: "Tx", kind: str, since: int, domain: str, everything: bool) -> "list[Overview]":
+    """What came of a kind, about a domain or all."""
+    from posthouse.store import report_tables
+
+    found = report_tables.overview(tx, since, everything)
+    return [one for one in found if one.kind == kind and domain in ("", one.domain)]
 
 
 @app.command()
-def tls(context: typer.Context, domain: Domain = "", days: Days = 7, as_json: Json = False) -> None:
+def tls(
+    context: typer.Context,
+    domain: Domain = "",
+    days: Days = 7,
+    as_json: Json = False,
+    unverified: Unverified = False,
+) -> None:
     """How TLS to our servers went for others, and what failed."""
     from posthouse.cli import report_words
     from posthouse.store import report_tables
 
     since, domain = _since(days), domain.lower()
 
-    def read(tx: "Tx") -> list[tuple[str, tuple[str, str, str, int, int, str]]]:
-        domains = [one.domain for one in report_tables.overview(tx, since) if one.kind == "tls"]
-        return [
-            (one, each) for one in domains if domain in ("", one) for each in report_tables.tls_results(tx, since, one)
+    def read(tx: "Tx") -> tuple[list[tuple[str, tuple[str, str, str, int, int, str]]], int]:
+        seen = _about(tx, "tls", since, domain, unverified)
+        results = [
+            (one.domain, each) for one in seen for each in report_tables.tls_results(tx, since, one.domain, unverified)
         ]
+        return results, sum(one.unverified for one in seen)
 
-    found = opening.read(context.obj, read)
+    found, left_out = opening.read(context.obj, read)
     told = [
         report_words.tls(result, sessions, host, one, json.loads(facts))
         for one, (_, result, host, sessions, _, facts) in found
@@ -202,7 +242,7 @@ def tls(context: typer.Context, domain: Domain = "", days: Days = 7, as_json: Js
         return
     empty = f"No TLS report{f' about {domain}' if domain else ''} came in {days:g} days."
     output.show(context.obj, False, columns, rows, empty)
-    _say(context.obj, told)
+    _say(context.obj, [*told, *_left_out(left_out)])
 
 
 @app.command()
@@ -222,7 +262,7 @@ def failures(context: typer.Context, domain: Domain = "", days: Days = 7, as_jso
             one.facts.get("source_ip", ""),
             one.facts.get("result", ""),
             one.facts.get("author", ""),
-            one.organization,
+            one.organization + ("" if one.reporter else " (unverified)"),
             one.facts.get("subject", ""),
         )
         for one in found
