@@ -56,6 +56,16 @@ def test_answers(server: str) -> None:
     assert (posted.status, posted.body) == (202, b"seen body")
 
 
+def test_addresses_count_and_not_what_the_name_says_by_now(server: str) -> None:
+    """Else a name may change after its addresses were looked at (DNS rebinding)."""
+    port = server.rpartition(":")[2]
+    url = f"http://no-such-name.invalid:{port}/"
+    assert asyncio.run(fetch(url, addresses=["127.0.0.1"])).status == 200
+    assert asyncio.run(fetch(url, addresses=["127.0.0.2", "127.0.0.1"])).status == 200
+    with pytest.raises(HttpFailed):
+        asyncio.run(fetch(server + "/", addresses=["127.0.0.2"]))
+
+
 def test_what_is_no_answer(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HttpFailed, match="more than 999 octets"):
         asyncio.run(fetch(server + "/long", most=999))

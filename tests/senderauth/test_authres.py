@@ -135,6 +135,16 @@ def test_fields_that_claim_our_name(value: str, ours: bool) -> None:
     assert not authres.claims(b"ARC-Authentication-Results", value.encode(), OURS)
 
 
+def test_what_takes_long_to_read_counts_as_ours() -> None:
+    """A name behind more than is read, or among words that each cost a conversion."""
+    for value in (
+        b"(" + b"x" * 70_000 + b") mx.example.net; dmarc=pass",
+        b"\r\n " * 3_000 + b"mx.example.net; dmarc=pass",
+        b" ".join(b"\xc3\xa4" + str(number).encode() for number in range(1_000)),
+    ):
+        assert authres.claims(b"Authentication-Results", value, OURS)
+
+
 def test_an_international_name_is_one_name() -> None:
     for said in ("mx.müller.test", "MX.MÜLLER.test", "mx.xn--mller-kva.test"):
         for ours in ("mx.müller.test", "mx.xn--mller-kva.test"):

@@ -359,11 +359,19 @@ def test_thousands_of_signatures() -> None:
     made = signed()
     field = made[: -len(MESSAGE)]
     asked = Says([dkim.record_of(ed_key()).encode()])
-    found = results(field * 25 + b"DKIM-Signature: v=1;\r\n" * 10_000 + MESSAGE, asked)
+    found = results(field * 25 + b"DKIM-Signature: v=1;\r\n" * 2_000 + MESSAGE, asked)
     assert len(found) == dkim.MAX_SIGNATURES + 1
     assert [one.word for one in found].count("pass") == dkim.MAX_SIGNATURES
     assert found[-1].reason == "not looked at: there are more than 20 signatures"
     assert asked.asked == ["ed._domainkey.example.org"]
+
+
+def test_thousands_of_fields() -> None:
+    """Reading each takes two microseconds of the event loop: not for a signature, and none at all without one."""
+    many = b"a:\r\n" * 10_000
+    assert results(many + MESSAGE) == []
+    (only,) = results(many + signed())
+    assert (only.word, only.reason) == ("neutral", "not looked at: the header has more than 3000 fields")
 
 
 def test_a_large_header() -> None:
@@ -377,7 +385,7 @@ def test_a_large_header() -> None:
 
 
 def test_many_fields_of_one_name() -> None:
-    made = signed(b"To: x\r\n" * 3000 + MESSAGE)
+    made = signed(b"To: x\r\n" * 2500 + MESSAGE)
     assert result(made).word == "pass"
     assert result(made).weaknesses == ("a To field is not signed",)
 

@@ -416,3 +416,40 @@ def test_an_unavailable_answer_is_no_exception() -> None:
 
     found = asyncio.run(evaluate(Broken({}), ["example.org"], [spf("example.org")], [], dice=0))
     assert found.word == "temperror"
+
+
+def test_no_author_hides_another() -> None:
+    """Who may be refused, or cannot be read, counts, whatever domain of the sender stands beside."""
+    zone = {
+        "_dmarc.lax.test": {"TXT": [b"v=DMARC1; p=none"]},
+        "_dmarc.down.test": None,
+        "_dmarc.bank.test": {"TXT": [b"v=DMARC1; p=reject"]},
+        "_dmarc.lame.bank.test": None,
+    }
+
+    def judged(*authors: str) -> Result:
+        return asyncio.run(evaluate(ZoneResolver(zone), authors, [], [], dice=0.5))
+
+    for beside in ("lax.test", "down.test", "plain.test"):
+        for order in (1, -1):
+            assert judged(*(beside, "bank.test\\x00")[::order]).is_malformed
+            assert judged(*(beside, "bank.test")[::order])[:4] == ("fail", "bank.test", "reject", "reject")
+            assert judged(*(beside, "lame.bank.test")[::order])[:3] == ("temperror", "lame.bank.test", "reject")
+    assert judged("lax.test", "down.test")[:3] == ("fail", "lax.test", "none")
+
+
+def test_below_name_servers_that_are_down_the_domain_above_tells_what_it_asks_for() -> None:
+    zone = {
+        "_dmarc.bank.test": {"TXT": [b"v=DMARC1; p=none; sp=reject"]},
+        "_dmarc.lame.bank.test": None,
+        "_dmarc.down.test": None,
+    }
+
+    def judged(author: str) -> Result:
+        return asyncio.run(evaluate(ZoneResolver(zone), [author], [], [], dice=0.5))
+
+    found = judged("lame.bank.test")
+    assert (found.word, found.policy, found.disposition) == ("temperror", "reject", "none")
+    assert found.policy_domain == "bank.test"
+    assert judged("x.lame.bank.test")[:3] == ("temperror", "x.lame.bank.test", "reject")
+    assert judged("down.test").policy == ""

@@ -66,7 +66,7 @@ def test_what_is_done() -> None:
     forged = verdict(word="fail", policy="reject")
     assert decide(forged, USUAL).disposition == "reject"
     assert decide(verdict(word="fail", policy="quarantine"), USUAL).disposition == "quarantine"
-    for word in ("none", "pass", "temperror", "permerror"):
+    for word in ("none", "pass", "temperror"):
         assert decide(verdict(word=word, policy="reject"), USUAL)[:3] == Decision()[:3]
     deferring = Authentication(trouble="defer")
     assert decide(verdict(word="temperror"), deferring).disposition == "defer"
@@ -76,6 +76,28 @@ def test_what_is_done() -> None:
     milder = forged._replace(dmarc=forged.dmarc._replace(disposition="quarantine", override="policy_test_mode"))
     assert decide(milder, USUAL)[:2] == ("quarantine", "policy_test_mode")
     assert decide(forged._replace(mail_from=None, helo=None), USUAL)[:2] == ("none", "local_policy")
+
+
+def test_a_from_that_cannot_be_read_is_refused() -> None:
+    malformed = verdict(word="permerror", author="bank.test\\x00")
+    assert decide(malformed, USUAL).disposition == "reject"
+    assert decide(malformed, Authentication(dmarc="mark"))[:2] == ("none", "local_policy")
+    assert malformed.dmarc is not None
+    # It is the record that cannot be used: its domain asks for nothing.
+    record = malformed._replace(dmarc=malformed.dmarc._replace(policy_domain="a.test"))
+    assert decide(record, USUAL)[:3] == Decision()[:3]
+
+
+def test_an_answer_that_is_missing_does_not_make_a_policy_void() -> None:
+    """The sender chooses what is asked for."""
+    found = verdict(word="temperror")
+    assert found.dmarc is not None
+    for policy, done in (("", "none"), ("none", "none"), ("quarantine", "defer"), ("reject", "defer")):
+        unknown = found._replace(dmarc=found.dmarc._replace(policy=policy))  # type: ignore[arg-type]
+        assert decide(unknown, USUAL).disposition == done
+        assert decide(unknown, Authentication(dmarc="mark")).disposition == "none"
+    known = verdict("lists.test", "pass", word="temperror")._replace(dmarc=found.dmarc._replace(policy="reject"))
+    assert decide(known, Authentication(mailing_lists=("lists.test",)))[:2] == ("none", "mailing_list")
 
 
 def test_lists_are_those_of_the_settings_and_below() -> None:
@@ -113,5 +135,8 @@ def test_all_that_sealed_since_must_be_trusted(word: Status, chain: list[tuple[s
         arc=arc.Chain(word, "", tuple([sealer for sealer, _ in chain]), seen)
     )
     chosen = Authentication(trusted_sealers=("fwd.test",))
+    assert found.arc is not None
+    weak = found._replace(arc=found.arc._replace(weaknesses=("a From field is not signed",)))
+    assert decide(weak, chosen).disposition == "reject"
     assert (decide(found, chosen).override == "trusted_forwarder") == taken
     assert decide(found, USUAL).disposition == "reject"

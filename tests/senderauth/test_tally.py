@@ -93,6 +93,20 @@ async def test_strangers_fill_no_more_than_there_is(tmp_path: Path, monkeypatch:
 
 
 @on_loop
+async def test_reports_about_reports_are_not_made(tmp_path: Path) -> None:
+    """Nor if the record names our address with a +detail."""
+    async with opened(tmp_path) as database:
+        tally = Tally(database, FakeClock(), get_logger(), ["Reports@Here.test", "tls+x@here.test"])
+        for to in ("reports@here.test", "REPORTS+dmarc@here.test", "tls@here.test", "tls+x@here.test"):
+            tally.note(ONE, [to])
+        await tally.flush()
+        assert await database.read(report_counts.next_due) is None
+        tally.note(ONE, ["reports@here.test", "bob@here.test"])
+        await tally.close()
+        assert await database.read(report_counts.next_due) is not None
+
+
+@on_loop
 async def test_a_store_that_fails_raises_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as database:
         clock = FakeClock()

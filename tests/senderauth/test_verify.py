@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from posthouse.base.clock import SystemClock
 from posthouse.base.settings import Settings
-from posthouse.net.dns import Answer, Questions, Resolver, SystemResolver, ZoneResolver
-from posthouse.senderauth import dkim, policy, questions, verdict_fields, verdict_trace, verify
+from posthouse.net.dns import Answer, Questions, Resolver, SystemResolver, Unavailable, ZoneResolver
+from posthouse.senderauth import dkim, dmarc, policy, questions, verdict_fields, verdict_trace, verify
 from posthouse.senderauth.dkim import Signer, record_of
 from posthouse.senderauth.verify import Authenticator, Check, Client, Verdict
 from posthouse.servers.smtp.authentication import Passage
@@ -283,3 +283,98 @@ async def test_a_client_whose_address_is_not_known() -> None:
         assert verdict.dmarc_word == "fail"
         decision = policy.decide(verdict, Settings().authentication)
         assert (decision.disposition, decision.override) == ("none", "local_policy")
+
+
+def test_what_the_sender_has_asked_for_leaves_room_for_the_policy() -> None:
+    """SPF, signatures and chains ask for names that he chose: a policy must not go unread for it."""
+
+    class Endless(ZoneResolver):
+        async def answer(self, name: str, kind: str) -> Answer:
+            return Answer((), False, name) if name.endswith("evil.test") else await super().answer(name, kind)
+
+    async def test() -> None:
+        asked = questions.Asked(Endless({"_dmarc.bank.test": {"TXT": [b"v=DMARC1; p=reject"]}}), 1e9)
+        for number in range(questions.MOST):
+            await asked.answer(f"{number}.evil.test", "A")
+        with pytest.raises(Unavailable):
+            await asked.answer("one-more.evil.test", "A")
+        asked.extend(1e9)
+        found = await dmarc.evaluate(asked, ["a.b.bank.test"], [], [], dice=0.5)
+        assert (found.word, found.disposition) == ("fail", "reject")
+
+    asyncio.run(test())
+
+
+class Slow(dict[tuple[str, str], Any]):
+    """The table of name servers of which those for evil.test never answer who the host of an MX record is."""
+
+    def get(self, question: tuple[str, str], _default: Any = None) -> Any:
+        name, kind = question
+        if name.endswith(".evil.test.") and kind == "A":
+            return "SILENCE"
+        if name.endswith(".evil.test.") and kind == "TXT" and name.count(".") == 3:
+            return [f'"v=spf1 {" ".join(f"mx:{number}.{name}" for number in range(10))} -all"']
+        if name.endswith(".evil.test.") and kind == "MX":
+            return [f"{number} {number}.{name}" for number in range(10)]
+        return {
+            ("example.org.", "TXT"): ['"v=spf1 ip4:192.0.2.1 -all"'],
+            ("_dmarc.example.org.", "TXT"): ['"v=DMARC1; p=reject"'],
+        }.get(question, "NXDOMAIN")
+
+
+class Waited(NameServer):
+    """It tells when it was asked for nearly as many hosts as one client may ask for at one time."""
+
+    def __init__(self, table: Any) -> None:
+        super().__init__(table)
+        self.asked = asyncio.Event()
+
+    def _reply(self, data: bytes, transport: str) -> bytes | None:
+        reply = super()._reply(data, transport)
+        if len({name for _, name, kind in self.questions if kind == "A"}) >= verify.QUESTIONS_SHARE - 10:
+            self.asked.set()
+        return reply
+
+
+def test_one_client_whose_name_servers_are_silent_keeps_nobody_from_asking() -> None:
+    async def test() -> None:
+        server = Waited(Slow())
+        resolver = SystemResolver(SystemClock(), ["127.0.0.1"], port=await server.start(), timeout=30)
+        judge = authenticator(resolver)
+        try:
+            evil = [
+                asyncio.ensure_future(
+                    judge.verify(Check(), Client("192.0.2.66", "mx.test", f"a@{number}.evil.test")),
+                )
+                for number in range(5)  # of 100 questions each
+            ]
+            await server.asked.wait()
+            check = Check()
+            check.feed(MESSAGE)
+            async with asyncio.timeout(15):
+                good = await judge.verify(check, HERE)
+            assert words(good) == ("pass", "none", "pass")
+            assert not any(one.done() for one in evil)
+            hosts = {name for _, name, kind in server.questions if kind == "A" and name.endswith(".evil.test.")}
+            assert len(hosts) <= verify.QUESTIONS_SHARE
+            for one in evil:
+                one.cancel()
+            await asyncio.gather(*evil, return_exceptions=True)
+        finally:
+            await server.stop()
+
+    asyncio.run(test())
+
+
+def test_what_never_found_a_place_is_told_apart_from_silence() -> None:
+    async def test() -> None:
+        place = asyncio.Semaphore(1)
+        late = asyncio.get_running_loop().time()
+        asked = questions.Asked(ZoneResolver({}), late, (place,))
+        async with place:
+            with pytest.raises(Unavailable):
+                await asked.answer("example.org", "TXT")
+        assert not asked.had_turn
+        assert not place.locked()
+
+    asyncio.run(test())

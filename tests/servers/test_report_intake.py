@@ -195,11 +195,11 @@ async def test_what_is_not_verified_is_in_no_figure_and_hides_nothing() -> None:
 
 @on_loop
 async def test_a_flood_of_what_is_not_verified_leaves_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_tables, "MOST_A_DAY", 1)
+    monkeypatch.setattr(report_tables, "MOST_A_DAY", 2)
     async with desk() as one:
         for number in range(3):
             last = await one.arrives(dmarc(feedback(policy=ABOUT, meta=META.replace("r1", f"r{number}"))), came={})
-        assert "more than 1" in last[0]["ignored"]
+        assert last[0]["ignored"] == "more than 1 reports that are not verified came in a day"
         [told] = await one.arrives(dmarc(feedback(policy=ABOUT)))
         assert "ignored" not in told
 
@@ -243,12 +243,48 @@ async def test_what_came_while_nobody_looked_is_looked_at_once() -> None:
 
 @on_loop
 async def test_there_is_an_end_to_reports_of_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_tables, "MOST_A_DAY", 2)
+    monkeypatch.setattr(report_tables, "MOST_A_DAY", 4)
+    said = []
     async with desk() as one:
-        for number in range(3):
-            [told] = await one.arrives(dmarc(feedback(policy=ABOUT, meta=META.replace("r1", f"r{number}"))))
-        assert told["ignored"] == "more than 2 reports came in a day"
-        assert [row[2] for row in await one.overview()] == [2]
+        for number in range(6):
+            [told] = await one.arrives(
+                dmarc(feedback(policy=ABOUT, meta=META.replace("r1", f"r{number}"))),
+                sender=f"r@{'there' if number < 3 else 'other'}.test",
+            )
+            said.append(told.get("ignored", ""))
+        assert said[2] == "more than 2 reports of there.test came in a day"
+        assert said[5] == "more than 4 reports came in a day"
+        assert [row[2] for row in await one.overview()] == [4]
+
+
+@on_loop
+async def test_there_is_an_end_to_rows_of_a_day_and_of_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mail of 200 KB may have 30,000 of them, and each the longest domains."""
+    signatures = "<dkim><domain>" + "d" * 250 + "</domain><result>fail</result></dkim>"
+    row = (
+        "<record><row><source_ip>192.0.2.1</source_ip><count>{0}</count></row><identifiers><header_from>here.test"
+        "</header_from></identifiers><auth_results>" + signatures * 10 + "</auth_results></record>"
+    )
+
+    def report(name: str, rows: int) -> bytes:
+        records = "".join(row.format(number) for number in range(rows))
+        return dmarc(
+            feedback(policy=ABOUT, meta=META.replace("r1", name)).replace("</feedback>", records + "</feedback>")
+        )
+
+    monkeypatch.setattr(report_tables, "MOST_ROWS_A_DAY", 60)
+    monkeypatch.setattr(report_intake, "MAX_ROWS", 20)
+    async with desk() as one:
+        [told] = await one.arrives(report("a", 200))
+        assert told["counted"] >= sum(range(200))
+        kept = await one.here.database.read(
+            lambda tx: tx.all("SELECT messages, length(facts) FROM dmarc_row ORDER BY messages DESC")
+        )
+        assert [messages for messages, _ in kept] == list(range(199, 179, -1))
+        assert all(octets < 1000 for _, octets in kept)
+        [told] = await one.arrives(report("b", 200))
+        assert told["ignored"] == "more than 30 rows of reports of there.test came in a day"
+        assert "ignored" not in (await one.arrives(report("c", 30), sender="r@other.test"))[0]
 
 
 @on_loop

@@ -68,7 +68,8 @@ class Desk:
             self.settings, database, ZoneResolver(zone), self.clock, get_logger(), injector.keeper, self.post
         )
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Response:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], addresses: list[str]) -> Response:
+        assert addresses == ["203.0.113.9"]
         self.posts.append((url, body, headers))
         if isinstance(self.answer, HttpFailed):
             raise self.answer

@@ -127,6 +127,8 @@ async def test_nobody_else_may_look_into_the_folder_of_the_data(tmp_path: Path) 
     before = os.umask(0)
     try:
         database = await SqliteDatabase.open(tmp_path / "data", 0)
+        for path in (tmp_path / "data").glob("posthouse.db*"):  # what was just written lies beside the database
+            assert path.stat().st_mode & 0o777 == 0o600, path
     finally:
         os.umask(before)
     await database.close()

@@ -57,6 +57,8 @@ def authentication(found: Mapping[str, Any]) -> list[Line]:
     if indicator := found.get("bimi"):
         lines.append(_said("Indicator (BIMI)", indicator, _joined(*_rest(indicator))))
     text, style = _DONE.get(found.get("done", ""), ("", ""))
+    if found.get("done") == "reject" and "because" in found:
+        text = "refused"  # not for a policy, but for what it is
     text = text or _OVERRIDES.get(found.get("override", ""), "")
     if text:
         lines.append(_line((text[0].upper() + text[1:], style), f": {found['because']}" if "because" in found else ""))

@@ -13,8 +13,11 @@ LIMIT = 64 * 1024  # octets of a field
 
 Unwanted = Callable[[bytes, bytes], bool]
 
-# As loose as header.py is: blanks before the colon, 8-bit octets in a name, a byte order mark before it.
-_fields = re.compile(rb"\n(?:\xef\xbb\xbf)?+([!-9;-~\x80-\xff]++)[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)").finditer
+# Looser than header.py is: blanks before the colon, 8-bit octets in a name, a byte order mark before it, and control
+# characters in it, which some programs pass over and others take for the end of a text.
+_fields = re.compile(
+    rb"\n(?:\xef\xbb\xbf)?+([\x00-\x08\x0b\x0c\x0e-\x1f!-9;-~\x7f-\xff]++)[ \t]*+:((?:[^\n]*+\n[ \t])*+[^\n]*+)"
+).finditer
 _empty_line = re.compile(rb"(?:\A|\n)(?=\r?\n)").search
 _next_field = re.compile(rb"\n(?=[^ \t])").search
 

@@ -218,6 +218,10 @@ class SystemResolver(Questions):
         self._cache.move_to_end(question)
         return outcome
 
+    def asks(self, name: str, kind: str) -> bool:
+        """Whether a question is on its way: to wait for its answer asks nobody."""
+        return (normal(name), kind) in self._asked
+
     async def answer(self, name: str, kind: str) -> Answer:
         kept = self.kept(name, kind)
         if isinstance(kept, Answer):

@@ -15,7 +15,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -43,9 +43,23 @@ class Response(NamedTuple):
 class _Guard:
     """The connections of one request, to cut them when its time is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, addresses: Sequence[str] = ()) -> None:
         self.over = False
+        self._addresses = addresses
         self._sockets: list[socket.socket] = []
+
+    def connect(self, server: tuple[str, int], *args: Any, **options: Any) -> socket.socket:
+        """Connect as `socket.create_connection` does: to the addresses that were given, if some were."""
+        failed: OSError | None = None
+        for host in self._addresses or (server[0],):
+            try:
+                return socket.create_connection((host, server[1]), *args, **options)
+            except OSError as error:
+                failed = error
+                if self.over:
+                    break
+        assert failed is not None
+        raise failed
 
     def add(self, one: socket.socket) -> None:
         """Watch over a connection."""
@@ -65,6 +79,7 @@ class _Plain(http.client.HTTPConnection):
     def __init__(self, *args: Any, guard: _Guard, **options: Any) -> None:
         super().__init__(*args, **options)
         self._guard = guard
+        self._create_connection = guard.connect
 
     def connect(self) -> None:
         super().connect()
@@ -75,6 +90,7 @@ class _Secure(http.client.HTTPSConnection):
     def __init__(self, *args: Any, guard: _Guard, **options: Any) -> None:
         super().__init__(*args, **options)
         self._guard = guard
+        self._create_connection = guard.connect
 
     def connect(self) -> None:
         super().connect()
@@ -109,15 +125,17 @@ async def fetch(
     patience: float = 30.0,
     most: int = 65536,
     threads: ThreadPoolExecutor = _pool,
+    addresses: Sequence[str] = (),
 ) -> Response:
     """GET `url`, or POST `body` to it; at most `most` octets of answer in `patience` seconds.
 
-    Only http and https. `threads` is for callers who may wait long for many. Raises `HttpFailed`.
+    Only http and https. `threads` is for callers who may wait long for many. `addresses`
+    are those to connect to, whatever the name of the server has in the DNS by now. Raises `HttpFailed`.
     """
     if not url.startswith(("https://", "http://")):
         raise HttpFailed(f"{url} is not an address of http or https")
     loop = asyncio.get_running_loop()
-    guard = _Guard()
+    guard = _Guard(addresses)
     timer = loop.call_later(patience, guard.cut)
     work = functools.partial(_fetch, guard, url, body, dict(headers or {}), context, patience, most)
     try:

@@ -23,7 +23,7 @@ from posthouse.senderauth.arc_fields import AAR, AMS, AS, MAX_SETS, Reading, Set
 from posthouse.senderauth.authres import Results
 from posthouse.senderauth.dkim_canon import BodyHash, Canon
 from posthouse.senderauth.dkim_crypto import Lookup, PrivateKey, ask_all, base64, is_signed, key_for, sign_digest
-from posthouse.senderauth.dkim_header import MAX_HEADER, Header
+from posthouse.senderauth.dkim_header import MAX_HEADER, Header, too_large
 from posthouse.senderauth.dkim_tags import Fault, Signature
 
 _WIDTH = 76
@@ -78,8 +78,8 @@ def read(header: bytes) -> tuple[Header, Reading]:
     """The fields of a header, and the chain in them."""
     if not _has_chain(header):
         return Header(b""), Reading()
-    if len(header) > MAX_HEADER:
-        return Header(b""), Reading((), f"the header is larger than {MAX_HEADER} octets", MAX_SETS)
+    if why := too_large(header):
+        return Header(b""), Reading((), why, MAX_SETS)
     fields = Header(header)
     return fields, arc_fields.read(fields)
 

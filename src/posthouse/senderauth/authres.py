@@ -18,6 +18,8 @@ NAME = "Authentication-Results"
 MAX_FIELD = 65_536  # octets; the scanner ends a header at four times that
 MAX_METHODS = 100
 MAX_PROPERTIES = 50  # of one method
+MAX_CLAIM = 8_192  # octets of a field that is read to find out whose it is; ours have half of that at the most
+MAX_FOREIGN = 8  # words in other letters that are looked at in such a field: each costs its conversion to A-labels
 MOST = 400  # octets of a value that are written: an address has up to 320
 _WIDTH = 76
 _LONGEST = 900  # octets of a word
@@ -253,10 +255,13 @@ def claims(name: bytes, value: bytes, ours: str) -> bool:
     and has to go (RFC 8601 section 5).
 
     Case, folds, comments, quotes, a last dot and the form of an international name make no difference. A field that is
-    wrong counts as ours if anyone may see our name in the place of the authserv-id.
+    wrong counts as ours if anyone may see our name in the place of the authserv-id, and so does one that would take
+    long to read: nobody writes such a field, and the event loop waits while it is read.
     """
     if name.strip().lower() != b"authentication-results":
         return False
+    if len(value) > MAX_CLAIM:
+        return True
     own = _normal(ours)
     text = _blanks(" ", headers.unfold(value).decode("utf-8", "replace"))
     said = _authserv_id(split(value)[0])
@@ -266,7 +271,8 @@ def claims(name: bytes, value: bytes, ours: str) -> bool:
     text = words.decode(headers.unfold(value)) if "=?" in text else text
     for seen in (text, without_comments(text, "")):
         seen = _unseen("", seen.partition("=")[0].replace('"', "").replace("\\", ""))
-        if any(_normal(word) == own for word in _no_word(seen)):
+        found = set(_no_word(seen))
+        if sum(not word.isascii() for word in found) > MAX_FOREIGN or any(_normal(word) == own for word in found):
             return True
     return False
 

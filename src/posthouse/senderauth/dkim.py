@@ -31,7 +31,7 @@ from posthouse.senderauth.dkim_crypto import (
     sha256,
     sign_digest,
 )
-from posthouse.senderauth.dkim_header import MAX_HEADER, Header
+from posthouse.senderauth.dkim_header import MAX_HEADER, Header, too_large
 from posthouse.senderauth.dkim_tags import Fault, Signature, Word
 
 __all__ = [
@@ -171,11 +171,11 @@ class Verifier:
 
     def __init__(self, header: bytes) -> None:
         self._found: list[_Open | Result] = []
-        if len(header) > MAX_HEADER:
-            if _has_signature(header):
-                self._found.append(Result("neutral", f"not looked at: the header is larger than {MAX_HEADER} octets"))
-            header = b""
-        self._header = Header(header)
+        has_some = _has_signature(header) is not None
+        if has_some and (why := too_large(header)):
+            self._found.append(Result("neutral", f"not looked at: {why}"))
+            has_some = False
+        self._header = Header(header if has_some else b"")
         for number in self._header.numbers(b"dkim-signature"):
             if len(self._found) == MAX_SIGNATURES:
                 self._found.append(Result("neutral", f"not looked at: there are more than {MAX_SIGNATURES} signatures"))

@@ -133,13 +133,20 @@ async def evaluate(
     if len(authors) > MAX_AUTHORS:
         reason = f"From has more than {MAX_AUTHORS} domains"
         results.append(Result("permerror", authors[MAX_AUTHORS], because=(reason,)))
-    worst = min(results, key=lambda one: (_WORST.index(one.word), -_STRENGTH[one.disposition]))
+    worst = min(results, key=lambda one: (-_weight(one), _WORST.index(one.word)))
     because: Iterable[str] = worst.because
     if len(results) > 1:
         because = (f"{one.domain}: {sentence}" for one in results for sentence in one.because)
     return worst._replace(
         because=tuple(because)[:MAX_SENTENCES], lookups=tuple(dict.fromkeys(walker.lookups)), authors=len(authors)
     )
+
+
+def _weight(one: Result) -> int:
+    """How much must not be hidden by another author: what follows from it, or might if the DNS had answered."""
+    if one.is_malformed:
+        return _STRENGTH["reject"]
+    return {"fail": _STRENGTH[one.disposition], "temperror": _STRENGTH[one.policy]}.get(one.word, 0)
 
 
 def _identifiers(spf: Sequence[spfs.Result], dkim: Sequence[dkims.Result]) -> list[_Identifier]:
@@ -181,14 +188,32 @@ async def _author(walker: Walker, author: str, identifiers: Sequence[_Identifier
         if found is None:
             walk = await walker.walk(domain)
             if walk.failure:
-                return Result("temperror", domain, because=(walk.failure,))
+                return await _unknown(walker, domain, walk.failure)
             found = walk.policy
     except Unavailable as error:
-        return Result("temperror", domain, because=(str(error),))
+        return await _unknown(walker, domain, str(error))
     if found is None:
         organization = walk.organization if walk is not None else domain
         return Result("none", domain, organization=organization, because=(f"there is no DMARC record for {domain}",))
     return await _Evaluation(walker, domain, found, walk, identifiers).result(dice)
+
+
+async def _unknown(walker: Walker, domain: str, why: str) -> Result:
+    """The record could not be looked up. What the nearest domain above asks for, which does answer, is told with it:
+    anybody may write as of a name whose servers are down, below a domain that has its mail refused."""
+    above = await walker.above(domain)
+    if above is None or not above.record.usable:
+        return Result("temperror", domain, because=(why,))
+    policy = above.record.policy(True)
+    return Result(
+        "temperror",
+        domain,
+        policy,
+        policy_domain=above.domain,
+        record=above.text,
+        because=(why, f"{above.domain} asks for {policy} for names below it"),
+        published=above.record,
+    )
 
 
 class _Evaluation:

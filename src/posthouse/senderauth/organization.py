@@ -112,6 +112,12 @@ class Walker:
             await asyncio.to_thread(_suffixes)
         return Walk(domain, tuple(found), _organization(domain, found), failure)
 
+    async def above(self, domain: str) -> Found | None:
+        """The record of the nearest domain above that has one; those that do not answer are passed over."""
+        upwards = names(domain)[1:]
+        await self.ask(upwards)
+        return next((one for name in upwards if isinstance(one := self._known[name], Found)), None)
+
     async def ask(self, domains: Iterable[str]) -> None:
         """Look up the records of some domains that are not known yet, side by side."""
         new = list(dict.fromkeys([domain for domain in domains if domain not in self._known]))

@@ -38,6 +38,16 @@ def decide(verdict: Verdict, chosen: Authentication) -> Decision:
         return Decision("defer", "", "too much mail waited for the DNS", sender)
     if judged.word == "temperror" and chosen.trouble == "defer":
         return Decision("defer", "", "the DNS gave no answer", sender)
+    if judged.is_malformed:
+        # Anybody could look like somebody whose mail is refused: people's programs make something of such a field.
+        override, because = _override(verdict, chosen)
+        because = because or "its From field does not say who wrote it"
+        return Decision("none" if override else "reject", override, because, sender)
+    if judged.word == "temperror" and judged.policy in ("quarantine", "reject"):
+        # The sender chooses which names are asked for, of selectors for one: one that is missing can be his doing.
+        override, because = _override(verdict, chosen)
+        because = because or f"the DNS did not answer all, and {judged.domain} asks for {judged.policy}"
+        return Decision("none" if override else "defer", override, because, sender)
     if judged.word != "fail":
         return Decision(sender=sender)
     override, because = _override(verdict, chosen) if judged.disposition != "none" else ("", "")
@@ -64,8 +74,8 @@ def _trusted_sealer(verdict: Verdict, trusted: Sequence[str]) -> str:
     """The sealer that saw the message pass DMARC, if it and all that sealed after it are trusted: those before may have
     put the seals of another message on this one."""
     chain = verdict.arc
-    if not trusted or chain is None or chain.word != "pass":
-        return ""
+    if not trusted or chain is None or chain.word != "pass" or chain.weaknesses:
+        return ""  # with a weakness, as a From field that is not signed, it may be on another message by now
     for sealer, results in zip(reversed(chain.sealers), reversed(chain.results), strict=False):
         if not _is_within(sealer, trusted):
             return ""

@@ -56,7 +56,7 @@ class Tally:
     def __init__(
         self, database: Database, clock: Clock, log: Logger, unreported: Collection[str] = (), *, counting: bool = True
     ) -> None:
-        self._unreported = frozenset(unreported)  # addresses of ours for reports, in lower case
+        self._unreported = frozenset(map(_bare, unreported))  # addresses of ours for reports, in lower case
         self._counting = counting
         self._database = database
         self._clock = clock
@@ -70,7 +70,7 @@ class Tally:
         about each other's reports for ever."""
         if not self._counting or _asks(evaluated.record) is None:
             return
-        if self._unreported and (to := list(recipients)) and all(one.lower() in self._unreported for one in to):
+        if self._unreported and (to := list(recipients)) and all(_bare(one) in self._unreported for one in to):
             return
         key = self._clock.now() // DAY, evaluated
         if key not in self._counts and len(self._counts) >= MOST:
@@ -117,6 +117,12 @@ def _facts(one: Evaluated) -> list[Any]:
         one.disposition,
         [[_cut(text) for text in reason] for reason in one.reasons[:MOST_REASONS]],
     ]
+
+
+def _bare(address: str) -> str:
+    """An address without its +detail, in lower case."""
+    local, _, domain = address.lower().rpartition("@")
+    return f"{local.partition('+')[0]}@{domain}"
 
 
 def _cut(text: str) -> str:

@@ -2,6 +2,7 @@
 section 9.1); and which fields of a message that comes in claim to be these and have to go. Pure.
 """
 
+import re
 from collections.abc import Iterator
 
 from posthouse.senderauth import authres, received_spf
@@ -10,6 +11,11 @@ from posthouse.senderauth.policy import Decision
 from posthouse.senderauth.verify import Verdict
 
 MOST = 20  # signatures that are listed
+MOST_ASKED = 100  # fields of a message
+
+_OURS = frozenset({authres.NAME.lower().encode(), received_spf.NAME.lower().encode()})
+_FIRST = b"AaRr" + bytes(range(32)) + b"\x7f"
+_controls = re.compile(rb"[\x00-\x1f\x7f]+").sub  # which some programs pass over, or end a text at
 
 
 def fields(verdict: Verdict, decision: Decision, authserv_id: str, hostname: str) -> bytes:
@@ -22,11 +28,27 @@ def fields(verdict: Verdict, decision: Decision, authserv_id: str, hostname: str
     return written
 
 
-def is_forged(name: bytes, value: bytes, authserv_id: str, hostname: str) -> bool:
-    """Whether a field of a message from outside claims to be one of ours (RFC 8601 section 5)."""
-    if name[:1] not in b"AaRr":  # nearly all: this is asked of every field
-        return False
-    return authres.claims(name, value, authserv_id) or received_spf.claims(name, value, hostname)
+class Forged:
+    """Which fields of one message from outside claim to be ours (RFC 8601 section 5). Of those that could, the first
+    `MOST_ASKED` are read and the others count as forged: the event loop waits while they are."""
+
+    def __init__(self, authserv_id: str, hostname: str) -> None:
+        self._authserv_id, self._hostname = authserv_id, hostname
+        self._asked = 0
+
+    def __call__(self, name: bytes, value: bytes) -> bool:
+        """Whether this field does."""
+        if name[:1] not in _FIRST:  # nearly all: this is asked of every field
+            return False
+        bare = _controls(b"", name).lower()
+        if bare not in _OURS:
+            return False
+        self._asked += 1
+        return (
+            self._asked > MOST_ASKED
+            or authres.claims(bare, value, self._authserv_id)
+            or received_spf.claims(bare, value, self._hostname)
+        )
 
 
 def methods(verdict: Verdict, decision: Decision) -> Iterator[Method]:

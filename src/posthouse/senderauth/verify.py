@@ -36,6 +36,8 @@ from posthouse.wire.address import parse_domain
 
 MOST = 200  # messages that ask the DNS at one time: its resolver has to serve others, too
 SHARE = 40  # of one client: domains whose name servers are silent must not keep everybody else from asking
+QUESTIONS = 150  # on their way at one time, of the 200 that a resolver has on its way: mail that goes out asks, too
+QUESTIONS_SHARE = 40  # of one client
 SILENT, HURRIED = 10, 2.0  # messages in a row without any answer, and the seconds that the next ones then wait
 LEAST = 1.0  # seconds for what is asked when the rest is known, however long that took
 
@@ -66,7 +68,7 @@ class Verdict(NamedTuple):
     dmarc: DmarcResult | None = None
     bimi: Indicator | None = None
     seen: Seen = MappingProxyType({})  # everything the DNS was asked
-    had_turn: bool = True  # False: nobody was asked, as too many messages waited for the DNS; only its cache was
+    had_turn: bool = True  # False: not all was asked, as too many messages or questions waited for the DNS
 
     @property
     def spf(self) -> tuple[SpfResult, ...]:
@@ -128,6 +130,14 @@ class Check:
         self.dkim, self.arc = dkim.Verifier(header), arc.Verifier(header)
 
 
+class _Share:
+    """What one client may take of the time of the DNS."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Semaphore(SHARE)  # messages
+        self.questions = asyncio.Semaphore(QUESTIONS_SHARE)
+
+
 class Authenticator:
     """Verifies for one server. `chance` gives numbers from 0 to 1, for the sampling of DMARC."""
 
@@ -141,7 +151,8 @@ class Authenticator:
         self._clock = clock
         self._chance = chance
         self._turn = asyncio.Semaphore(MOST)
-        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by client, while it asks
+        self._questions = asyncio.Semaphore(QUESTIONS)
+        self._shares: WeakValueDictionary[str, _Share] = WeakValueDictionary()  # by client, while it asks
         self._silent = 0  # messages in a row to whose questions nobody had an answer
 
     async def verify(self, check: Check, client: Client) -> Verdict:
@@ -152,34 +163,35 @@ class Authenticator:
         share = self._share(client.ip)
         try:
             async with asyncio.timeout_at(deadline):
-                await share.acquire()
+                await share.turn.acquire()
                 try:
                     await self._turn.acquire()
                 except BaseException:
-                    share.release()
+                    share.turn.release()
                     raise
         except TimeoutError:
             return (await self._ask(check, client, Asked(self._resolver, None), LEAST))._replace(had_turn=False)
         try:
-            asked = Asked(self._resolver, deadline)
+            asked = Asked(self._resolver, deadline, (share.questions, self._questions))
             verdict = await self._ask(check, client, asked, deadline - now)
+            verdict = verdict._replace(had_turn=asked.had_turn)
         finally:
             self._turn.release()
-            share.release()
+            share.turn.release()
         if asked.has_answers:
             self._silent = 0
         elif asyncio.get_running_loop().time() - now > HURRIED * 0.9:
             self._silent += 1
         return verdict
 
-    def _share(self, ip: str) -> asyncio.Semaphore:
+    def _share(self, ip: str) -> _Share:
         try:
             client = site(ip)
         except ValueError:
             client = ip
         share = self._shares.get(client)
         if share is None:
-            share = self._shares[client] = asyncio.Semaphore(SHARE)
+            share = self._shares[client] = _Share()
         return share
 
     async def _ask(self, check: Check, client: Client, asked: Asked, patience: float) -> Verdict:

@@ -6,7 +6,7 @@ on a worker thread and within limits. Reports about domains of this server, and 
 what it says cannot be verified; who sent it can, by DMARC or DKIM (`proven`), and is kept with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posthouse.base import ids
@@ -30,6 +30,8 @@ from posthouse.store.report_tables import DmarcRow, TlsRow
 PURPOSE = "reports"
 KIND = "report"  # of the event in the trace
 MAX_DOMAINS = 20  # that one TLS report is kept for
+MAX_ROWS = 5_000  # of one report: all other writing waits while they are written
+MAX_FACTS = 600  # characters of all signatures of a row that are kept
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 HERE = "this server"
@@ -198,6 +200,10 @@ def _range(begin: int, end: int, received: int) -> tuple[int, int]:
 def _of_aggregate(report: Aggregate, kept: report_tables.Report) -> Kept:
     begins, ends = _range(report.begin, report.end, kept.received)
     policy = report.policy
+    kept_rows = report.records
+    if len(kept_rows) > MAX_ROWS:
+        # What failed is what somebody has to do something about.
+        kept_rows = tuple(sorted(kept_rows, key=lambda one: (one.passes, -one.messages))[:MAX_ROWS])
     kept = kept._replace(
         kind="dmarc",
         domain=policy.domain,
@@ -211,7 +217,8 @@ def _of_aggregate(report: Aggregate, kept: report_tables.Report) -> Kept:
             "email": report.email,
             "policy": {name: value for name, value in policy._asdict().items() if value and name != "domain"},
             "errors": list(report.errors[:10]),
-        },
+        }
+        | ({"rows_left_out": len(report.records) - MAX_ROWS} if len(report.records) > MAX_ROWS else {}),
     )
     return (
         kept,
@@ -225,15 +232,27 @@ def _of_aggregate(report: Aggregate, kept: report_tables.Report) -> Kept:
                 one.messages,
                 {
                     "envelope_from": one.envelope_from,
-                    "dkim": [list(each) for each in one.dkim_results[:10]],
-                    "spf": [list(each) for each in one.spf_results[:3]],
-                    "reasons": [list(each) for each in one.reasons[:5]],
+                    "dkim": _short(one.dkim_results[:10]),
+                    "spf": _short(one.spf_results[:3]),
+                    "reasons": _short(one.reasons[:5]),
                 },
             )
-            for one in report.records
+            for one in kept_rows
         ],
         [],
     )
+
+
+def _short(found: Sequence[tuple[str, ...]]) -> list[list[str]]:
+    """Results of a row, as far as they find room."""
+    kept: list[list[str]] = []
+    room = MAX_FACTS
+    for one in found:
+        room -= sum(map(len, one))
+        if room < 0:
+            break
+        kept.append(list(one))
+    return kept
 
 
 def _of_tls(report: TlsReport, kept: report_tables.Report) -> list[Kept]:
@@ -243,6 +262,8 @@ def _of_tls(report: TlsReport, kept: report_tables.Report) -> list[Kept]:
         mine = [one for one in report.policies if one.domain == domain]
         made: list[TlsRow] = []
         for one in mine:
+            if len(made) > MAX_ROWS:
+                break
             if one.successes:
                 made.append(TlsRow(one.type, "", "", "", one.successes, {}))
             told = sum(each.sessions for each in one.details)

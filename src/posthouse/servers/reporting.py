@@ -15,12 +15,12 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from posthouse import __version__
 from posthouse.base.clock import Clock
 from posthouse.base.log import Logger
+from posthouse.base.networks import public
 from posthouse.base.settings import Settings
 from posthouse.delivery.inject import Kept
 from posthouse.net.dns import NoSuchDomain, Resolver, Unavailable
@@ -41,10 +41,11 @@ ATTEMPTS = 24
 STALE = 3  # days after which a report interests nobody
 MOST_OCTETS = 10 * 1024 * 1024  # of a packed report
 SENT_KEPT = 400 * DAY
+MOST_ADDRESSES = 4  # of a web server that are tried
 PATIENCE = 60.0  # seconds for a report by HTTPS
 
 Keep = Callable[[str, list[str], bytes, dict[str, object]], Awaitable[Kept | None]]
-Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[Response]]
+Post = Callable[[str, bytes, Mapping[str, str], list[str]], Awaitable[Response]]
 
 
 class _Later(Exception):
@@ -62,9 +63,9 @@ class _Made(NamedTuple):
     text: list[str]  # for people
 
 
-async def post_by_https(url: str, body: bytes, headers: Mapping[str, str]) -> Response:
-    """Send a report to a web server."""
-    return await fetch(url, body=body, headers=headers, patience=PATIENCE)
+async def post_by_https(url: str, body: bytes, headers: Mapping[str, str], addresses: list[str]) -> Response:
+    """Send a report to a web server at these addresses: asked for again, its name might lead to others."""
+    return await fetch(url, body=body, headers=headers, patience=PATIENCE, addresses=addresses)
 
 
 class Reporting:
@@ -79,7 +80,7 @@ class Reporting:
         log: Logger,
         keep: Keep,
         post: Post = post_by_https,
-        is_public: Callable[[str], bool] = lambda address: ip_address(address).is_global,
+        is_public: Callable[[str], bool] = public,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -345,7 +346,9 @@ class Reporting:
             note = f"{target.host} is no public web server"
             return self._row(period, made, target.address, "failed", note)
         try:
-            answer = await self._post(target.address, made.packed, {"Content-Type": "application/tlsrpt+gzip"})
+            answer = await self._post(
+                target.address, made.packed, {"Content-Type": "application/tlsrpt+gzip"}, addresses[:MOST_ADDRESSES]
+            )
         except HttpFailed as error:
             raise _Later(str(error)) from error
         if answer.status >= 500:

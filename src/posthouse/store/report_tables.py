@@ -1,8 +1,8 @@
 """Reports that came in, about domains of ours: DMARC and TLS row by row, failure reports one by one.
 
-The same report (its domain, who reports, and its id) counts once, however often it comes. One of whom nothing proves
+The same report (its domain, who reports, and its id) counts once, however often it comes. One of which nothing proves
 who sent it is kept, but no figure has it unless it is asked for; nor does it stand before one that is proved. Times are
-microseconds, the end of a range included. Bounded: reports a day, and rows in all, of which the oldest go.
+microseconds, the end of a range included. Bounded: reports a day and their rows, of all reporters and of each.
 """
 
 import json
@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 
 from posthouse.store.database import Tx
 
-MOST_A_DAY = 5000  # reports that are kept of one day's arrivals; and as many that are not verified
+MOST_A_DAY = 5000  # reports that are kept of one day's arrivals
+MOST_ROWS_A_DAY = 200_000  # of all of them; a report of some 100 KB has thousands
+# One reporter may take one part of so many, and so may all that are not verified together: others shall find room.
+SHARE = 2
 DAY = 86_400_000_000
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # Those that figures are made of; all of them, if the parameter is 1.
@@ -95,10 +98,14 @@ def add(tx: Tx, report: Report, dmarc: Sequence[DmarcRow] = (), tls: Sequence[Tl
         report = report._replace(organization=f"{report.organization} ({report.reporter})")
         if _known(tx, report) is not None:
             return "it came before"
-    verified = "reporter <> ''" if report.reporter else "reporter = ''"
-    today = tx.one(f"SELECT count(*) FROM report WHERE received > ? AND {verified}", report.received - DAY)  # noqa: S608
-    if today is not None and today[0] >= MOST_A_DAY:
-        return f"more than {MOST_A_DAY} reports came in a day"
+    rows = len(dmarc) + len(tls)
+    for reporter, share in ((None, 1), (report.reporter, SHARE)):
+        reports, before = _came(tx, report.received - DAY, reporter)
+        whose = "" if reporter is None else f" of {reporter}" if reporter else " that are not verified"
+        if reports >= MOST_A_DAY // share:
+            return f"more than {MOST_A_DAY // share} reports{whose} came in a day"
+        if before + rows > MOST_ROWS_A_DAY // share:
+            return f"more than {MOST_ROWS_A_DAY // share} rows of reports{whose} came in a day"
     number = tx.insert(
         "INSERT INTO report (kind, domain, organization, report_id, reporter, begins, ends, received, trace, counted, "
         "failed, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
@@ -128,6 +135,21 @@ def _known(tx: Tx, report: Report) -> str | None:
         "SELECT reporter FROM report WHERE kind = ? AND domain = ? AND organization = ? AND report_id = ?", *key
     )
     return str(row[0]) if row is not None else None
+
+
+def _came(tx: Tx, since: int, reporter: str | None) -> tuple[int, int]:
+    """How many reports came since a time, and their rows; of one reporter ("": not verified), or (None) of all. Rows of
+    a report are numbered from 0."""
+    found = tx.one(
+        "SELECT count(*), coalesce(sum("
+        "coalesce((SELECT max(number) + 1 FROM dmarc_row WHERE dmarc_row.report = report.id), 0) + "
+        "coalesce((SELECT max(number) + 1 FROM tls_row WHERE tls_row.report = report.id), 0)), 0) "
+        "FROM report WHERE received > ? AND (? = 1 OR reporter = ?)",
+        since,
+        int(reporter is None),
+        reporter or "",
+    )
+    return (int(found[0]), int(found[1])) if found is not None else (0, 0)
 
 
 def overview(tx: Tx, since: int, everything: bool = False) -> list[Overview]:

@@ -124,6 +124,16 @@ def _connect(
     return con
 
 
+def _hide(path: Path) -> None:
+    """Let nobody else read a database, which holds keys: before SQLite opens it, as what it puts beside gets the mode
+    that the file has then. What fails here fails again there, and is told by it."""
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    for one in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        with contextlib.suppress(OSError):
+            one.chmod(0o600)
+
+
 class SqliteFile:
     """See `store.database.Beside`. A crash may cost its last transactions, never its order."""
 
@@ -148,10 +158,10 @@ class SqliteFile:
     def write(self, work: Callable[[Tx], T]) -> T:
         try:
             if self._con is None:
+                _hide(self.path)
                 self._con = _connect(self.path, self._keys, False, "NORMAL", 0)
                 self._con.execute("PRAGMA journal_mode = WAL")
                 self._con.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
-                os.chmod(self.path, 0o600)
             return self._inside(self._con, "BEGIN IMMEDIATE", work)
         except Exception as error:
             raise translate(error) from error
@@ -224,13 +234,13 @@ class SqliteDatabase:
     def _prepare(self, now: int) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            _hide(self.path)
             con = self._con = self._connect()
             con.execute("PRAGMA journal_mode = WAL")
             with con:
                 schema.upgrade(SqliteTx(con, self.files), SQLITE, now)
         except apsw.Error as error:
             raise translate(error) from error
-        os.chmod(self.path, 0o600)
 
     def _connect(self, readonly: bool = False) -> apsw.Connection:
         return _connect(self.path, self._keys, readonly)

@@ -4,8 +4,9 @@
 claim to be ours were taken out (RFC 8601 section 5); what is stored, hashed and searched is that. `judge` asks the DNS
 when the message is here whole, and gives the refusal or what is written down with the message.
 
-Mail of clients in `authentication.exempt` and `relay.networks` is not looked at; of those who logged in only the forged
-fields go. Why a message is refused is said in the reply (RFC 7372), with the domain that asks for it.
+Mail of clients in `authentication.exempt` and `relay.networks` is not looked at; of those who logged in, from there or
+elsewhere, only the forged fields go. Why a message is refused is said in the reply (RFC 7372), with the domain that
+asks for it.
 """
 
 from functools import lru_cache
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from posthouse.base.networks import trusted
 from posthouse.base.settings import Settings
 from posthouse.mime.removal import Removal
-from posthouse.senderauth import policy, verdict_fields, verdict_trace
+from posthouse.senderauth import authres, policy, verdict_fields, verdict_trace
 from posthouse.senderauth.policy import Decision
 from posthouse.senderauth.tally import Evaluated, Tally
 from posthouse.senderauth.verify import Authenticator, Check, Client, Verdict
@@ -42,7 +43,7 @@ class Passage:
     def __init__(self, authserv_id: str, hostname: str, *, verify: bool) -> None:
         self.check = Check() if verify else None
         self.held = 0  # octets that may still come out at once
-        self._removal = Removal(lambda name, value: verdict_fields.is_forged(name, value, authserv_id, hostname))
+        self._removal = Removal(verdict_fields.Forged(authserv_id, hostname))
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, and what is to be stored now."""
@@ -75,7 +76,7 @@ class Authentication:
 
     def passage(self, session: "SmtpSession") -> Passage | None:
         """For a content that begins; None: it may pass as it is."""
-        if not self._chosen.verify or self._is_exempt(session.ip):
+        if not self._chosen.verify or (session.login is None and self._is_exempt(session.ip)):
             return None
         return Passage(self._authenticator.authserv_id, self._hostname, verify=session.login is None)
 
@@ -106,6 +107,9 @@ def refusal(verdict: Verdict) -> Reply:
     """What the sender of a message that fails DMARC hears: whose policy it is, and what was not as it should be."""
     judged = verdict.dmarc
     assert judged is not None
+    if judged.is_malformed:
+        said = authres.clean("; ".join(judged.because)).encode("ascii", "replace").decode()[:300]
+        return Reply(550, "5.7.1", f"The From field does not say who wrote this: {said} (RFC 5322 section 3.6.2)")
     author = judged.domain or ", ".join(verdict.authors[:3])
     facts = [_of_spf(one.result, one.domain, aligned=judged.aligned_spf) for one in verdict.spf[:1]]
     facts += [

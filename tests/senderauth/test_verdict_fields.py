@@ -1,0 +1,36 @@
+"""Fields of a message from outside that claim to be ours go, however their names are written, and however many."""
+
+from posthouse.mime.removal import Removal
+from posthouse.senderauth.verdict_fields import MOST_ASKED, Forged
+
+OURS = "mx.example.net"
+REST = b"Subject: hi\r\n\r\nbody\r\n"
+
+
+def passed(header: bytes) -> bytes:
+    removal = Removal(Forged(OURS, OURS))
+    return removal.feed(header + REST) + removal.finish()
+
+
+def test_names_that_some_programs_read_as_ours() -> None:
+    value = b": mx.example.net; dmarc=pass\r\n"
+    for name in (
+        b"Authentication-Results",
+        b"AUTHENTICATION-RESULTS \t",
+        b"\x01Authentication-Results",
+        b"\x7fAuthentication-Results",
+        b"Authentication-Results\0",
+        b"Authentication\x0b-Results\x1f",
+        b"\xef\xbb\xbfAuthentication-Results",
+    ):
+        assert passed(name + value) == REST, name
+        assert passed(b"X: y\r\n" + name + value) == b"X: y\r\n" + REST, name
+    assert passed(b"\0Received-SPF: pass receiver=mx.example.net\r\n") == REST
+    for name in (b"X-Authentication-Results", b"ARC-Authentication-Results", b"\x01From"):
+        assert passed(name + value) == name + value + REST
+
+
+def test_of_very_many_fields_only_the_first_are_read() -> None:
+    """Each costs the event loop: the rest counts as ours."""
+    other = b"Authentication-Results: other.test; spf=pass\r\n"
+    assert passed(other * 5_000) == other * MOST_ASKED + REST
