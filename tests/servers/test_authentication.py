@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+
 from posthouse.app import App
 from posthouse.base.clock import SystemClock
 from posthouse.cli import story, timeline
@@ -246,6 +248,30 @@ def test_our_own_people_and_networks(tmp_path: Path) -> None:
     run(tmp_path / "exempt", exempt, chosen={"exempt": ["127.0.0.0/8"]})
     run(tmp_path / "relaying", exempt, relay={"capture": True, "networks": ["127.0.0.1"]})
     run(tmp_path / "off", exempt, chosen={"verify": False})
+
+
+MARKS = b"X-Posthouse-Tag: good\r\nx-POSTHOUSE-tag : night\r\n x\r\nX-Posthouse-Tag\x01: y\r\nX-Posthouse-Tags: z\r\n"
+
+
+@pytest.mark.parametrize("chosen", [{}, {"verify": False}, {"exempt": ["127.0.0.0/8"]}])
+def test_marks_of_strangers_go(tmp_path: Path, chosen: dict[str, Any]) -> None:
+    async def test(house: House) -> None:
+        raw = message("a@other.test", above=MARKS)
+        assert (await send(house, "a@other.test", raw)).startswith("250 ")
+        (stored,) = await house.inbox("bob")
+        # What is from a network that is trusted, may be from a server of ours before this one.
+        kept = MARKS if "exempt" in chosen else b"X-Posthouse-Tags: z\r\n"
+        assert kept in stored
+        assert stored.lower().count(b"x-posthouse-tag") == kept.lower().count(b"x-posthouse-tag") + 1
+        assert stored.index(b"X-Posthouse-Tag: odd\r\n") < stored.index(kept)
+        raw = message("alice@posthouse.test", above=MARKS)
+        lines = "MAIL FROM:<alice@posthouse.test>", "RCPT TO:<bob@posthouse.test>", "DATA", raw.decode() + "."
+        assert (await submitted(house, *lines))[-1].startswith("250 ")
+        stored = (await house.inbox("bob"))[-1]
+        assert stored.lower().count(b"x-posthouse-tag") == 2
+
+    rules = [{"recipient": ["bob@posthouse.test"], "action": "tag", "tag": "odd"}]
+    run(tmp_path, test, chosen=chosen, filter={"rule": rules})
 
 
 def test_junk_is_made_where_it_is_missing(tmp_path: Path) -> None:
