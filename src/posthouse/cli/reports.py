@@ -43,7 +43,12 @@ def _percent(part: int, whole: int) -> str:
 
 @app.callback()
 def overview(
-    context: typer.Context, days: Days = 7, as_json: Json = False, names: Names = True, unverified: Unverified = False
+    context: typer.Context,
+    days: Days = 7,
+    as_json: Json = False,
+    names: Names = True,
+    unverified: Unverified = False,
+    resolver: resolver.Option = "",
 ) -> None:
     """What was reported: messages and sessions of each domain, how many pass, and which sources fail."""
     if context.invoked_subcommand is not None:
@@ -71,7 +76,7 @@ def overview(
         for one in found
     ]
     columns = ("Domain", "Kind", "Reports", "Reporters", "Counted", "Failed", "Pass", "Left out")
-    told = _told(context.obj, [each for one in failing for each in one], names)
+    told = _told(context.obj, [each for one in failing for each in one], names, resolver)
     if as_json:
         print(json.dumps({"domains": [one._asdict() for one in found], "advice": told}))
         return
@@ -106,17 +111,19 @@ def _failing(tx: "Tx", since: int, domain: str, everything: bool, most: int) -> 
     return found
 
 
-def _told(options: output.Options, failing: "list[tuple[str, int, list[DmarcRow]]]", names: bool) -> list[str]:
+def _told(
+    options: output.Options, failing: "list[tuple[str, int, list[DmarcRow]]]", names: bool, asked: str
+) -> list[str]:
     from posthouse.cli import report_words
 
-    called = _called(options, [told[0].source for _, _, told in failing]) if names and failing else {}
+    called = _called(options, [told[0].source for _, _, told in failing], asked) if names and failing else {}
     return [
         report_words.source(told, messages, domain, called.get(told[0].source, ""))
         for domain, messages, told in failing
     ]
 
 
-def _called(options: output.Options, addresses: list[str], asked: "Resolver | None" = None) -> dict[str, str]:
+def _called(options: output.Options, addresses: list[str], asked: str) -> dict[str, str]:
     """What addresses are called, as far as the DNS says so in time."""
     from posthouse.base.errors import PosthouseError
 
@@ -127,7 +134,7 @@ def _called(options: output.Options, addresses: list[str], asked: "Resolver | No
             return address, ""
 
     async def run() -> dict[str, str]:
-        chosen = asked or resolver.chosen(options, "", 2.0)
+        chosen = resolver.chosen(options, asked, 2.0)
         tasks = [asyncio.ensure_future(ask(chosen, one)) for one in dict.fromkeys(addresses)]
         done, late = await asyncio.wait(tasks, timeout=PATIENCE)
         for task in late:
@@ -173,6 +180,7 @@ def dmarc(
     as_json: Json = False,
     names: Names = True,
     unverified: Unverified = False,
+    resolver: resolver.Option = "",
 ) -> None:
     """Who sent mail as our domains, and whether it passed DMARC; which sources fail, and what to do."""
     from posthouse.store import report_tables
@@ -187,7 +195,7 @@ def dmarc(
         return found, failing, sum(one.unverified for one in seen)
 
     found, failing, left_out = opening.read(context.obj, read)
-    told = _told(context.obj, failing, names)
+    told = _told(context.obj, failing, names, resolver)
     if as_json:
         print(json.dumps({"sources": [{"domain": one, **each._asdict()} for one, each in found], "advice": told}))
         return
@@ -366,7 +374,6 @@ def _head(options: output.Options, organization: str, report_id: str, begin: int
 
 def _show_aggregate(options: output.Options, report: Any, asked: str | None) -> None:
     from posthouse.cli import report_words
-    from posthouse.cli import resolver as resolvers
     from posthouse.servers.report_intake import rows
     from posthouse.store.report_tables import DmarcRow, Source
 
@@ -409,7 +416,7 @@ def _show_aggregate(options: output.Options, report: Any, asked: str | None) -> 
             failing.append((number, bad))
     failing.sort(key=lambda one: -one[0])
     addresses = [bad[0].source for _, bad in failing[:TOLD]]
-    called = _called(options, addresses, resolvers.chosen(options, asked, 2.0)) if asked is not None else {}
+    called = _called(options, addresses, asked) if asked is not None else {}
     _say(
         options,
         [
