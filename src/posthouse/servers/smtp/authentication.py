@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from posthouse.base.networks import trusted
 from posthouse.base.settings import Settings
-from posthouse.mime.removal import Removal, Unwanted
+from posthouse.mime.removal import Removal
 from posthouse.senderauth import authres, policy, verdict_fields, verdict_trace
 from posthouse.senderauth.policy import Decision
 from posthouse.senderauth.tally import Evaluated, Tally
@@ -40,10 +40,10 @@ class Judged(NamedTuple):
 class Passage:
     """The way of one content: bytes as they came go in, those to be stored come out."""
 
-    def __init__(self, unwanted: Unwanted, *, verify: bool) -> None:
+    def __init__(self, authserv_id: str, hostname: str, *, verify: bool, marks_alone: bool = False) -> None:
         self.check = Check() if verify else None
         self.held = 0  # octets that may still come out at once
-        self._removal = Removal(unwanted)
+        self._removal = Removal(verdict_fields.is_mark if marks_alone else verdict_fields.Forged(authserv_id, hostname))
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, and what is to be stored now."""
@@ -78,10 +78,13 @@ class Authentication:
         """For a content that begins; None: it may pass as it is."""
         if session.login is None and self._is_exempt(session.ip):
             return None
-        if not self._chosen.verify:
-            return Passage(verdict_fields.is_mark, verify=False)
-        forged = verdict_fields.Forged(self._authenticator.authserv_id, self._hostname)
-        return Passage(forged, verify=session.login is None)
+        on = self._chosen.verify
+        return Passage(
+            self._authenticator.authserv_id,
+            self._hostname,
+            verify=on and session.login is None,
+            marks_alone=not on,
+        )
 
     async def judge(self, session: "SmtpSession", check: Check) -> Reply | None:
         """Why a message that is here whole is refused; what was found goes to the transaction and the filters."""
