@@ -347,19 +347,20 @@ def check(settings: Settings, name: str = "posthouse.toml", text: str = "") -> l
         if route.url.startswith("http://") and not _is_near(urlsplit(route.url).hostname or ""):
             says = f"route {route.name} shows everybody on the way the mail it posts"
             add(("route", number, "url"), says, "Write https://.", warning=True)
-    for one in settings.listen:
+    for number, one in enumerate(settings.listen):
         if one.service == "lmtp" and one.path is None and not one.networks and _is_public(one.address):
             add(
-                "listen",
+                ("listen", number, "service"),
                 "lmtp takes mail from everywhere past all filters",
                 "Name the `networks` that deliver by it, or listen on a loopback address or a UNIX socket.",
                 warning=True,
             )
-        if one.allow_plaintext_auth and one.address in (EVERY_ADDRESS, "0.0.0.0", "::"):  # noqa: S104
+        closed = one.path is not None or bool(one.networks)
+        if one.allow_plaintext_auth and not closed and one.address in (EVERY_ADDRESS, "0.0.0.0", "::"):  # noqa: S104
             add(
-                "listen",
+                ("listen", number, "allow_plaintext_auth"),
                 f"{one.service} takes passwords without TLS from everywhere",
-                "Remove allow_plaintext_auth, or listen on a loopback address.",
+                "Remove allow_plaintext_auth, name the `networks` that may connect, or listen on a loopback address.",
                 warning=True,
             )
     problems += _disk(settings, name, lines)

@@ -51,3 +51,18 @@ def test_for_people() -> None:
     assert [human_size(n) for n in (0, 1023, 1536, 300 << 20, 5 << 40)] == [
         "0 B", "1023 B", "1.5 KiB", "300 MiB", "5.0 TiB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (100_000, "100 KB"),
+        (2_000_000_000, "2 GB"),
+        (52_428_800, "50 MiB"),
+        (1_024_000, "1000 KiB"),
+    ],
+)
+def test_sizes_are_shown_as_somebody_would_write_them(size: int, text: str) -> None:
+    assert format_size(size) == text

@@ -24,7 +24,7 @@ def test_what_is_wrong_is_named_and_nothing_changes(tmp_path: Path) -> None:
         async with opened(data) as database:
             site = await ImapSite.make(database)
             await site.deliver(b"Subject: small\r\n\r\nx\r\n")
-            await site.deliver(b"Subject: large\r\n\r\n" + b"x" * 200_000 + b"\r\n")
+            await site.deliver(b"Subject: large\r\n\r\n" + b"x" * 400_000 + b"\r\n")
             # While somebody has it open, as a server has.
             assert "All is well: 2 messages, 2 contents." in await asyncio.to_thread(server.text, "check")
             assert await asyncio.to_thread(server.json, "check") == []

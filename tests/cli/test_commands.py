@@ -373,7 +373,7 @@ def test_quotas_of_accounts(server: Server) -> None:
     assert server.json("account", "quota") == [usual]
     limited = usual | {"octets_limit": 5_000_000_000, "messages_limit": 1000}
     assert server.json("account", "quota", ALICE, "--storage", "5GB", "--messages", "1000") == [limited]
-    assert "5000000000 B" in server.text("account", "quota", ALICE)
+    assert "5 GB" in server.text("account", "quota", ALICE)
     assert server.json("account", "quota", ALICE, "--storage", "none") == [limited | {"octets_limit": 0}]
     server.path.write_text(server.path.read_text() + "[limits]\nquota_storage = '1 MiB'\n")
     assert server.json("account", "quota")[0]["octets_limit"] == 0

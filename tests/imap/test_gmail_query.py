@@ -94,6 +94,14 @@ def test_refused(query: str) -> None:
         gmail_query.parse(query)
 
 
+@pytest.mark.parametrize("query", ["older_than:999999y", "newer_than:999999y", "larger:999999999999999g"])
+def test_numbers_stay_within_what_the_database_takes(query: str) -> None:
+    key = gmail_query.parse(query).key
+    assert isinstance(key, keys.Age | keys.Size)
+    value = key.seconds * 1_000_000 if isinstance(key, keys.Age) else key.size
+    assert value + 2**61 < 2**63
+
+
 @given(st.text(st.sampled_from('ab:-(){}|"/ \\+0OR')) | st.text())
 def test_anything(query: str) -> None:
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from posthouse.net import dns as dns_module
 from posthouse.net.dns import (
     Answer,
     NoSuchDomain,
@@ -437,3 +438,16 @@ def test_names() -> None:
     assert normal("Mail.Example.ORG.") == "mail.example.org"
     assert reverse_name("192.0.2.1") == "1.2.0.192.in-addr.arpa"
     assert reverse_name("2001:db8::1").endswith("8.b.d.0.1.0.0.2.ip6.arpa")
+
+
+@on_loop
+async def test_an_answer_that_takes_long_to_read_is_none() -> None:
+    """A stranger's message may ask for many, and all else would wait."""
+    table: Table = {
+        ("many.test.", "A"): ["TRUNCATE", *[f"10.0.{n // 250}.{n % 250}" for n in range(dns_module.MAX_RECORDS + 1)]],
+        ("enough.test.", "A"): ["TRUNCATE", *[f"10.0.{n // 250}.{n % 250}" for n in range(dns_module.MAX_RECORDS - 1)]],
+    }
+    async with asked(table) as (resolver, _, _):
+        with pytest.raises(Unavailable):
+            await resolver.answer("many.test", "A")
+        assert len((await resolver.answer("enough.test", "A")).values) == dns_module.MAX_RECORDS - 1

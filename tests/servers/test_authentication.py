@@ -331,6 +331,22 @@ def test_everything_a_decision_rested_on_is_told(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_from_far_below_hides_nothing(tmp_path: Path) -> None:
+    """However the message is cut on its way: the header ends for us where it does for the reader of mail."""
+
+    async def test(house: House) -> None:
+        fill = b"X: y\r\n" * 60_000
+        for raw in (
+            message("a@good.test").replace(b"\r\n\r\n", b"\r\n" + fill + b"From: a@bank.test\r\n\r\n", 1),
+            message("a@good.test", above=fill),
+        ):
+            said = await send(house, "a@good.test", raw)
+            assert said.startswith("550 5.7.1 "), said
+            assert "DMARC (p=reject)" in said or "From field" in said
+
+    run(tmp_path, test)
+
+
 MARKS = b"X-Posthouse-Tag: good\r\nx-POSTHOUSE-tag : night\r\n x\r\nX-Posthouse-Tag\x01: y\r\nX-Posthouse-Tags: z\r\n"
 
 

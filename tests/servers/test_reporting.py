@@ -292,6 +292,23 @@ async def test_what_the_settings_say(tmp_path: Path) -> None:
         assert (row.outcome, row.note) == ("skipped", "it is more than 3 days old")
 
 
+@on_loop
+async def test_names_of_one_organization_do_not_take_the_reports_of_all(tmp_path: Path) -> None:
+    """A wildcard makes as many domains as somebody likes."""
+    names = [f"n{number}.evil.test" for number in range(8)]
+    zone = {f"_dmarc.{name}": record(f"mailto:r@{name}") for name in names}
+    async with desk(tmp_path, zone | {"_dmarc.example.org": record(A)}, domains_per_day=40) as one:
+        tally = Tally(one.database, one.clock, get_logger())
+        for name in names:
+            tally.note(ONE._replace(policy_domain=name))
+        await tally.close()
+        rows = await one.run()
+        sent = [row.domain for row in rows if row.outcome == "sent"]
+        assert sum(domain.endswith(".evil.test") for domain in sent) == 4
+        assert "example.org" in sent
+        assert "domains below evil.test had theirs today" in next(row.note for row in rows if row.outcome == "skipped")
+
+
 def test_our_own_report_addresses_are_not_reported_about(tmp_path: Path) -> None:
     @on_loop
     async def test() -> None:

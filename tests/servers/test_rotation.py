@@ -244,3 +244,36 @@ def test_what_the_dns_may_say(records: Any, present: bool | None, says: str) -> 
     assert look.present is present
     assert says in look.trouble
     assert (RSA.algorithm, ED.algorithm) == BOTH
+
+
+@on_loop
+async def test_keys_that_somebody_announced_meanwhile_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making keys takes its time, and who asked for some by hand is told to publish those."""
+    async with here() as one:
+        by_hand: list[DkimKey] = []
+        work = one.database.work
+
+        async def slowly(*args: Any) -> Any:
+            made = await work(*args)
+            by_hand.extend(await one.database.write(dkim_keys.add, OURS, new_keys(), one.clock.now()))
+            return made
+
+        monkeypatch.setattr(one.database, "work", slowly)
+        await one.rotation.round()
+        assert by_hand
+        assert await one.keys() == by_hand
+
+
+@on_loop
+async def test_a_domain_that_went_meanwhile_gets_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with here() as one:
+        work = one.database.work
+
+        async def slowly(*args: Any) -> Any:
+            made = await work(*args)
+            await one.database.write(accounts.remove_domain, OURS)
+            return made
+
+        monkeypatch.setattr(one.database, "work", slowly)
+        await one.rotation.round()
+        assert await one.keys() == []

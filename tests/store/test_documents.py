@@ -4,7 +4,9 @@ import asyncio
 import base64
 import contextlib
 import io
+import math
 import os
+import types
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,8 +15,9 @@ import pytest
 
 from posthouse.imap import keys
 from posthouse.mime.scan import Part, scan
-from posthouse.store.index import documents
+from posthouse.store.index import documents, gather
 from posthouse.store.index.documents import Documents, kind_of
+from posthouse.store.index.rows import Mark
 from tests.support.imap_site import ImapSite
 from tests.support.indexed import Indexed, found
 from tests.support.store import opened
@@ -209,5 +212,30 @@ def test_a_search_finds_what_is_attached() -> None:
                 assert await database.read(found, keys.Text(keys.Scope.BODY, "ZEPPELIN rises")) == [1]
                 assert await database.read(found, keys.Text(keys.Scope.TEXT, "marzipan")) == [2]
                 assert await database.read(found, keys.Text(keys.Scope.BODY, "see there")) == [1, 2, 3]
+
+    asyncio.run(main())
+
+
+def test_a_message_of_costly_documents_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose documents have taken too long is indexed without the others."""
+    message = (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\nContent-Type: application/pdf\r\n\r\nx\r\n" * 5
+    )
+    read: list[bytes] = []
+
+    def extract(_: Part, content: Callable[[], bytes]) -> str:
+        read.append(content())
+        if len(read) == 2:
+            monkeypatch.setattr(gather, "time", types.SimpleNamespace(monotonic=lambda: math.inf))
+        return "words"
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            await site.deliver(message + b"--b\r\n\r\nlast\r\n")
+            found = await database.read(gather.gather, Mark(0, 0), extract, math.inf)
+            assert read == [b"x", b"x"]
+            assert found.said[0].body.count("words") == 2
+            assert found.said[0].body.endswith("last")
 
     asyncio.run(main())

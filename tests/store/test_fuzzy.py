@@ -9,7 +9,7 @@ from posthouse.imap import keys
 from posthouse.imap.keys import Key
 from posthouse.store import search
 from posthouse.store.database import Tx
-from posthouse.store.index import fuzzy
+from posthouse.store.index import fuzzy, rows
 from posthouse.store.sqlite import SqliteDatabase
 from tests.support.imap_site import ImapSite
 from tests.support.indexed import Indexed, found, inbox_id
@@ -115,3 +115,11 @@ def test_the_best_comes_with_the_highest_score() -> None:
                 assert await answers(database, key, True) == ([1, 2, 3, 4], expected)
 
     asyncio.run(main())
+
+
+def test_words_of_a_long_text_are_those_of_its_pieces() -> None:
+    """And one that has no blank ends, too."""
+    said = [f"word{number}" for number in range(30_000)]
+    assert rows.words(" ".join(said)) == set(said)
+    assert rows.words("-".join(said)) >= set(said[:1000])
+    assert rows.words("x" * 1_000_000) == set()

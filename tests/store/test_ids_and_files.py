@@ -162,3 +162,24 @@ def test_many_copies_of_a_large_message_take_one_file(tmp_path: Path) -> None:
             assert len(await house.inbox("alice")) == 2
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("message", "long"),
+    [
+        (b"To: " + b"<" * 7000 + b"\r\n\r\nx", False),
+        (b"To: " + b"<" * 9000 + b"\r\n\r\nx", True),
+        (b"To: " + b"<" * 9000 + b"\n\nx", True),
+        (b"Subject: x\r\n\r\n" + b"words " * 10_000, False),
+        (b"Subject: x\n\n" + b"words " * 10_000, False),
+        (b"Content-Type: Message/RFC822\r\n\r\nTo: " + b"<" * 9000 + b"\r\n\r\nx", True),
+        (b"Content-Type: multipart/Digest; boundary=b\r\n\r\n--b\r\n\r\nTo: " + b"<" * 9000 + b"\r\n\r\nx", True),
+        (b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * 2000, True),
+    ],
+)
+@on_loop
+async def test_what_takes_long_to_read_is_work_for_a_thread(message: bytes, long: bool) -> None:
+    async with opened() as database:
+        intake = Intake(database.files)
+        intake.write(message)
+        assert intake.is_long_work == long

@@ -33,6 +33,11 @@ _SPANS = {
     **dict.fromkeys(("w", "week", "weeks"), 604800.0),
 }
 
+_UNITS = (
+    *((1 << 10 * power, f"{prefix}iB") for power, prefix in enumerate("KMGT", 1)),
+    *((1000**power, f"{prefix}B") for power, prefix in enumerate("KMGT", 1)),
+)
+
 _size = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,6})?) ?([a-z]{0,3})", re.IGNORECASE).fullmatch
 _span = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([a-z]{0,7})", re.IGNORECASE)
 
@@ -65,11 +70,12 @@ def parse_span(value: object) -> object:
 
 
 def format_size(size: int) -> str:
-    """The shortest exact text: 52428800 is "50 MiB"; what is no whole number of units stays bytes."""
-    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size >= unit and size % unit == 0:
-            return f"{size // unit} {name}"
-    return f"{size} B"
+    """The exact text with the smallest number: 52428800 is "50 MiB", 2000000000 is "2 GB", as somebody wrote it; what
+    is no whole number of units stays bytes."""
+    amount, name = min(
+        ((size // unit, name) for unit, name in _UNITS if size >= unit and size % unit == 0), default=(size, "B")
+    )
+    return f"{amount} {name}"
 
 
 def format_span(seconds: float) -> str:

@@ -258,7 +258,7 @@ def _relative(older: bool) -> Callable[[str], Key]:
         found = _age(value)
         if found is None or not int(found[1]):
             raise BadSyntax("X-GM-RAW: an age is written 2d, 3m or 1y")
-        return keys.Age(older, int(found[1]) * _UNITS[found[2]])
+        return keys.Age(older, min(int(found[1]) * _UNITS[found[2]], keys.MAX_AGE))
 
     return made
 
@@ -268,7 +268,7 @@ def _sized(larger: bool) -> Callable[[str], Key]:
         found = _size(value)
         if found is None:
             raise BadSyntax("X-GM-RAW: a size is written 500000, 500K or 10M")
-        return keys.Size(larger, int(found[1]) * _FACTORS[found[2].lower()])
+        return keys.Size(larger, min(int(found[1]) * _FACTORS[found[2].lower()], keys.MAX_SIZE))
 
     return made
 

@@ -9,6 +9,9 @@ from enum import Enum
 
 from posthouse.imap.numbers import SequenceSet
 
+MAX_AGE = (1 << 40) - 1  # seconds: beyond the age of anything
+MAX_SIZE = (1 << 62) - 1  # octets: beyond the size of anything
+
 
 class Field(Enum):
     """Which date, or which text, is meant."""

@@ -29,7 +29,8 @@ def decode(raw: bytes, utf8: bool) -> str:
             text = _decode_utf7(text)
         except ValueError:
             text += "\ufffd"
-    return canonical(text if text.isascii() else unicodedata.normalize("NFC", text))
+    # What is longer is no mailbox's name in NFC either, and could take seconds (mime/normal.py).
+    return canonical(text if text.isascii() or len(text) > MAX_NAME else unicodedata.normalize("NFC", text))
 
 
 def encode(name: str, utf8: bool) -> bytes:

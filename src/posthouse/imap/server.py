@@ -294,8 +294,7 @@ class ImapServer:
         if isinstance(message, Status):
             return self._refuse(literal, message)
         if message is not None:
-            self._append = literal
-            self._waiting = _ANSWER
+            self._append, self._waiting = literal, _ANSWER
             return message
         inside = self.state is not State.NOT_AUTHENTICATED
         most = self.options.max_literal if inside else self.options.max_literal_before_login
@@ -354,8 +353,7 @@ class ImapServer:
         whole = found is not None and discarded.text[found.end() : found.end() + 1] == b" "
         self._tag = found[0][:MAX_TAG] if found is not None and whole else b"*"
         status, self._refusal = self._refusal, None
-        aborted = self._streaming
-        self._waiting = _READY
+        aborted, self._waiting = self._streaming, _READY
         if discarded.overlong or status is None:
             status = replies.bad("The command is too long", b"TOOBIG")
         self._complete(status)
@@ -544,8 +542,7 @@ class ImapServer:
     def tls_started(self) -> None:
         """The connection is secure, and what was received since the handshake is obeyed."""
         self.secure = True
-        self._waiting = _READY
-        self._errors = 0
+        self._waiting, self._errors = _READY, 0
 
     def bye(self, status: Status = replies.GOODBYE) -> None:
         """Say goodbye; the connection closes after it. Commands that were put off are answered first: Flush comes."""

@@ -144,7 +144,9 @@ class Cursor:
             return _unescape(rb"\1", inner) if b"\\" in inner else inner
         if first == b"{" or (first == b"~" and self.text.startswith(b"~{", self.at)):
             self.take(_literal, "a literal")
-            value = next(self._literals)
+            value = next(self._literals, None)
+            if value is None:  # what looks like a literal stood in a text that has none, as the section of a URL
+                raise BadSyntax("a literal that is not there")
             if b"\0" in value and not binary:
                 raise BadSyntax("NUL in a literal")
             return value

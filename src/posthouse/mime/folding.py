@@ -6,7 +6,8 @@ not run into each other. Nothing raises, and nothing holds the interpreter for l
 """
 
 import re
-import unicodedata
+
+from posthouse.mime.normal import normalize
 
 PIECE = 64 * 1024  # characters folded at once
 
@@ -49,6 +50,6 @@ def _plain(text: str) -> str:
     if text.isascii():
         text = text.lower()
     else:
-        text = unicodedata.normalize("NFKC", text).casefold()
+        text = normalize("NFKC", text).casefold()
         text = _half.sub("\ufffd", text)
     return text.replace("\0", " ") if "\0" in text else text

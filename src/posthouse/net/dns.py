@@ -18,12 +18,16 @@ import ipaddress
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import dns.asyncresolver
 import dns.exception
 import dns.flags
+import dns.inet
+import dns.message
 import dns.name
+import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
@@ -33,6 +37,9 @@ from posthouse.base.errors import Permanent, Temporary
 # Longest time an answer is kept, whatever its time to live says: long enough to spare the network,
 # short enough that a repaired record is seen on the same day. RFC 2308 section 5 advises one to three
 # hours for negative answers; mail wants to notice a repaired domain sooner.
+MAX_RECORDS = 300  # of an answer by TCP: there may be thousands, and each takes 30 microseconds to read
+READ_HERE = 2 * 1024  # octets of an answer that is read in the event loop; longer ones are on a thread
+_reading = ThreadPoolExecutor(1, thread_name_prefix="dns")  # one: each of several would take as much from the loop
 _MAX_AGE = 3600.0
 _MAX_NEGATIVE_AGE = 300.0
 # A "no" without an SOA does not say how long it holds. RFC 2308 section 5 keeps it out of caches that others ask; but
@@ -171,6 +178,52 @@ KINDS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+class _Server(dns.nameserver.Do53Nameserver):
+    """A name server whose large answers by TCP are read on a thread, and not at all with too many records. A full one
+    of 64 KiB takes a tenth of a second, a stranger's message may ask for a hundred of them, and all else would wait."""
+
+    async def async_query(
+        self,
+        request: dns.message.QueryMessage,
+        timeout: float,  # noqa: ASYNC109 - the name that dnspython gives it
+        source: str | None,
+        source_port: int,
+        max_size: bool,
+        backend: Any,
+        one_rr_per_rrset: bool = False,
+        ignore_trailing: bool = False,
+    ) -> dns.message.Message:
+        if not max_size:
+            return await super().async_query(
+                request, timeout, source, source_port, max_size, backend, one_rr_per_rrset, ignore_trailing
+            )
+        try:
+            async with asyncio.timeout(timeout):
+                wire = await _by_tcp(self.address, self.port, request.to_wire())
+        except TimeoutError:
+            raise dns.exception.Timeout from None
+        records = sum(int.from_bytes(wire[at : at + 2]) for at in (6, 8, 10))
+        if records > MAX_RECORDS:
+            raise OSError(f"the answer has more than {MAX_RECORDS} records")
+        if len(wire) > READ_HERE:
+            reply = await asyncio.get_running_loop().run_in_executor(_reading, dns.message.from_wire, wire)
+        else:
+            reply = dns.message.from_wire(wire)
+        if not request.is_response(reply):
+            raise OSError("the answer is to another question")
+        return reply
+
+
+async def _by_tcp(host: str, port: int, question: bytes) -> bytes:
+    """The answer to a question (RFC 7766)."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(len(question).to_bytes(2) + question)
+        return await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+    finally:
+        writer.close()
+
+
 class SystemResolver(Questions):
     """Asks name servers: those given, or those of the system's resolv.conf.
 
@@ -277,7 +330,7 @@ class SystemResolver(Questions):
             servers = self._configured().nameservers
         except dns.exception.DNSException:
             return False
-        return bool(servers) and all(_is_loopback(str(server)) for server in servers)
+        return bool(servers) and all(_is_loopback(getattr(server, "address", "")) for server in servers)
 
     async def validation(self, signed: str = "iana.org", broken: str = "dnssec-failed.org") -> Validation:
         """Ask for a name that is signed and for one that is signed wrongly; never raises for what the DNS does.
@@ -316,6 +369,10 @@ class SystemResolver(Questions):
             if self._nameservers:
                 resolver.nameservers = list(self._nameservers)
                 resolver.port = self._port
+            resolver.nameservers = [
+                _Server(one, resolver.port) if isinstance(one, str) and dns.inet.is_address(one) else one
+                for one in resolver.nameservers
+            ]
             resolver.lifetime = self._timeout
             resolver.timeout = min(self._timeout, 3.0)
             # 1232 octets pass every path unfragmented. AD asks for the verdict of a validating resolver

@@ -18,6 +18,10 @@ class Top:
             at = self._header_end(chunk)
             if self._tail is not None:
                 return chunk
+        ends = chunk.count(b"\n", at)
+        if ends < self._lines:  # all of it, without a look at each line: they may be empty ones
+            self._lines -= ends
+            return chunk
         while self._lines > 0:
             end = chunk.find(b"\n", at)
             if end < 0:

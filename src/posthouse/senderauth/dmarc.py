@@ -31,7 +31,7 @@ MAX_ADDRESSES = 500  # of one
 MAX_DOMAINS = 10  # that passed, besides the author's own, whose organization is looked up
 MAX_SENTENCES = 40
 PATIENCE = 20.0  # seconds for everything
-MORE = "more addresses than are looked at"  # stands among the domains for those that were not read
+MORE = "more than is looked at"  # stands among the domains for those that were not read
 
 Word = Literal["none", "pass", "fail", "temperror", "permerror"]
 _MILDER: dict[Policy, Policy] = {"reject": "quarantine", "quarantine": "none", "none": "none"}

@@ -98,6 +98,7 @@ class Check:
     def __init__(self) -> None:
         self._head: bytearray | None = bytearray()  # until the header is whole
         self.header = b""
+        self.is_too_long = False  # the header: there may be fields that are not looked at
         self.dkim: dkim.Verifier | None = None
         self.arc: arc.Verifier | None = None
 
@@ -127,6 +128,7 @@ class Check:
     def _begin(self, header: bytes) -> None:
         self._head = None
         self.header = header
+        self.is_too_long = len(header) > dkim.MAX_HEADER
         self.dkim, self.arc = dkim.Verifier(header), arc.Verifier(header)
 
 
@@ -198,6 +200,8 @@ class Authenticator:
         assert check.dkim is not None
         assert check.arc is not None
         authors = dmarc.author_domains(check.header)
+        if check.is_too_long:
+            authors = (*authors[: dmarc.MAX_AUTHORS], dmarc.MORE)
         now = self._clock.now()
         seconds = now // 1_000_000
         address = _address(client.ip)

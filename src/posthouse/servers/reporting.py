@@ -28,7 +28,7 @@ from posthouse.net.http import HttpFailed, Response, fetch
 from posthouse.reports import destinations, dmarc_aggregate, letters, tls_rpt
 from posthouse.reports.destinations import Target
 from posthouse.reports.letters import From
-from posthouse.senderauth.organization import Walker
+from posthouse.senderauth.organization import Walker, registrable
 from posthouse.servers import report_making
 from posthouse.store import accounts, report_counts, sts
 from posthouse.store.database import Database, Tx
@@ -42,6 +42,7 @@ STALE = 3  # days after which a report interests nobody
 MOST_OCTETS = 10 * 1024 * 1024  # of a packed report
 SENT_KEPT = 400 * DAY
 MOST_ADDRESSES = 4  # of a web server that are tried
+SHARE = 10  # names of one organization get one part in so many of the reports of a day at the most
 PATIENCE = 60.0  # seconds for a report by HTTPS
 
 Keep = Callable[[str, list[str], bytes, dict[str, object]], Awaitable[Kept | None]]
@@ -134,8 +135,8 @@ class Reporting:
                     await self._skip(period, "reports are not sent (reports.send)")
                 elif period.day < now // DAY - STALE:
                     await self._skip(period, f"it is more than {STALE} days old")
-                elif await self._is_too_many(period):
-                    await self._skip(period, "reports.domains_per_day was reached")
+                elif why := await self._is_too_many(period):
+                    await self._skip(period, why)
                 else:
                     await self._send(period)
             except _Later as why:
@@ -146,9 +147,18 @@ class Reporting:
                 await self._put_off(period, "an error of this server")
         return len(periods)
 
-    async def _is_too_many(self, period: Period) -> bool:
-        sent = await self._database.read(report_counts.sent_of_day, self._clock.now() // DAY * DAY)
-        return sent.get(period.kind, 0) >= self._settings.reports.domains_per_day
+    async def _is_too_many(self, period: Period) -> str:
+        """Why no more reports are sent today; "" if there may be more."""
+        today, most = self._clock.now() // DAY * DAY, self._settings.reports.domains_per_day
+        sent = (await self._database.read(report_counts.sent_of_day, today)).get(period.kind, 0)
+        if sent >= most:
+            return "reports.domains_per_day was reached"
+        if sent < most // SHARE:
+            return ""
+        # With a wildcard in its zone anybody has as many domains as he likes: others shall get theirs, too.
+        owner = await asyncio.to_thread(registrable, period.domain)
+        below = await self._database.read(report_counts.sent_below, period.kind, today, owner)
+        return f"{below} domains below {owner} had theirs today" if below >= max(1, most // SHARE) else ""
 
     async def _skip(self, period: Period, why: str, *, failed: bool = False) -> None:
         sent = self._row(period, None, "", "failed" if failed else "skipped", why)

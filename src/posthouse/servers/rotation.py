@@ -132,18 +132,31 @@ class Rotation:
 
     async def _announce(self, domain: str, keys: list[DkimKey]) -> None:
         """New keys for a domain: those it never had, and those that replace old ones."""
-        now, days = self._clock.now(), self._settings.rotate_days
-        wanted = []
+        now = self._clock.now()
+        wanted = self._wanted(keys, now)
+        if not wanted:
+            return
+        made = await self._database.work(own_keys.make, wanted, now)
+
+        def add(tx: Tx) -> list[DkimKey]:
+            # While these were made, somebody else may have announced some, and been told to publish them.
+            wanted = self._wanted(dkim_keys.of_domain(tx, domain), now) if accounts.is_ours(tx, domain) else []
+            still = [key for key in made if key.algorithm in wanted]
+            return dkim_keys.add(tx, domain, still, now) if still else []
+
+        for key in await self._database.write(add):
+            self._log.info("dkim.announced", domain=domain, selector=key.selector, algorithm=key.algorithm)
+
+    def _wanted(self, keys: Sequence[DkimKey], now: int) -> list[str]:
+        """The algorithms of which a domain with these keys needs a new one."""
+        days = self._settings.rotate_days
+        wanted: list[str] = []
         for algorithm in self._settings.algorithms:
             some = [key for key in keys if key.algorithm == algorithm and key.state != "retiring"]
             old = [key for key in some if key.state == "used" and days and now - key.changed >= days * DAY]
             if not some or (old and all(key.state == "used" for key in some)):
                 wanted.append(algorithm)
-        if not wanted:
-            return
-        made = await self._database.work(own_keys.make, wanted, now)
-        for key in await self._database.write(dkim_keys.add, domain, made, now):
-            self._log.info("dkim.announced", domain=domain, selector=key.selector, algorithm=key.algorithm)
+        return wanted
 
     async def close(self) -> None:
         """End the rounds."""

@@ -203,6 +203,20 @@ def sent_of_day(tx: Tx, at: int) -> Mapping[str, int]:
     return {str(kind): int(number) for kind, number in rows}
 
 
+def sent_below(tx: Tx, kind: Kind, at: int, organization: str) -> int:
+    """How many domains of an organization, itself and names below it, got a report since the time `at`."""
+    # An underscore in a name stands for any character here, which does no harm.
+    found = tx.one(
+        "SELECT count(DISTINCT domain) FROM report_sent WHERE kind = ? AND at >= ? AND outcome = 'sent' "
+        "AND (domain = ? OR domain LIKE ?)",
+        kind,
+        at,
+        organization,
+        f"%.{organization}",
+    )
+    return int(found[0]) if found is not None else 0
+
+
 def expire(tx: Tx, before: int, most: int = 1000) -> int:
     """Forget what was sent before a time; how many rows went."""
     return tx.run("DELETE FROM report_sent WHERE id IN (SELECT id FROM report_sent WHERE at < ? LIMIT ?)", before, most)

@@ -1,7 +1,11 @@
 """Pipelined APPENDs: stored in few transactions, each answered only after its own; nothing is left of what failed."""
 
 import asyncio
+import random
 from typing import cast
+
+import pytest
+from structlog.testing import capture_logs
 
 from posthouse.base.errors import StorageFull
 from posthouse.imap import replies
@@ -9,6 +13,7 @@ from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append, auth
 from posthouse.imap.options import Options
 from posthouse.imap.server import ImapServer
+from posthouse.servers.imap import append as storing
 from posthouse.servers.imap.session import ImapSession
 from posthouse.store import check
 from posthouse.store.database import Tx
@@ -96,6 +101,48 @@ def test_what_is_put_off_is_stored_and_answered_before_the_connection_ends() -> 
 
             client = await site.logged_in()
             assert b"MESSAGES 12" in await client.command("STATUS INBOX (MESSAGES)")
+            assert await database.read(check.findings) == []
+
+    asyncio.run(main())
+
+
+def test_a_client_that_goes_while_its_messages_are_stored_is_no_error() -> None:
+    """What is being stored is stored; what waits behind it goes with the client."""
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            client.connection.data_received(appends(3))  # they are being stored,
+            await asyncio.sleep(0)
+            client.connection.data_received(appends(2))  # and these wait
+            with capture_logs() as logged:
+                client.connection.connection_lost(None)
+                await client.settle()
+            assert [line["event"] for line in logged if line["event"] == "imap.failed"] == []
+            client = await site.logged_in()
+            assert b"MESSAGES 3" in await client.command("STATUS INBOX (MESSAGES)")
+            assert await database.read(check.findings) == []
+
+    asyncio.run(main())
+
+
+def test_many_messages_of_one_command_are_not_all_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with opened() as database:
+            monkeypatch.setattr(storing, "MAX_HELD", 100_000)
+            site = await ImapSite.make(database)
+            client = await site.logged_in()
+            messages = [b"Subject: x\r\n\r\n" + random.Random(n).randbytes(30_000).hex().encode() for n in range(9)]
+            answer = await client.send(
+                b"a APPEND INBOX" + b"".join(b" {%d+}\r\n%b" % (len(one), one) for one in messages) + b"\r\n"
+            )
+            assert b"APPENDUID" in answer
+            kept = await database.read(lambda tx: tx.all("SELECT file IS NULL FROM blob ORDER BY id"))
+            assert [inline for (inline,) in kept] == [1, 1, 1, 1, 0, 0, 0, 0, 0]
+            await client.command("SELECT INBOX")
+            answer = await client.command("FETCH 1:* BODY.PEEK[]")
+            assert all(one in answer for one in messages)
             assert await database.read(check.findings) == []
 
     asyncio.run(main())

@@ -18,6 +18,7 @@ from posthouse.imap.tokens import tag as match_tag
 
 MAX_MESSAGES = 500  # of one command
 MAX_PARTS = 500  # of one CATENATE
+LAST = -1  # "*": the last message is replaced
 
 
 class Start(NamedTuple):
@@ -44,7 +45,7 @@ class Target(NamedTuple):
     """Where the messages go."""
 
     name: str
-    replaces: int = 0  # the sequence number, or UID, of the message that is replaced (RFC 8508); 0: none is
+    replaces: int = 0  # the sequence number, or UID, of the message that is replaced (RFC 8508), or LAST; 0: none is
     uid: bool = False
 
 
@@ -174,8 +175,8 @@ class Upload:
         number = 0
         if self._replace:
             cursor.space()
-            number = cursor.number()
-            if not 0 < number <= 0xFFFFFFFF:
+            number = LAST if cursor.skip(b"*") else cursor.number()
+            if number != LAST and not 0 < number <= 0xFFFFFFFF:
                 raise BadSyntax("a number that no message can have")
         cursor.space()
         if _at_literal(cursor):

@@ -169,7 +169,6 @@ _object = re.compile(rb"([A-Z])([0-9]{1,19})").fullmatch
 # entry-name of RFC 7162: "/flags/" attr-flag, in quotes; entry-type-req
 _entry = re.compile(rb'(?i)"/flags/[^"\r\n]{1,300}" (?:all|shared|priv) ').match
 _unsigned = re.compile(rb"[0-9]{1,20}").match
-MAX_AGE = (1 << 40) - 1  # seconds: beyond the age of anything
 
 
 class _Parser:
@@ -248,7 +247,7 @@ class _Parser:
             seconds = cursor.number()
             if not seconds:
                 raise BadSyntax("an interval of no length")
-            return keys.Age(name == b"OLDER", min(seconds, MAX_AGE))
+            return keys.Age(name == b"OLDER", min(seconds, keys.MAX_AGE))
         if name in _OBJECTS:
             kind, letter = _OBJECTS[name]
             match = _object(cursor.astring())

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SMALL, SENT = 64 * 1024, 256 * 1024
 TOGETHER, TOGETHER_OCTETS = 64, 4 << 20  # commands that are put off and stored in one transaction
 MAX_TOTAL = 256 * 1024 * 1024  # octets of all messages of one command
+MAX_HELD = 8 << 20  # of them in memory: those that come after so many go to files, however small they are
 
 
 _FINISH: tuple[Step, ...] = (append.Finish(),)
@@ -46,7 +47,7 @@ class Ready(NamedTuple):
 class Gathering:
     """The messages of one command, as far as they have come."""
 
-    __slots__ = ("intake", "ready", "start", "target", "total")
+    __slots__ = ("held", "intake", "ready", "start", "target", "total")
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -54,6 +55,7 @@ class Gathering:
         self.start: Start | None = None
         self.intake: Intake | None = None
         self.total = 0
+        self.held = 0  # octets of what is ready, as they are kept in memory
 
     def files(self) -> list[str]:
         """Files that no row names unless the messages are stored."""
@@ -108,7 +110,8 @@ def _look(tx: Tx, account_id: int, name: str, size: int, default: int) -> replie
 
 def _start(session: "ImapSession", gathering: Gathering, start: Start) -> None:
     gathering.start = start
-    gathering.intake = Intake(session.service.database.files, any_line_ends=True)
+    files = session.service.database.files
+    gathering.intake = Intake(files, any_line_ends=True, inline=gathering.held <= MAX_HELD)
 
 
 async def _steps(session: "ImapSession", gathering: Gathering, steps: tuple[Step, ...]) -> replies.Status | None:
@@ -152,6 +155,7 @@ async def _finish(session: "ImapSession", gathering: Gathering) -> None:
     else:
         content, digest, _scan = intake.finish()
     gathering.intake = None
+    gathering.held += len(content.data or b"")
     gathering.ready.append(Ready(start, content, digest))
 
 
@@ -288,7 +292,7 @@ async def _store_all(session: "ImapSession") -> None:
 async def _store_beside(session: "ImapSession") -> None:
     """Store what was put off while more of it comes in, as long as there is some."""
     try:
-        while session.put_off:
+        while session.put_off and not session.is_gone:
             await _store_put_off(session)
             if not session.is_gone:
                 session.connection.flush()
@@ -376,7 +380,8 @@ def _replaced(session: "ImapSession", target: Target) -> Replaced | replies.Stat
         return replies.READ_ONLY
     if not session.may("REPLACE"):
         return replies.NO_PERMISSION
-    wanted = numbers.SequenceSet(((target.replaces, target.replaces),))
+    number = numbers.LAST if target.replaces == append.LAST else target.replaces
+    wanted = numbers.SequenceSet(((number, number),))
     found = view.find(wanted, target.uid, ())
     if not found:
         return replies.NO_SUCH_MESSAGE

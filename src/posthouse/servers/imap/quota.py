@@ -41,7 +41,8 @@ def _response(usage: Usage, utf8: bool) -> bytes:
     """QUOTA root (resource usage limit …); what is not limited is not named (section 4.2.1)."""
     items = []
     if usage.storage_limit:
-        items.append(b"STORAGE %d %d" % (-(-usage.size // _UNIT), usage.storage_limit // _UNIT))
+        # Both are rounded up: an account that is not over its limit must not look as if it were.
+        items.append(b"STORAGE %d %d" % (-(-usage.size // _UNIT), -(-usage.storage_limit // _UNIT)))
     if usage.message_limit:
         items.append(b"MESSAGE %d %d" % (usage.messages, usage.message_limit))
     return b"QUOTA %b (%b)" % (replies.astring(usage.name.encode(), utf8), b" ".join(items))

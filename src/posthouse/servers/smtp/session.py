@@ -425,7 +425,7 @@ class SmtpSession:
         assert transaction is not None
         # The client may go while this waits, and then nothing is left of who it was: such a message is not kept.
         login, where, way = self.login, origin.where(self), self._way
-        if intake.spills(0) or intake.size > LOOKED_AT_HERE:
+        if intake.is_long_work or intake.size > LOOKED_AT_HERE:
             content, digest, scanned = await service.database.work(intake.finish)
         else:
             content, digest, scanned = intake.finish()

@@ -28,8 +28,10 @@ class Content(NamedTuple):
 class BlobWriter:
     """One content. Use it as: write…, then finish() or abandon()."""
 
-    def __init__(self, files: BlobFiles) -> None:
+    def __init__(self, files: BlobFiles, *, inline: bool = True) -> None:
+        """Not `inline`: it goes to a file however small it is."""
         self._files = files
+        self._inline = inline
         self._pieces: list[bytes] = []
         self._gathered = 0
         self.size = 0
@@ -40,7 +42,7 @@ class BlobWriter:
     def spills(self, more: int) -> bool:
         """True if taking `more` bytes, or finishing after them, touches the disk."""
         size = self.size + more
-        if self._file is not None or size > self._files.inline_max:
+        if self._file is not None or not self._inline or size > self._files.inline_max:
             return True
         return size > SMALL and not self._has_place and not self._files.places
 

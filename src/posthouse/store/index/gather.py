@@ -5,10 +5,12 @@ other one from being found.
 """
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from posthouse.base.log import get_logger
 from posthouse.mime import sections
+from posthouse.mime.scan import Part
 from posthouse.store.database import Row, Tx
 from posthouse.store.index import texts
 from posthouse.store.index.rows import Mark, Said
@@ -17,6 +19,7 @@ from posthouse.store.select import Message
 SLICE = 0.02  # seconds after which no other message is begun
 MOST = 64  # messages read at once
 TEXT = 2 * 1024 * 1024  # characters after which no other message is begun
+DOCUMENTS = 10.0  # seconds after which no other document of a message is read
 
 
 class Gathered(NamedTuple):
@@ -58,8 +61,20 @@ def says(tx: Tx, row: Row, extract: texts.Extract | None) -> Said:
         root = sections.unpack(parts).root
         raw = message.read(0, min(len(prefix) + root.body, texts.MAX_HEADER))
         header, fields = texts.header_text(raw), texts.fields(raw)
-        for text in texts.body_texts(message, root, len(prefix), extract):
+        patient = _patient(extract) if extract is not None else None
+        for text in texts.body_texts(message, root, len(prefix), patient):
             body.append(text)  # noqa: PERF402 - what came before a failure stays
     except Exception as error:
         get_logger().warning("index.incomplete", email=email_id, error=repr(error))
     return Said(account_id, email_id, *fields, header, "\n".join(body))
+
+
+def _patient(extract: texts.Extract) -> texts.Extract:
+    """`extract` as long as the documents of a message take no more than `DOCUMENTS` together: a thousand of the worst
+    would hold a reader, and a turn of the searches, for hours."""
+    until = time.monotonic() + DOCUMENTS
+
+    def extracted(part: Part, content: Callable[[], bytes]) -> str:
+        return extract(part, content) if time.monotonic() < until else ""
+
+    return extracted

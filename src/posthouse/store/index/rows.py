@@ -12,7 +12,7 @@ question is bounded to an account by a range of ids.
 
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from posthouse.store.database import Tx
@@ -45,6 +45,7 @@ is_unspaced = re.compile(f"[{_UNSPACED}]+").fullmatch
 
 
 SHORTEST, LONGEST = 2, 40  # letters in a word that FUZZY looks for
+PIECE = 64 * 1024  # characters looked through at once: the interpreter is held meanwhile
 find_words = re.compile(r"[^\W_]+").findall
 
 
@@ -52,9 +53,20 @@ def words(folded: str) -> set[str]:
     """The words of a folded text. Scripts without blanks have none."""
     return {
         word
-        for word in find_words(folded)
+        for piece in _pieces(folded)
+        for word in find_words(piece)
         if SHORTEST <= len(word) <= LONGEST and (word.isascii() or not is_unspaced(word[0]))
     }
+
+
+def _pieces(folded: str) -> Iterator[str]:
+    """A long text in pieces, cut at blanks; where there is none for long, anywhere."""
+    at = 0
+    while at < len(folded):
+        blank = folded.find(" ", at + PIECE, at + 2 * PIECE)
+        end = blank if blank >= 0 else at + 2 * PIECE
+        yield folded[at:end]
+        at = end
 
 
 class Said(NamedTuple):
