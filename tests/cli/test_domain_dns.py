@@ -125,6 +125,23 @@ def test_who_gets_reports(addresses: tuple[str, ...], to: str, also: list[str]) 
     assert texts["_dmarc.example.org"] == f"v=DMARC1; p=none; rua=mailto:{to}"
     assert texts["_smtp._tls.example.org"] == f"v=TLSRPTv1; rua=mailto:{to}"
     assert [name for name in texts if "_report" in name] == also
+    # Where nobody takes them in, it says how.
+    how = f'addresses = ["{to}"]'
+    told = {one.purpose for one in records if how in one.why}
+    assert told == (set() if addresses else {"DMARC", "TLSRPT"})
+
+
+def test_the_address_for_reports_is_one_that_takes_them_in(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    said = shell.run("domain", "add", "example.org")
+    assert '[reports] has addresses = ["postmaster@example.org"]' in said
+    zone_of(said[said.index(";") :])  # still a zone file
+    with (tmp_path / "posthouse.toml").open("a") as file:
+        file.write('[reports]\naddresses = ["r@example.org"]\n')
+    said = shell.run("domain", "dns", "example.org")
+    assert "rua=mailto:r@example.org" in said
+    assert "postmaster" not in said
+    assert "has addresses" not in said
 
 
 def test_rotation_by_hand(tmp_path: Path) -> None:

@@ -96,6 +96,32 @@ def test_the_overview(server: Server) -> None:
     assert server.text("reports", "--days", "0.01").strip()
 
 
+def test_what_nobody_proves_is_left_out_and_said(server: Server) -> None:
+    assert "left out" not in server.text("reports")
+
+    def fill(tx: Tx) -> None:
+        for report, trace in ((AGGREGATE._replace(report_id="r2"), 80), (REPORT._replace(report_id="r2"), 81)):
+            for kept, dmarc, tls in rows(report, "", NOW, trace):
+                assert report_tables.add(tx, kept._replace(ends=NOW), dmarc, tls) == ""
+        tx.run("UPDATE report SET reporter = '' WHERE kind = 'failure'")
+
+    opening.write(Options(server.path), fill)
+    said = server.text("reports")
+    assert "example.org  dmarc    1        1          1000     312     68 %  1" in said
+    assert "3 reports are left out: neither DMARC nor DKIM proves who sent them" in said
+    assert "--unverified" in said
+    assert [one["counted"] for one in server.json("reports", "--unverified")["domains"]][:1] == [2000]
+    assert "left out" not in server.text("reports", "--unverified")
+    for kind, figure in (("dmarc", "312"), ("tls", "5326")):
+        said = server.text("reports", kind)
+        assert figure in said
+        assert "1 report is left out" in said
+        twice = server.text("reports", kind, "--unverified")
+        assert str(2 * int(figure)) in twice
+        assert "left out" not in twice
+    assert "(unverified)" in server.text("reports", "failures")
+
+
 def test_the_sources_of_a_domain(server: Server) -> None:
     said = server.text("reports", "dmarc", "Example.org")
     good, bad = (" ".join(line.split()) for line in said.splitlines()[1:3])

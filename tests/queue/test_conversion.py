@@ -3,20 +3,24 @@
 import asyncio
 import email
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from posthouse.queue import conversion
 from posthouse.queue.conversion import fitted
 from posthouse.queue.outgoing import Outgoing
+from posthouse.senderauth import arc, arc_fields
+from posthouse.senderauth.dkim import split
+from posthouse.senderauth.dkim_canon import BodyHash
 from posthouse.smtp.client import SmtpClient
 from posthouse.smtp.params import MailParams
 from posthouse.smtp.replies import Reply
 from tests.queue.site import PREFIX, site
 from tests.queue.test_asked import ask
+from tests.senderauth.chains import resolver, sealed
 from tests.support.loop import on_loop
-from tests.support.signing import BOTH, sign_for, verified, words
+from tests.support.signing import BOTH, sign_for, verified, words, zone
 
 BOB = "bob@there.test"
 PASS = [("pass", one) for one in BOTH]
@@ -63,6 +67,40 @@ async def test_what_we_signed_is_signed_again() -> None:
         results = words(await verified(converted, keys, here.clock.now()))
         assert (results[:2], len(results)) == (PASS, 3)  # new ones in place of ours, and the other's is left
         assert foreign in converted
+
+
+@pytest.mark.parametrize("came", ["none", "pass", "fail"])
+@on_loop
+async def test_what_we_sealed_is_sealed_again(came: Literal["none", "pass", "fail"]) -> None:
+    content = b"From: m@there.test\r\nDate: x\r\n" + TEXT
+    if came != "none":
+        content = sealed(content, cv="none")
+    if came == "fail":
+        content = content.replace(b"Date: x", b"Date: y")
+    saw = ["mail.here.test", 'dkim=fail (a; b) reason="c; d" header.d=there.test', "spf=pass smtp.mailfrom=there.test"]
+    async with site() as here:
+        keys = await sign_for(here.database, "here.test")
+        header, text = split(content)
+        body = BodyHash("relaxed")
+        body.feed(text)
+        ours = (await here.signing.seal(["here.test"], PREFIX + header, body, came, saw)).fields
+        assert ours
+        remote = await here.remote("there.test", extensions=("PIPELINING",))
+        await here.run(BOB, content=content, prefix=ours + PREFIX)
+        converted = remote.taken[0].content
+        assert converted.isascii()
+        asked = resolver(**zone(keys))
+        found = await arc.verify(converted, asked.txt, here.clock.now() // 1_000_000)
+        before = await arc.verify(ours + PREFIX + content, asked.txt, here.clock.now() // 1_000_000)
+        assert found.word == before.word == ("fail" if came == "fail" else "pass")
+        # The same set in place of the old: what was seen when it came, and what the chain was worth then.
+        new, old = arc_fields.newest(converted), arc_fields.newest(ours)
+        assert new is not None
+        assert old is not None
+        assert (new[1], new[0].cv, new[0].domain) == (old[1], came, "here.test")
+        assert new[1] == "; ".join(saw)
+        assert new[0].signature != old[0].signature
+        assert converted.count(b"ARC-Seal") == (1 if came == "none" else 2)
 
 
 @on_loop

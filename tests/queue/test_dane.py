@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import random
-import shutil
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +14,7 @@ from posthouse.queue.certificates import Malformed, covers, parse, spki
 from posthouse.queue.dane import MOST_RECORDS, Match, check, usable
 from tests.net.test_tls_sessions import server
 from tests.support.certificates import NOW, Pair, context_of, issue
+from tests.support.clients import client
 from tests.support.loop import on_loop
 
 DAY = 86_400 * 1_000_000
@@ -143,10 +143,9 @@ def test_cases(case: Case) -> None:
     assert (match.ok, match.result) == (not case.result, case.result), match.text
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 @on_loop
 async def test_openssl_says_the_same() -> None:
-    different = []
+    openssl, different = client("openssl"), []
     for case in CASES:
         async with server(context_of(case.chain[0], *case.chain[1:])) as port:
             options = ["-dane_tlsa_domain", case.names[0], "-dane_ee_no_namechecks"]
@@ -156,7 +155,7 @@ async def test_openssl_says_the_same() -> None:
             if case.why == "the name of the next hop":
                 continue
             running = await asyncio.create_subprocess_exec(
-                *("openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-verify_return_error", "-brief", *options),
+                *(openssl, "s_client", "-connect", f"127.0.0.1:{port}", "-verify_return_error", "-brief", *options),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

@@ -9,9 +9,10 @@ from posthouse.reports import letters
 from posthouse.reports.dmarc_aggregate import Aggregate, parse, write
 from posthouse.reports.unpack import Unreadable
 from tests.reports.test_dmarc_aggregate import DEVIATIONS, reports
+from tests.support.clients import package
 
-parser = pytest.importorskip("dmarc_report.parser", reason="dmarc-report is not installed")
-exceptions = pytest.importorskip("dmarc_report.exceptions")
+parser = package("dmarc_report.parser")
+exceptions = package("dmarc_report.exceptions")
 
 
 def _theirs(data: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from posthouse.senderauth.dkim import record_of
 from tests.senderauth.chains import RELAYS, resolver, sealed, verified
 from tests.senderauth.keys import MESSAGE, pem, rsa_key
-from tests.support.clients import client, missing
+from tests.support.clients import client, missing, package
 from tests.support.nameserver import in_thread, strings
 
 AR = (
@@ -59,8 +59,8 @@ def both_ways(judge: Judge, seal: Seal) -> None:
 
 
 def test_dkimpy() -> None:
-    dkimpy: Any = pytest.importorskip("dkim", reason="dkimpy, the other implementation, is not installed")
-    pytest.importorskip("authres", reason="authres, with which dkimpy reads results, is not installed")
+    dkimpy: Any = package("dkim")
+    package("authres")  # with which dkimpy reads results
 
     def txt(name: bytes, timeout: float = 5) -> bytes:
         return asyncio.run(resolver().txt(name.decode().removesuffix(".")))[0]

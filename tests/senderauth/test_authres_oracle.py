@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from posthouse.mime import header as headers
 from posthouse.senderauth import authres
 from posthouse.senderauth.authres import Method, Results
+from tests.support.clients import package
 
-oracle = pytest.importorskip("authres", reason="authres, the other implementation, is not installed")
+oracle = package("authres")
 
 _words = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True).filter(
     lambda word: not word.startswith(("none", "reason"))

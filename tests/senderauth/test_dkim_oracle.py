@@ -13,9 +13,10 @@ from posthouse.senderauth import dkim
 from posthouse.senderauth.dkim import Signer
 from posthouse.senderauth.dkim_canon import Canon
 from tests.senderauth.keys import MESSAGE, NOW, ed_key, key, pem, resolver
+from tests.support.clients import package
 
-dkimpy = pytest.importorskip("dkim", reason="dkimpy, the other implementation, is not installed")
-pytest.importorskip("nacl", reason="PyNaCl, dkimpy's Ed25519, is not installed")
+dkimpy = package("dkim")
+package("nacl")  # its Ed25519
 
 CANONS: list[Canon] = ["simple", "relaxed"]
 ALL = list(product(("rsa", "ed"), CANONS, CANONS))

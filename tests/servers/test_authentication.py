@@ -1,9 +1,18 @@
 """Who sent a message, as servers that bring mail meet it: what is taken, refused, put into Junk, and written down."""
 
 import asyncio
+import hashlib
+import re
+from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from posthouse.app import App
 from posthouse.base.clock import SystemClock
@@ -248,6 +257,80 @@ def test_our_own_people_and_networks(tmp_path: Path) -> None:
     run(tmp_path / "off", exempt, chosen={"verify": False})
 
 
+def is_signature_of(digest: str, field: bytes, raw: bytes) -> bool:
+    """Whether the hash in a trace is what the uppermost field of a name signs, by the key of all domains here."""
+    text = re.search(rb"(?m)^" + field + rb":[^\0]*?\bb=([A-Za-z0-9+/=\s]+?)(?:;|\r\n\S)", raw)
+    assert text is not None
+    signature, hashed = b64decode(b"".join(text[1].split())), b64decode(digest)
+    try:
+        rsa_key().public_key().verify(signature, hashed, PKCS1v15(), Prehashed(SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def test_everything_a_decision_rested_on_is_told(tmp_path: Path) -> None:
+    """Who reads the trace can do each check again, without the message and without the DNS."""
+    record = record_of(rsa_key())
+    raw = sealed(signed(message("a@good.test"), "good.test"), "fwd.test", "dmarc=pass")
+    body = b64encode(hashlib.sha256(b"hello\r\n").digest()).decode()
+
+    async def test(house: House) -> None:
+        said = await send(house, "a@good.test", raw)
+        assert said.startswith("250 ")
+        data, told = await story_of(house, said)
+        found = data["authentication"]
+        answers = {(one["name"], one["kind"]): one.get("values") for one in found["dns"]}
+        of_spf, policy_text = "v=spf1 ip4:127.0.0.1 -all", "v=DMARC1; p=reject; rua=mailto:reports@good.test"
+        # SPF
+        spf = {one["identity"]: one for one in found["spf"]}["mailfrom"]
+        assert (spf["result"], spf["domain"], spf["record"]) == ("pass", "good.test", of_spf)
+        assert spf["mechanism"] == "ip4:127.0.0.1"
+        assert answers["good.test", "TXT"] == [of_spf]
+        # DKIM
+        (one,) = found["dkim"]
+        assert (one["result"], one["domain"], one["selector"], one["bits"]) == ("pass", "good.test", "key", 2048)
+        assert (one["algorithm"], one["canon"], one["aligned"]) == ("rsa-sha256", "relaxed/relaxed", True)
+        assert "from" in one["signed"].split()
+        assert answers["key._domainkey.good.test", "TXT"] == [record]
+        assert one["body_hash"] == body
+        assert is_signature_of(one["header_hash"], b"DKIM-Signature", raw)
+        # ARC
+        chain = found["arc"]
+        (seal,) = chain["sets"]
+        assert (chain["result"], chain["sealers"], chain["body_hash"]) == ("pass", ["fwd.test"], body)
+        assert (seal["selector"], seal["bits"], seal["cv"]) == ("key", 2048, "none")
+        assert (seal["seal"], seal["message"], seal["saw"]) == ("pass", "pass", "dmarc=pass")
+        assert answers["key._domainkey.fwd.test", "TXT"] == [record]
+        assert is_signature_of(seal["header_hash"], b"ARC-Message-Signature", raw)
+        assert is_signature_of(seal["seal_hash"], b"ARC-Seal", raw)
+        # DMARC
+        judged = found["dmarc"]
+        assert (judged["result"], judged["author"], judged["policy"]) == ("pass", "good.test", "reject")
+        assert (judged["record"], judged["policy_domain"]) == (policy_text, "good.test")
+        assert answers["_dmarc.good.test", "TXT"] == [policy_text]
+        assert judged["aligned"] == ["spf", "dkim"]
+        assert any(each.startswith("DKIM proves good.test, and") for each in judged["because"])
+        assert any(each.startswith("SPF proves good.test, and") for each in judged["because"])
+        # Each stands in the story as well, on a line of its own that is not endless.
+        lines = told.splitlines()
+        for words in (
+            ("SPF: pass", "good.test (the sender)", "ip4:127.0.0.1", of_spf),
+            ("DKIM: pass", "rsa-sha256 2048", one["body_hash"], one["header_hash"], "of the author's organization"),
+            ("ARC: pass", "sealed by fwd.test", body),
+            ("1: fwd.test", "rsa-sha256 2048", "cv=none", seal["seal_hash"], seal["header_hash"], "saw dmarc=pass"),
+            ("DMARC: pass", "asks for reject", policy_text),
+            ("DKIM proves good.test",),
+            *((f"{name} {kind}",) for name, kind in answers),
+        ):
+            assert any(all(word in line for word in words) for line in lines), words
+        document = (Path(__file__).parents[2] / "docs/explain.md").read_text("utf-8")
+        for key in {*found, *spf, *one, *chain, *seal, *judged}:
+            assert f"`{key}`" in document, f"{key} is not explained"
+
+    run(tmp_path, test)
+
+
 def test_a_from_far_below_hides_nothing(tmp_path: Path) -> None:
     """However the message is cut on its way: the header ends for us where it does for the reader of mail."""
 
@@ -262,6 +345,30 @@ def test_a_from_far_below_hides_nothing(tmp_path: Path) -> None:
             assert "DMARC (p=reject)" in said or "From field" in said
 
     run(tmp_path, test)
+
+
+MARKS = b"X-Posthouse-Tag: good\r\nx-POSTHOUSE-tag : night\r\n x\r\nX-Posthouse-Tag\x01: y\r\nX-Posthouse-Tags: z\r\n"
+
+
+@pytest.mark.parametrize("chosen", [{}, {"verify": False}, {"exempt": ["127.0.0.0/8"]}])
+def test_marks_of_strangers_go(tmp_path: Path, chosen: dict[str, Any]) -> None:
+    async def test(house: House) -> None:
+        raw = message("a@other.test", above=MARKS)
+        assert (await send(house, "a@other.test", raw)).startswith("250 ")
+        (stored,) = await house.inbox("bob")
+        # What is from a network that is trusted, may be from a server of ours before this one.
+        kept = MARKS if "exempt" in chosen else b"X-Posthouse-Tags: z\r\n"
+        assert kept in stored
+        assert stored.lower().count(b"x-posthouse-tag") == kept.lower().count(b"x-posthouse-tag") + 1
+        assert stored.index(b"X-Posthouse-Tag: odd\r\n") < stored.index(kept)
+        raw = message("alice@posthouse.test", above=MARKS)
+        lines = "MAIL FROM:<alice@posthouse.test>", "RCPT TO:<bob@posthouse.test>", "DATA", raw.decode() + "."
+        assert (await submitted(house, *lines))[-1].startswith("250 ")
+        stored = (await house.inbox("bob"))[-1]
+        assert stored.lower().count(b"x-posthouse-tag") == 2
+
+    rules = [{"recipient": ["bob@posthouse.test"], "action": "tag", "tag": "odd"}]
+    run(tmp_path, test, chosen=chosen, filter={"rule": rules})
 
 
 def test_junk_is_made_where_it_is_missing(tmp_path: Path) -> None:
@@ -362,7 +469,8 @@ def test_forwarders_that_are_trusted(tmp_path: Path) -> None:
             if name == "sealed":
                 told = (await story_of(house, said))[1]
                 assert "ARC: pass: sealed by fwd.test" in told
-                assert "1: fwd.test, key key, seal pass, message pass, saw dmarc=pass" in told
+                assert "1: fwd.test, key key (rsa-sha256 2048), cv=none, seal pass for " in told
+                assert ", saw dmarc=pass" in told
                 assert "by a forwarder that is trusted: fwd.test saw it pass DMARC" in told
         assert b" arc=pass smtp.remote-ip=127.0.0.1" in (await house.inbox("bob"))[0]
 

@@ -56,9 +56,12 @@ class Desk:
             here.settings, here.database, here.feed, self.directory.resolve, here.clock, here.ids, get_logger()
         )
 
-    async def arrives(self, content: bytes, to: str = DMARC, sender: str = "r@there.test") -> list[dict[str, Any]]:
-        """What the trace says of a message that came."""
-        keep = await self.injector.keeper(sender, [to], content, {})
+    async def arrives(
+        self, content: bytes, to: str = DMARC, sender: str = "r@there.test", came: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """What the trace says of a message that came; `came` is what it says of how, by default that DMARC passed."""
+        passed = {"authentication": {"dmarc": {"result": "pass", "author": sender.rpartition("@")[2]}}}
+        keep = await self.injector.keeper(sender, [to], content, passed if came is None else came)
         assert keep is not None
         await self.here.database.write(keep)
         await self.intake.still.wait()
@@ -96,6 +99,7 @@ async def test_reports_of_each_kind_go_into_tables() -> None:
             "about": "here.test",
             "organization": "There",
             "report_id": "r1",
+            "reporter": "there.test",
             "counted": 2,
             "failed": 0,
         }
@@ -134,6 +138,72 @@ async def test_a_report_counts_once() -> None:
         assert await one.overview() == [("here.test", "dmarc", 3, 6, 0)]
 
 
+def signed(policy: str = "none", **more: Any) -> dict[str, Any]:
+    signature = {"result": "pass", "domain": "there.test"} | more
+    return {"authentication": {"dmarc": {"result": policy, "author": "mail.there.test"}, "dkim": [signature]}}
+
+
+@pytest.mark.parametrize(
+    ("came", "domain"),
+    [
+        ({}, ""),
+        ({"login": "amy@here.test"}, "here.test"),
+        ({"notice": "DMARC report"}, report_intake.HERE),
+        ({"released": "x"}, ""),
+        ({"authentication": {"spf": [{"result": "pass", "domain": "there.test"}]}}, ""),
+        ({"authentication": {"dmarc": {"result": "fail", "author": "there.test"}}}, ""),
+        (signed("pass", result="fail"), "mail.there.test"),
+        (signed(), "mail.there.test"),
+        (signed("fail"), ""),
+        (signed("temperror"), ""),
+        (signed(result="fail"), ""),
+        (signed(domain="else.test"), ""),
+        (signed(domain="re.test"), ""),
+        (signed(domain="a.mail.there.test"), ""),
+        (signed(weak=["l= leaves the end open"]), ""),
+        (signed(testing=True), ""),
+    ],
+)
+def test_who_certainly_sent_it(came: dict[str, Any], domain: str) -> None:
+    assert report_intake.proven(came) == domain
+
+
+@on_loop
+async def test_what_is_not_verified_is_in_no_figure_and_hides_nothing() -> None:
+    async with desk() as one:
+        same = dmarc(feedback(policy=ABOUT))
+        [told] = await one.arrives(same, came={})
+        assert told["unverified"] is True
+        assert "reporter" not in told
+        assert await one.overview() == [("here.test", "dmarc", 0, 0, 0)]
+        read = one.here.database.read
+        assert await read(report_tables.sources, 0, "here.test") == []
+        # Somebody who can prove another domain has the same name and id, and then the real one comes.
+        for sender in ("r@else.test", "r@there.test", "r@there.test"):
+            told = (await one.arrives(same, sender=sender))[-1]
+        assert told["ignored"] == "it came before"
+        assert await one.overview() == [("here.test", "dmarc", 2, 4, 0)]
+        [told] = await one.arrives(same, came={})
+        assert told["ignored"] == "it came before"
+        [seen] = await read(report_tables.overview, 0)
+        assert (seen.reporters, seen.unverified) == (2, 1)
+        [seen] = await read(report_tables.overview, 0, True)
+        assert (seen.reports, seen.reporters, seen.counted, seen.unverified) == (3, 3, 6, 0)
+        assert sum(row.messages for row in await read(report_tables.sources, 0, "here.test")) == 4
+        assert sum(row.messages for row in await read(report_tables.sources, 0, "here.test", True)) == 6
+
+
+@on_loop
+async def test_a_flood_of_what_is_not_verified_leaves_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_tables, "MOST_A_DAY", 2)
+    async with desk() as one:
+        for number in range(3):
+            last = await one.arrives(dmarc(feedback(policy=ABOUT, meta=META.replace("r1", f"r{number}"))), came={})
+        assert last[0]["ignored"] == "more than 1 reports that are not verified came in a day"
+        [told] = await one.arrives(dmarc(feedback(policy=ABOUT)))
+        assert "ignored" not in told
+
+
 @on_loop
 async def test_what_is_left_out_says_why() -> None:
     async with desk() as one:
@@ -156,7 +226,8 @@ async def test_what_is_left_out_says_why() -> None:
 async def test_what_came_while_nobody_looked_is_looked_at_once() -> None:
     async with desk() as one:
         await one.intake.close()
-        keep = await one.injector.keeper("r@there.test", [DMARC], dmarc(feedback(policy=ABOUT)), {})
+        came = {"authentication": {"dmarc": {"result": "pass", "author": "there.test"}}}
+        keep = await one.injector.keeper("r@there.test", [DMARC], dmarc(feedback(policy=ABOUT)), came)
         assert keep is not None
         await one.here.database.write(keep)
         for _ in range(2):

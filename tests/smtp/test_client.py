@@ -20,6 +20,7 @@ from posthouse.smtp.client import (
     StartTls,
     TlsRefused,
 )
+from posthouse.smtp.client_transaction import UTF8_NOT_OFFERED
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.server import ServerOptions
 from tests.support.play import CHUNKS, cut
@@ -295,7 +296,7 @@ def test_what_cannot_be_sent_is_refused_here() -> None:
     client.send("a\r\nb@example.com", ["b@example.org"])
     assert not following().results[0].accepted
     client.send("grün@example.com", ["b@example.org"])
-    assert following().results[0].reply == c.UTF8_NOT_OFFERED
+    assert following().results[0].reply == UTF8_NOT_OFFERED
 
 
 def test_parameters_only_where_offered() -> None:

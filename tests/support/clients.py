@@ -1,15 +1,16 @@
-"""Mail programs of other people: where they are, and what to do where they are not.
+"""Programs and packages of other people: where they are, and what to do where they are not.
 
-A program that is not installed, or lacks the part that a test needs, is skipped with the reason; where
+A program or package that is not installed, or lacks the part that a test needs, is skipped with the reason; where
 POSTHOUSE_TEST_CLIENTS=required (.ci/run) it fails.
 """
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -21,7 +22,15 @@ def missing(what: str) -> NoReturn:
     """Skip the test, or fail where nothing may be missing."""
     if os.environ.get("POSTHOUSE_TEST_CLIENTS") == "required":
         pytest.fail(f"{what}, and it is required here")
-    pytest.skip(what)
+    pytest.skip(what, allow_module_level=True)
+
+
+def package(name: str) -> Any:
+    """A Python package, which is a judge of ours; also for the head of a module."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        missing(f"the Python package {name.partition('.')[0]} is not installed (pip install '.[dev]')")
 
 
 def client(name: str) -> str:

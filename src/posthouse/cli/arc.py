@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Chains of forwarders (ARC): verify and seal.", no_args_is_help=True)
 _File = Annotated[str, typer.Argument(help="A file with a message; - is standard input.")]
-_Resolver = Annotated[
-    str, typer.Option(metavar="HOST:PORT", help="Ask this resolver (an IP address) in place of the system's.")
-]
+_Resolver = Annotated[str, typer.Option(metavar="HOST:PORT", help="Ask this resolver in place of the system's.")]
 
 
 def _verified(message: bytes, resolver: str) -> "Chain":

@@ -19,11 +19,15 @@ from posthouse.cli import dkim_keys, mime, output
 if TYPE_CHECKING:
     from posthouse.senderauth.dkim import PrivateKey, Result
     from posthouse.senderauth.dkim_canon import Canon
+    from posthouse.senderauth.own_keys import Look
 
 app = typer.Typer(help="Signatures of domains (DKIM): verify, sign, and the keys of ours.", no_args_is_help=True)
 app.command()(dkim_keys.keys)
 app.command()(dkim_keys.rotate)
 app.command()(dkim_keys.dns)
+_Resolver = Annotated[
+    str, typer.Option("--resolver", metavar="HOST:PORT", help="Ask this resolver in place of the system's.")
+]
 _File = Annotated[str, typer.Argument(help="A file with a message; - is standard input.")]
 MAX_KEY_FILE = 1 << 20
 LOOKUP = 10.0  # seconds for a key
@@ -55,9 +59,7 @@ def read_key(file: Path) -> "PrivateKey":
 def verify(
     context: typer.Context,
     file: _File = "-",
-    resolver: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Ask this resolver (an IP address) in place of the system's.")
-    ] = "",
+    resolver: _Resolver = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: everything each result rests on.")] = False,
 ) -> None:
     """Verify the signatures of a message. The last line has one result a signature, or "none"."""
@@ -110,8 +112,15 @@ def sign(
     alg: Annotated[
         Literal["rsa-sha256", "ed25519-sha256"] | None, typer.Option(help="The algorithm; by default that of the key.")
     ] = None,
+    resolver: Annotated[
+        str, typer.Option("--resolver", metavar="HOST:PORT", help="Ask this resolver if the DNS has the key.")
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: the field of the signature, and its key.")
+    ] = False,
 ) -> None:
-    """Sign a message: it is printed with its signature on top, lines ending with CRLF."""
+    """Sign a message: it is printed with its signature on top, lines ending with CRLF. With --resolver a warning says
+    if others will not find the key; the message is signed all the same."""
     from posthouse.base.clock import SystemClock
     from posthouse.base.errors import Permanent
     from posthouse.senderauth import dkim
@@ -123,6 +132,31 @@ def sign(
     signer = dkim.Signer(domain, selector, read_key(key), canons[header_canon], canons[body_canon])
     if alg is not None and alg != signer.algorithm:
         raise Permanent(f"{key} is a key for {signer.algorithm}, not for {alg}")
-    signed = dkim.sign(read_message(file), [signer], SystemClock().now() // 1_000_000)
+    message = read_message(file)
+    signed = dkim.sign(message, [signer], SystemClock().now() // 1_000_000)
+    name, record = f"{selector}._domainkey.{domain}", dkim.record_of(signer.key)
+    look = _published(name, record, resolver) if resolver else None
+    if look is not None and not look.present:
+        print(f"warning: {name} in the DNS: {output.clean(look.trouble)}", file=sys.stderr)
+    if as_json:
+        facts = {"fields": signed[: len(signed) - len(message)].decode(), "name": name, "record": record}
+        facts |= {"algorithm": signer.algorithm, "canon": canon}
+        print(json.dumps(facts | ({"in_dns": look.present, "seen": look.trouble} if look is not None else {})))
+        return
     sys.stdout.buffer.write(signed)
     sys.stdout.buffer.flush()
+
+
+def _published(name: str, record: str, resolver: str) -> "Look":
+    """Whether the DNS has the key."""
+    from posthouse.base.clock import SystemClock
+    from posthouse.cli.resolver import name_server
+    from posthouse.net.dns import SystemResolver
+    from posthouse.senderauth import own_keys
+
+    servers, port = name_server(resolver)
+
+    async def run() -> "Look":
+        return await own_keys.look([SystemResolver(SystemClock(), servers, port=port, timeout=LOOKUP)], name, record)
+
+    return asyncio.run(run())

@@ -13,13 +13,16 @@ from posthouse.cli import opening, output, resolver
 if TYPE_CHECKING:
     from posthouse.net.dns import Resolver
     from posthouse.store.database import Tx
-    from posthouse.store.report_tables import DmarcRow, Source
+    from posthouse.store.report_tables import DmarcRow, Overview, Source
 
 app = typer.Typer(help="Reports about authentication (DMARC) and TLS.", invoke_without_command=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Days = Annotated[float, typer.Option("--days", min=0.01, max=4000, help="Of so many days.")]
 Domain = Annotated[str, typer.Argument(help="Only of this domain.", show_default=False)]
 Names = Annotated[bool, typer.Option("--names/--no-names", help="Ask the DNS what addresses are called.")]
+Unverified = Annotated[
+    bool, typer.Option("--unverified", help="Count those, too, of which nothing proves who sent them.")
+]
 
 DAY = 86_400_000_000
 TOLD = 10  # failing sources of a domain that are told in words
@@ -39,7 +42,14 @@ def _percent(part: int, whole: int) -> str:
 
 
 @app.callback()
-def overview(context: typer.Context, days: Days = 7, as_json: Json = False, names: Names = True) -> None:
+def overview(
+    context: typer.Context,
+    days: Days = 7,
+    as_json: Json = False,
+    names: Names = True,
+    unverified: Unverified = False,
+    resolver: resolver.Option = "",
+) -> None:
     """What was reported: messages and sessions of each domain, how many pass, and which sources fail."""
     if context.invoked_subcommand is not None:
         return
@@ -48,8 +58,8 @@ def overview(context: typer.Context, days: Days = 7, as_json: Json = False, name
     since = _since(days)
 
     def read(tx: "Tx") -> tuple[list[Any], list[Any]]:
-        found = report_tables.overview(tx, since)
-        return found, [_failing(tx, since, one.domain, FEW) for one in found if one.kind == "dmarc"]
+        found = report_tables.overview(tx, since, unverified)
+        return found, [_failing(tx, since, one.domain, unverified, FEW) for one in found if one.kind == "dmarc"]
 
     found, failing = opening.read(context.obj, read)
     rows = [
@@ -61,43 +71,59 @@ def overview(context: typer.Context, days: Days = 7, as_json: Json = False, name
             one.counted,
             one.failed,
             _percent(one.counted - one.failed, one.counted) if one.kind != "failure" else "",
+            one.unverified or "",
         )
         for one in found
     ]
-    columns = ("Domain", "Kind", "Reports", "Reporters", "Counted", "Failed", "Pass")
-    told = _told(context.obj, [each for one in failing for each in one], names)
+    columns = ("Domain", "Kind", "Reports", "Reporters", "Counted", "Failed", "Pass", "Left out")
+    told = _told(context.obj, [each for one in failing for each in one], names, resolver)
     if as_json:
         print(json.dumps({"domains": [one._asdict() for one in found], "advice": told}))
         return
     empty = f"No report came in {days:g} days. docs/reports.md says how to get them."
     output.show(context.obj, False, columns, rows, empty)
-    _say(context.obj, told)
+    _say(context.obj, [*told, *_left_out(sum(one.unverified for one in found))])
 
 
-def _failing(tx: "Tx", since: int, domain: str, most: int) -> list[tuple[str, int, "list[DmarcRow]"]]:
+def _left_out(count: int) -> list[str]:
+    """A sentence about reports that no figure has."""
+    if not count:
+        return []
+    are = "1 report is" if count == 1 else f"{count} reports are"
+    return [
+        f"{are} left out: neither DMARC nor DKIM proves who sent them, so anybody may have made them up. "
+        "--unverified counts them, too."
+    ]
+
+
+def _failing(tx: "Tx", since: int, domain: str, everything: bool, most: int) -> list[tuple[str, int, "list[DmarcRow]"]]:
     """The sources that fail most: domain, messages, and what reports say of them."""
     from posthouse.store import report_tables
 
     found = []
-    for one in sorted(report_tables.sources(tx, since, domain), key=lambda one: one.passed - one.messages)[:most]:
+    for one in sorted(report_tables.sources(tx, since, domain, everything), key=lambda one: one.passed - one.messages)[
+        :most
+    ]:
         if one.messages > one.passed:
-            told = report_tables.failing(tx, since, domain, one.source, one.header_from)
+            told = report_tables.failing(tx, since, domain, one.source, one.header_from, everything)
             if told:
                 found.append((domain, one.messages - one.passed, told))
     return found
 
 
-def _told(options: output.Options, failing: "list[tuple[str, int, list[DmarcRow]]]", names: bool) -> list[str]:
+def _told(
+    options: output.Options, failing: "list[tuple[str, int, list[DmarcRow]]]", names: bool, asked: str
+) -> list[str]:
     from posthouse.cli import report_words
 
-    called = _called(options, [told[0].source for _, _, told in failing]) if names and failing else {}
+    called = _called(options, [told[0].source for _, _, told in failing], asked) if names and failing else {}
     return [
         report_words.source(told, messages, domain, called.get(told[0].source, ""))
         for domain, messages, told in failing
     ]
 
 
-def _called(options: output.Options, addresses: list[str], asked: "Resolver | None" = None) -> dict[str, str]:
+def _called(options: output.Options, addresses: list[str], asked: str) -> dict[str, str]:
     """What addresses are called, as far as the DNS says so in time."""
     from posthouse.base.errors import PosthouseError
 
@@ -108,7 +134,7 @@ def _called(options: output.Options, addresses: list[str], asked: "Resolver | No
             return address, ""
 
     async def run() -> dict[str, str]:
-        chosen = asked or resolver.chosen(options, "", 2.0)
+        chosen = resolver.chosen(options, asked, 2.0)
         tasks = [asyncio.ensure_future(ask(chosen, one)) for one in dict.fromkeys(addresses)]
         done, late = await asyncio.wait(tasks, timeout=PATIENCE)
         for task in late:
@@ -148,44 +174,66 @@ _COLUMNS = ("Domain", "Source", "From", "Messages", "Pass", "DKIM", "SPF", "Quar
 
 @app.command()
 def dmarc(
-    context: typer.Context, domain: Domain = "", days: Days = 7, as_json: Json = False, names: Names = True
+    context: typer.Context,
+    domain: Domain = "",
+    days: Days = 7,
+    as_json: Json = False,
+    names: Names = True,
+    unverified: Unverified = False,
+    resolver: resolver.Option = "",
 ) -> None:
     """Who sent mail as our domains, and whether it passed DMARC; which sources fail, and what to do."""
     from posthouse.store import report_tables
 
     since, domain = _since(days), domain.lower()
 
-    def read(tx: "Tx") -> tuple[list[tuple[str, Any]], list[Any]]:
-        domains = [one.domain for one in report_tables.overview(tx, since) if one.kind == "dmarc"]
-        domains = [one for one in domains if domain in ("", one)]
-        found = [(one, each) for one in domains for each in report_tables.sources(tx, since, one)]
-        return found, [each for one in domains for each in _failing(tx, since, one, TOLD)]
+    def read(tx: "Tx") -> tuple[list[tuple[str, Any]], list[Any], int]:
+        seen = _about(tx, "dmarc", since, domain, unverified)
+        domains = [one.domain for one in seen]
+        found = [(one, each) for one in domains for each in report_tables.sources(tx, since, one, unverified)]
+        failing = [each for one in domains for each in _failing(tx, since, one, unverified, TOLD)]
+        return found, failing, sum(one.unverified for one in seen)
 
-    found, failing = opening.read(context.obj, read)
-    told = _told(context.obj, failing, names)
+    found, failing, left_out = opening.read(context.obj, read)
+    told = _told(context.obj, failing, names, resolver)
     if as_json:
         print(json.dumps({"sources": [{"domain": one, **each._asdict()} for one, each in found], "advice": told}))
         return
     empty = f"No DMARC report{f' about {domain}' if domain else ''} came in {days:g} days."
     output.show(context.obj, False, _COLUMNS, _sources(found), empty)
-    _say(context.obj, told)
+    _say(context.obj, [*told, *_left_out(left_out)])
+
+
+def _about(tx: "Tx", kind: str, since: int, domain: str, everything: bool) -> "list[Overview]":
+    """What came of a kind, about a domain or all."""
+    from posthouse.store import report_tables
+
+    found = report_tables.overview(tx, since, everything)
+    return [one for one in found if one.kind == kind and domain in ("", one.domain)]
 
 
 @app.command()
-def tls(context: typer.Context, domain: Domain = "", days: Days = 7, as_json: Json = False) -> None:
+def tls(
+    context: typer.Context,
+    domain: Domain = "",
+    days: Days = 7,
+    as_json: Json = False,
+    unverified: Unverified = False,
+) -> None:
     """How TLS to our servers went for others, and what failed."""
     from posthouse.cli import report_words
     from posthouse.store import report_tables
 
     since, domain = _since(days), domain.lower()
 
-    def read(tx: "Tx") -> list[tuple[str, tuple[str, str, str, int, int, str]]]:
-        domains = [one.domain for one in report_tables.overview(tx, since) if one.kind == "tls"]
-        return [
-            (one, each) for one in domains if domain in ("", one) for each in report_tables.tls_results(tx, since, one)
+    def read(tx: "Tx") -> tuple[list[tuple[str, tuple[str, str, str, int, int, str]]], int]:
+        seen = _about(tx, "tls", since, domain, unverified)
+        results = [
+            (one.domain, each) for one in seen for each in report_tables.tls_results(tx, since, one.domain, unverified)
         ]
+        return results, sum(one.unverified for one in seen)
 
-    found = opening.read(context.obj, read)
+    found, left_out = opening.read(context.obj, read)
     told = [
         report_words.tls(result, sessions, host, one, json.loads(facts))
         for one, (_, result, host, sessions, _, facts) in found
@@ -202,7 +250,7 @@ def tls(context: typer.Context, domain: Domain = "", days: Days = 7, as_json: Js
         return
     empty = f"No TLS report{f' about {domain}' if domain else ''} came in {days:g} days."
     output.show(context.obj, False, columns, rows, empty)
-    _say(context.obj, told)
+    _say(context.obj, [*told, *_left_out(left_out)])
 
 
 @app.command()
@@ -222,7 +270,7 @@ def failures(context: typer.Context, domain: Domain = "", days: Days = 7, as_jso
             one.facts.get("source_ip", ""),
             one.facts.get("result", ""),
             one.facts.get("author", ""),
-            one.organization,
+            one.organization + ("" if one.reporter else " (unverified)"),
             one.facts.get("subject", ""),
         )
         for one in found
@@ -326,7 +374,6 @@ def _head(options: output.Options, organization: str, report_id: str, begin: int
 
 def _show_aggregate(options: output.Options, report: Any, asked: str | None) -> None:
     from posthouse.cli import report_words
-    from posthouse.cli import resolver as resolvers
     from posthouse.servers.report_intake import rows
     from posthouse.store.report_tables import DmarcRow, Source
 
@@ -369,7 +416,7 @@ def _show_aggregate(options: output.Options, report: Any, asked: str | None) -> 
             failing.append((number, bad))
     failing.sort(key=lambda one: -one[0])
     addresses = [bad[0].source for _, bad in failing[:TOLD]]
-    called = _called(options, addresses, resolvers.chosen(options, asked, 2.0)) if asked is not None else {}
+    called = _called(options, addresses, asked) if asked is not None else {}
     _say(
         options,
         [

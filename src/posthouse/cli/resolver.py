@@ -9,22 +9,29 @@ from posthouse.cli import opening, output
 if TYPE_CHECKING:
     from posthouse.net.dns import Resolver
 
-HELP = "Ask this resolver (an IP address) in place of the configured ones."
+HELP = "Ask this resolver in place of the configured ones."
 Option = Annotated[str, typer.Option("--resolver", metavar="HOST:PORT", help=HELP)]
 
 
 def name_server(text: str) -> tuple[list[str], int]:
-    """The address and the port that --resolver names. Raises what typer prints for a wrong call."""
+    """The addresses and the port that --resolver names; a host is looked up as this machine does it. Raises what typer
+    prints for a wrong call."""
+    import socket
     from ipaddress import ip_address
 
     host, _, port = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", "53")
+    host = host.strip("[]")
+    hint = "write an address or a host, with a port if it is not 53: 127.0.0.1:5353"
+    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536):
+        raise typer.BadParameter(hint, param_hint="--resolver")
     try:
-        if not (port.isdecimal() and 0 < int(port) < 65536):
-            raise ValueError
-        return [str(ip_address(host.strip("[]")))], int(port)
+        return [str(ip_address(host))], int(port)
     except ValueError:
-        hint = "write an IP address, with a port if it is not 53: 127.0.0.1:5353"
-        raise typer.BadParameter(hint, param_hint="--resolver") from None
+        try:
+            found = socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError):
+            raise typer.BadParameter(f"{host!r} has no address; {hint}", param_hint="--resolver") from None
+    return list(dict.fromkeys(str(address[0]) for *_, address in found)), int(port)
 
 
 def chosen(options: output.Options, text: str, timeout: float = 5.0) -> "Resolver":

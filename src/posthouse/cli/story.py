@@ -475,6 +475,7 @@ def _report(_case: Case, event: Event) -> list[Line]:
     """What was made of a message at an address for reports."""
     data = event.data
     text = f"{data.get('kind', '')} report of {data.get('organization', '')} about {data.get('about', '')}"
+    text += ", unverified" if data.get("unverified") else ""
     if data.get("ignored"):
         what = f"no report that counts: {data['ignored']}"
         return [_line(outcome.time_of(event.seq), ("Looked at for reports: ", "head"), what)]

@@ -11,6 +11,7 @@ from typing import Any
 from posthouse.cli.timeline import Line, Part
 
 MOST = 10  # of a list
+MOST_ANSWERS = 40  # of the DNS: all that the trace has
 MOST_CHARACTERS = 300  # of what a domain wrote
 _STYLES = {
     "pass": "good",
@@ -47,7 +48,8 @@ def authentication(found: Mapping[str, Any]) -> list[Line]:
     lines += _more(found.get("dkim_more", 0))
     if chain := found.get("arc"):
         sealers = f"sealed by {', '.join(chain.get('sealers', ()))}" if chain.get("sealers") else ""
-        lines.append(_said("ARC", chain, _joined(sealers, chain.get("reason", ""))))
+        body = f"body {chain['body_hash']}" if chain.get("body_hash") else ""
+        lines.append(_said("ARC", chain, _joined(sealers, chain.get("reason", ""), body)))
         lines += [_line((_seal(one), "dim"), depth=3) for one in chain.get("sets", ())[-MOST:]]
     if name := found.get("iprev"):
         lines.append(_said("Name of the client", name, name.get("name") or name.get("reason", "")))
@@ -111,13 +113,21 @@ def _dkim(said: Mapping[str, Any]) -> str:
 
 
 def _seal(said: Mapping[str, Any]) -> str:
+    how = " ".join(str(said[name]) for name in ("algorithm", "bits") if said.get(name))
     return _joined(
-        f"{said.get('instance', '?')}: {said.get('sealer', '?')}, key {said.get('selector', '')}",
-        f"seal {said['seal']}" if said.get("seal") else "",
-        f"message {said['message']}" if said.get("message") else "",
+        f"{said.get('instance', '?')}: {said.get('sealer', '?')}, key {said.get('selector', '')} ({how})",
+        f"cv={said['cv']}" if said.get("cv") else "",
+        _checked("seal", said.get("seal"), said.get("seal_hash")),
+        _checked("message", said.get("message"), said.get("header_hash")),
         str(said.get("reason", "")),
         f"saw {_cut(said['saw'])}" if said.get("saw") else "",
     )
+
+
+def _checked(what: str, word: str | None, digest: str | None) -> str:
+    if not word:
+        return ""
+    return f"{what} {word} for {digest}" if digest else f"{what} {word}"
 
 
 def _dmarc(judged: Mapping[str, Any]) -> str:
@@ -131,12 +141,12 @@ def _dmarc(judged: Mapping[str, Any]) -> str:
 def _dns(found: Mapping[str, Any]) -> list[Line]:
     answers = found.get("dns", ())
     lines = [_line("The DNS said")] if answers else []
-    for one in answers[:MOST]:
+    for one in answers[:MOST_ANSWERS]:
         values = _cut(", ".join(one.get("values", ())))
         said = one.get("failure") or values or "no such record"
         secure = " (DNSSEC)" if one.get("secure") else ""
         lines.append(_line((f"{one.get('name', '')} {one.get('kind', '')}{secure}: {said}", "dim"), depth=3))
-    return lines + _more(max(0, len(answers) - MOST) + found.get("dns_more", 0))
+    return lines + _more(max(0, len(answers) - MOST_ANSWERS) + found.get("dns_more", 0))
 
 
 def _cut(text: str) -> str:

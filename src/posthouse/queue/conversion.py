@@ -4,8 +4,8 @@
 (`mime/downgrade.py`); what cannot be is refused with 5.6.3, and header fields in UTF-8 for a server without SMTPUTF8
 with 5.6.7. Addresses are looked at by the engine (`smtp/client.py`).
 
-What this server had signed is signed again: the old signatures are of a content that is no more. A seal of ours goes,
-as one that does not fit is worse than none. What others signed is left as it is; nobody but they can do it anew.
+What this server had signed or sealed is signed and sealed again: the old signatures are of a content that is no more.
+What others signed is left as it is; nobody but they can do it anew.
 
 Conversion needs the whole message in memory, twice: only up to `LARGEST`, and `AT_ONCE` at a time.
 """
@@ -26,7 +26,7 @@ LARGEST = 64 << 20  # octets
 AT_ONCE = 2
 SMALL = 64 * 1024  # octets that are converted without a thread
 
-SignedAgain = Callable[[bytes], Awaitable[bytes]]  # `senderauth.signing.Signing.signed_again`
+SignedAgain = Callable[[bytes, bytes], Awaitable[bytes]]  # `senderauth.signing.Signing.signed_again`
 
 
 async def fitted(
@@ -54,7 +54,7 @@ async def fitted(
         else:
             converted = await asyncio.to_thread(convert, message, eight_bit=eight_bit, utf8_header=not utf8)
         if again is not None and not isinstance(converted, Obstacle):
-            converted = await again(converted)
+            converted = await again(converted, outgoing.prefix)
     if isinstance(converted, Obstacle):
         missing = "BINARYMIME" if binary else "SMTPUTF8" if utf8 and eight_bit else "8BITMIME"
         status = "5.6.7" if missing == "SMTPUTF8" else "5.6.3"

@@ -23,14 +23,14 @@ from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.net.dial import Dial, dial
 from posthouse.net.dns import Resolver
-from posthouse.queue import capture
+from posthouse.queue import capture, pace_reports, released
 from posthouse.queue.conversion import SignedAgain
 from posthouse.queue.holding import Holding
 from posthouse.queue.jobs import Job, Keep, Prepare
 from posthouse.queue.outgoing import Outgoing
-from posthouse.queue.pace import Pace, is_slower
+from posthouse.queue.pace import Pace
 from posthouse.queue.remote import ATTEMPT_LIMIT, Sender
-from posthouse.queue.results import DEFERRED, DELIVERED, FAILED, Report, Verdict
+from posthouse.queue.results import DEFERRED, Report, Verdict
 from posthouse.queue.route_table import own_names, table_of
 from posthouse.queue.routes import Route, Router
 from posthouse.queue.settle import Settler
@@ -43,7 +43,7 @@ from posthouse.smtp.params import MailParams
 from posthouse.store import outbox
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
-from posthouse.store.envelope import marks_of, pack_mail, unpack_mail, unpack_rcpt
+from posthouse.store.envelope import unpack_mail, unpack_rcpt
 from posthouse.store.feed import ChangeFeed
 from posthouse.store.model import QueueChanged
 from posthouse.store.outbox import HERE, Claim, Message, Taken
@@ -66,7 +66,6 @@ DELIVER_HERE = "\0here"  # of held messages to our own people
 
 PLACES_FOR_FREE = 4  # a lane may have so many jobs on their way for each that could begin beside them
 MOST_PACES = 10_000  # next hops of which something is remembered
-_UNREACHED = ("4.4.1", "4.4.2")  # no connection, or it broke before an answer (RFC 3463 section 3.5)
 
 
 class QueueManager:
@@ -443,17 +442,17 @@ class QueueManager:
             # Nobody need hear of it yet, so it is no attempt.
             until = pace.rest_until + int(self._chance.random() * (pace.rest_until - now) / 2)
             until = min(until, job.message.expires)
-            await self._database.write(outbox.postpone, self._node, mine, until, _not_tried(pace))
+            await self._database.write(outbox.postpone, self._node, mine, until, pace_reports.not_tried(pace))
             self._untried.difference_update(mine)
             if until < self._resting_until:
                 self.wake()
             return
         try:
             if rests:
-                report = _put_off(job, pace)
+                report = pace_reports.put_off(job, pace)
             else:
                 report, keep = await self._attempt(job)
-                _learn(pace, report, self._clock.now())
+                pace_reports.learn(pace, report, self._clock.now())
         except Exception as error:
             self._log.error("queue.failed", what="attempt", message=ids.to_text(job.message.id), error=repr(error))
             verdict = Verdict(DEFERRED, 451, "4.3.0", "Something went wrong on our side", "", False)
@@ -480,7 +479,11 @@ class QueueManager:
             whole = await self._read(message, 0, content)
         if job.next_hop == CAPTURED:
             everything = await self._read(message, 0, content) if whole is None else whole
-            return await self._capture(job, addresses, everything), None
+            folder = self._settings.data / "captured"
+            kept = await capture.attempt(self._database, folder, job.message, addresses, everything, self._log)
+            if self._captured is not None:
+                self._captured(kept.facts)
+            return kept.report, None
 
         async def pieces() -> AsyncIterator[bytes]:
             yield message.prefix
@@ -496,7 +499,8 @@ class QueueManager:
             if len(put_off) == len(addresses):
                 return Report(put_off), None
             others = tuple(address for address in addresses if address not in full)
-            report, keep = await self._deliver_here(job, others, pieces())
+            remaining = self._remaining(message, unpack_mail(message.options))
+            report, keep = await released.deliver(self._prepare, job, others, pieces(), remaining)
             return report._replace(verdicts={**report.verdicts, **put_off}), keep
         params = unpack_mail(message.options)
         outgoing = Outgoing(
@@ -527,72 +531,10 @@ class QueueManager:
         left = params.by.seconds - (self._clock.now() - message.created) // SECOND
         return params._replace(by=params.by._replace(seconds=left if params.by.mode == "N" else max(left, 1)))
 
-    async def _deliver_here(
-        self, job: Job, addresses: tuple[str, ...], pieces: AsyncIterator[bytes]
-    ) -> tuple[Report, Keep | None]:
-        """A held message to people of ours, whose time has come; where they forward, it asks for what it asked for."""
-        message = job.message
-        params = self._remaining(message, unpack_mail(message.options))
-        keep = await self._prepare(
-            message.sender,
-            list(addresses),
-            pieces,
-            {"released": ids.to_text(message.id)},
-            message,
-            {claim.address: claim.options for claim in job.claims},
-            pack_mail(params, marks_of(message.options)),
-        )
-        gone = Verdict(FAILED, 550, "5.1.1", "There is no such mailbox any more", "", False)
-        if keep is None:
-            return Report(dict.fromkeys(addresses, gone)), None
-        delivered = Verdict(DELIVERED, 250, "2.0.0", "Delivered", "", False)
-        verdicts = dict.fromkeys(addresses, delivered) | dict.fromkeys(keep.nobody, gone)
-        unwanted = Verdict(FAILED, 550, "5.7.1", "A rule of this server refuses the message", "", False)
-        return Report(verdicts | dict.fromkeys(keep.refused, unwanted)), keep
-
     async def _read(self, message: Message, start: int, end: int) -> bytes:
         return await self._database.read(blobs.read, message.blob_id, start, end)
-
-    async def _capture(self, job: Job, addresses: tuple[str, ...], content: bytes) -> Report:
-        """Keep the mail here, where a person can look at it."""
-        message, name = job.message, ids.to_text(job.message.id)
-        path = await self._database.work(
-            capture.keep,
-            self._settings.data / "captured",
-            name,
-            message.sender,
-            addresses,
-            message.prefix + content,
-        )
-        self._log.info("queue.captured", message=name, sender=message.sender, recipients=addresses, file=str(path))
-        if self._captured is not None:
-            self._captured({"id": name, "sender": message.sender, "recipients": addresses, "file": str(path)})
-        verdict = Verdict(DELIVERED, 250, "2.0.0", f"Captured in {path.name}", "captured", False)
-        return Report(dict.fromkeys(addresses, verdict))
 
 
 def _contents_and_due(tx: Tx, claims: list[Claim], now: int) -> tuple[dict[int, bytes], int | None]:
     """The small contents of what was claimed, by blob, and when the next of the others is due."""
     return blobs.small(tx, {claim.message.blob_id for claim in claims}, SMALL), outbox.next_due(tx, now)
-
-
-def _not_tried(pace: Pace) -> str:
-    return f"Not tried: the last attempts there found nobody ({pace.why})"
-
-
-def _put_off(job: Job, pace: Pace) -> Report:
-    """What becomes of mail for a hop that rests, when its sender may have to hear of the delay."""
-    text = _not_tried(pace)
-    verdict = Verdict(DEFERRED, 451, "4.4.1", text, "", False)
-    return Report({claim.address: verdict for claim in job.claims}, [f"! {text}"])
-
-
-def _learn(pace: Pace, report: Report, now: int) -> None:
-    """What an attempt tells of the pace that its hop likes."""
-    verdicts = report.verdicts.values()
-    if any(is_slower(one.code, one.status) for one in verdicts if one.remote):
-        pace.slower()
-    elif any(one.remote or one.state == DELIVERED for one in verdicts):
-        pace.answered()
-    elif unreached := [one for one in verdicts if one.status in _UNREACHED]:
-        pace.unreached(now, unreached[0].text)

@@ -53,6 +53,8 @@ class Seen(NamedTuple):
     bits: int = 0  # of the key of the seal
     record: str = ""  # its key record, cut
     results: Results = Results("", ())
+    header_hash: str = ""  # that the message signature is of, as computed, base64
+    seal_hash: str = ""  # that the seal is of
 
 
 class Chain(NamedTuple):
@@ -181,11 +183,12 @@ class Verifier:
         said, wrong = one.message, ""
         assert isinstance(said, Signature)
         key, _ = key_for(said.algorithm, answers[said.record])
+        digest = self._header.hash(said, one.ams)
         if isinstance(key, Fault):
             wrong = f"i={one.instance}: {AMS}: {key.reason}"
-        elif not is_signed(key.public, said.signature, self._header.hash(said, one.ams)):
+        elif not is_signed(key.public, said.signature, digest):
             wrong = f"i={one.instance}: {AMS}: the header was changed, or the key is another"
-        self._note(one, message="fail" if wrong else "pass", reason=wrong)
+        self._note(one, message="fail" if wrong else "pass", reason=wrong, header_hash=base64(digest))
         return wrong
 
     def _check_seal(self, one: Set, answers: Answers, hashes: Sequence[bytes]) -> str:
@@ -196,7 +199,8 @@ class Verifier:
         elif not is_signed(key.public, said.signature, hashes[one.instance - 1]):
             wrong = f"i={one.instance}: {AS}: a field of the chain was changed, or the key is another"
         bits = 0 if isinstance(key, Fault) else key.bits
-        self._note(one, seal="fail" if wrong else "pass", bits=bits, record=text)
+        seal_hash = base64(hashes[one.instance - 1])
+        self._note(one, seal="fail" if wrong else "pass", bits=bits, record=text, seal_hash=seal_hash)
         if wrong:
             self._note(one, reason=wrong)
         return wrong

@@ -7,6 +7,7 @@ sets, and what is hostile in a field is bounded by `dkim_tags` and `authres`.
 import re
 from typing import Literal, NamedTuple
 
+from posthouse.mime import header as headers
 from posthouse.senderauth import authres, dkim_tags
 from posthouse.senderauth.authres import Results
 from posthouse.senderauth.dkim_header import Header
@@ -112,6 +113,17 @@ def read(header: Header) -> Reading:
             return Reading((), f"{AS} with i={instance} says cv={said.cv}, and not cv={due}", highest)
         sets.append(Set(instance, aar, ams, seal, results[aar], _message(tags[ams]), said))
     return Reading(tuple(sets), "", highest)
+
+
+def newest(header: bytes) -> tuple[Seal, str] | None:
+    """What the uppermost set says, whatever is below it: its seal, and what was seen, on one line, our name first. For
+    fields that we wrote ourselves."""
+    found = headers.find_many(header, (_NAMES[0], _NAMES[2]))
+    if len(found) < 2:
+        return None
+    said = _seal(_tags(found[_NAMES[2]]))
+    _, semicolon, seen = headers.unfold(found[_NAMES[0]]).decode("utf-8", "replace").partition(";")
+    return (said, seen.strip()) if semicolon and not isinstance(said, Fault) else None
 
 
 def _results(value: bytes) -> tuple[int | None, Results]:

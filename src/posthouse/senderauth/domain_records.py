@@ -57,6 +57,8 @@ def wanted(domain: str, hostname: str, keys: Iterable[DkimKey], reports: Sequenc
     own = [address for address in reports if address.rpartition("@")[2].lower() == domain]
     reporter = next(iter([*own, *reports]), f"postmaster@{domain}")
     elsewhere = reporter.rpartition("@")[2].lower()
+    # Else they only lie in a mailbox, where nobody reads XML.
+    read = "" if reports else f'. They go into `posthouse reports` once [reports] has addresses = ["{reporter}"]'
     id_ = hashlib.sha256(policy(hostname).encode()).hexdigest()[:16]
     records = [
         DomainRecord("MX", domain, "MX", f"10 {hostname}.", "mail for the domain comes to this server"),
@@ -78,7 +80,8 @@ def wanted(domain: str, hostname: str, keys: Iterable[DkimKey], reports: Sequenc
             f"_dmarc.{domain}",
             "TXT",
             f"v=DMARC1; p=none; rua=mailto:{reporter}",
-            "what others do with mail that only claims to be from it: once reports are clean, p=quarantine or p=reject",
+            "what others do with mail that only claims to be from it: "
+            f"once reports are clean, p=quarantine or p=reject{read}",
         ),
         DomainRecord(
             "MTA-STS",
@@ -92,7 +95,7 @@ def wanted(domain: str, hostname: str, keys: Iterable[DkimKey], reports: Sequenc
             f"_smtp._tls.{domain}",
             "TXT",
             f"v=TLSRPTv1; rua=mailto:{reporter}",
-            "who gets reports when TLS fails",
+            f"who gets reports when TLS fails{read}",
         ),
     ]
 

@@ -21,7 +21,7 @@ from posthouse.base.log import Logger
 from posthouse.base.signing_settings import Signing as Settings
 from posthouse.mime import addresses
 from posthouse.mime import header as headers
-from posthouse.senderauth import dkim, own_keys
+from posthouse.senderauth import arc_fields, dkim, own_keys
 from posthouse.senderauth.arc import Sealer
 from posthouse.senderauth.arc_fields import Status
 from posthouse.senderauth.dkim import Signer
@@ -192,14 +192,26 @@ class Signing:
         await self._database.work(body.feed, content)
         return await self.sign(domain, prefix + header, body)
 
-    async def signed_again(self, message: bytes) -> bytes:
-        """A message that was changed on its way out, with new signatures on top; `without_signatures` took the old."""
-        return (await self.sign_message(message)).fields + message
+    async def signed_again(self, message: bytes, before: bytes) -> bytes:
+        """A message that was changed on its way out, with new signatures and a new seal on top, where `before` has
+        some: the fields that we had put before it. `without_signatures` took the old ones."""
+        if headers.find(before, _NAME) is not None:
+            message = (await self.sign_message(message)).fields + message
+        sealed = arc_fields.newest(before)
+        if sealed is None:
+            return message
+        said, results = sealed
+        header, content = dkim.split(message)
+        body = BodyHash(BODY)
+        await self._database.work(body.feed, content)
+        # What was seen when it came is still true; only what was signed is another.
+        return (await self.seal([said.domain], header, body, said.cv, [results])).fields + message
 
 
 def has_signatures(prefix: bytes) -> bool:
-    """Whether the fields that we put before a message have signatures. Those further below are not ours to change."""
-    return headers.find(prefix, _NAME) is not None
+    """Whether the fields that we put before a message have signatures or seals. Those further below are not ours to
+    change."""
+    return bool(headers.find_many(prefix, (_NAME, *_SEALS)))
 
 
 def without_signatures(prefix: bytes) -> bytes:

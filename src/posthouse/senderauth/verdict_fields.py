@@ -1,5 +1,6 @@
 """What is written on top of a message that was verified: Authentication-Results (RFC 8601) and Received-SPF (RFC 7208
-section 9.1); and which fields of a message that comes in claim to be these and have to go. Pure.
+section 9.1); and which fields of a message that comes in claim to be these, or marks of our filters, and have to go.
+Pure.
 """
 
 import re
@@ -11,10 +12,11 @@ from posthouse.senderauth.policy import Decision
 from posthouse.senderauth.verify import Verdict
 
 MOST = 20  # signatures that are listed
+MARK = b"x-posthouse-tag"  # of the action "tag": later rules, and filters of people, go by it
 MOST_ASKED = 100  # fields of a message
 
 _OURS = frozenset({authres.NAME.lower().encode(), received_spf.NAME.lower().encode()})
-_FIRST = b"AaRr" + bytes(range(32)) + b"\x7f"
+_FIRST = b"AaRrXx" + bytes(range(32)) + b"\x7f"
 _controls = re.compile(rb"[\x00-\x1f\x7f]+").sub  # which some programs pass over, or end a text at
 
 
@@ -29,8 +31,9 @@ def fields(verdict: Verdict, decision: Decision, authserv_id: str, hostname: str
 
 
 class Forged:
-    """Which fields of one message from outside claim to be ours (RFC 8601 section 5). Of those that could, the first
-    `MOST_ASKED` are read and the others count as forged: the event loop waits while they are."""
+    """Which fields of one message from outside claim to be ours (RFC 8601 section 5); marks of filters always do. Of
+    results that could, the first `MOST_ASKED` are read and the others count as forged: the event loop waits while they
+    are."""
 
     def __init__(self, authserv_id: str, hostname: str) -> None:
         self._authserv_id, self._hostname = authserv_id, hostname
@@ -42,13 +45,18 @@ class Forged:
             return False
         bare = _controls(b"", name).lower()
         if bare not in _OURS:
-            return False
+            return bare == MARK
         self._asked += 1
         return (
             self._asked > MOST_ASKED
             or authres.claims(bare, value, self._authserv_id)
             or received_spf.claims(bare, value, self._hostname)
         )
+
+
+def is_mark(name: bytes, _value: bytes) -> bool:
+    """Whether a field is a mark of filters: that alone goes where nothing is verified."""
+    return name[:1] in _FIRST and _controls(b"", name).lower() == MARK
 
 
 def methods(verdict: Verdict, decision: Decision) -> Iterator[Method]:

@@ -2,11 +2,11 @@
 
 `queue/arrivals.py` finds the messages after their delivery; which report one holds is told by `reports/recognise.py`,
 on a worker thread and within limits. Reports about domains of this server, and names below them, go into tables
-(`store/report_tables.py`), each once; what became of a message is an event of its trace. Anybody can send a report:
-what it says is not verified, and nothing but the tables changes.
+(`store/report_tables.py`), each once; what became of a message is an event of its trace. Anybody can send a report, and
+what it says cannot be verified; who sent it can, by DMARC or DKIM (`proven`), and is kept with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posthouse.base import ids
@@ -20,7 +20,7 @@ from posthouse.reports.dmarc_failure import Failure
 from posthouse.reports.recognise import Report
 from posthouse.reports.tls_rpt import TlsReport
 from posthouse.reports.unpack import Unreadable
-from posthouse.store import accounts, events, report_tables
+from posthouse.store import accounts, events, feedback, report_tables
 from posthouse.store.blobs import rows as blobs
 from posthouse.store.database import Database, Tx
 from posthouse.store.feed import ChangeFeed
@@ -34,6 +34,7 @@ MAX_ROWS = 5_000  # of one report: all other writing waits while they are writte
 MAX_FACTS = 600  # characters of all signatures of a row that are kept
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
+HERE = "this server"
 
 Kept = tuple[report_tables.Report, list[DmarcRow], list[TlsRow]]
 
@@ -67,11 +68,18 @@ class ReportIntake:
 
     async def _take(self, one: Arrived, sender: str) -> None:
         content = await self._database.read(blobs.read, one.blob_id, 0, recognise.MAX_MESSAGE)
+        came = await self._database.read(feedback.accepted, one.trace)
         found: list[Kept] = []
         why = ""
         try:
             report = await self._database.work(recognise.of_message, content)
-            found = rows(report, sender.rpartition("@")[2].lower()[:253], self._clock.now(), one.trace)
+            reporter = proven(came)
+            found = [
+                (kept._replace(reporter=reporter), dmarc, tls)
+                for kept, dmarc, tls in rows(
+                    report, sender.rpartition("@")[2].lower()[:253], self._clock.now(), one.trace
+                )
+            ]
         except Unreadable as error:
             why = str(error)
         except Exception as error:
@@ -112,6 +120,7 @@ def _keep(tx: Tx, trace: int, found: list[Kept], why: str, seqs: list[int]) -> l
             "organization": report.organization[:200],
             "report_id": report.report_id[:200],
         }
+        data |= {"reporter": report.reporter} if report.reporter else {"unverified": True}
         ignored = "" if is_ours(tx, report.domain) else "the domain is not of this server"
         ignored = ignored or report_tables.add(tx, report, dmarc, tls)
         told.append(data | ({"ignored": ignored} if ignored else {"counted": report.counted, "failed": report.failed}))
@@ -127,8 +136,35 @@ def is_ours(tx: Tx, domain: str) -> bool:
     return any(accounts.is_ours(tx, ".".join(labels[at:])) for at in range(len(labels)))
 
 
+def proven(came: Mapping[str, Any]) -> str:
+    """The domain that certainly sent a message, by what the trace says of how it came; "" if nothing proves one.
+
+    DMARC does, and where its domain has no policy a signature (DKIM) of the author's domain or one above it that leaves
+    nothing open. So do logins; and what this server reports itself is its own.
+    """
+    if login := came.get("login"):
+        return str(login).rpartition("@")[2].lower()
+    if came.get("notice"):
+        return HERE
+    found = came.get("authentication")
+    judged = found.get("dmarc") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not isinstance(judged, dict):
+        return ""
+    author = str(judged.get("author") or "")
+    if judged.get("result") == "pass":
+        return author
+    if judged.get("result") == "none":
+        for one in found.get("dkim", ()):
+            signer = str(one.get("domain") or "")
+            good = one.get("result") == "pass" and not one.get("weak") and not one.get("testing")
+            if good and signer and f".{author}".endswith(f".{signer}"):
+                return author
+    return ""
+
+
 def rows(report: Report, reporter: str, received: int, trace: int) -> list[Kept]:
-    """A report as the tables have it: one of each domain that it is about. Pure. Times are microseconds."""
+    """A report as the tables have it: one of each domain that it is about. `reporter` is whose it claims to be. Pure.
+    Times are microseconds."""
     kept = report_tables.Report(
         id=0,
         kind="",

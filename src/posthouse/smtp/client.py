@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
 
 from posthouse.smtp.client_events import (
     Authenticated,
@@ -30,12 +29,12 @@ from posthouse.smtp.client_events import (
     StartTls,
     TlsRefused,
 )
+from posthouse.smtp.client_transaction import Command, Transaction
 from posthouse.smtp.grammar import from_base64
-from posthouse.smtp.params import NO_MAIL_PARAMS, NO_RCPT_PARAMS, MailParams, RcptParams, write_mail, write_rcpt
+from posthouse.smtp.params import NO_MAIL_PARAMS, MailParams, RcptParams
 from posthouse.smtp.replies import Reply
 from posthouse.smtp.reply_reader import BadReply, ReplyReader, extensions_of
 from posthouse.wire import sasl
-from posthouse.wire.address import Address, parse_path
 from posthouse.wire.buffer import ReceiveBuffer
 from posthouse.wire.dots import DotEncoder
 
@@ -78,39 +77,10 @@ MAX_TRANSCRIPT = 256 * 1024  # characters; then it says so and stops
 # Replies that no server gave: what happened on our side of the wire. See `Result.remote`.
 LOST = Reply(451, "4.4.2", "The connection was lost")
 OUT_OF_STEP = Reply(451, "4.5.0", "The server sent something that is not SMTP")
-BAD_ADDRESS = Reply(553, "5.1.3", "This is not an address that SMTP can carry")
-UTF8_NOT_OFFERED = Reply(553, "5.6.7", "An address or the header is not ASCII: SMTPUTF8 is not offered")
 NO_MECHANISM = Reply(504, "5.7.4", "The server offers no authentication mechanism that we know")
 NOT_PROVED = Reply(535, "5.7.8", "The server did not prove that it knows the password")
 AUTH_NEEDS_TLS = Reply(538, "5.7.11", "Not sending the password without TLS")
-BINARY_NOT_OFFERED = Reply(554, "5.6.1", "The message is binary: BINARYMIME and CHUNKING are not offered")
 TLS_NOT_OFFERED = Reply(502, "5.7.4", "The server does not offer STARTTLS")
-
-
-class _Command(NamedTuple):
-    name: str  # as in TIMEOUTS
-    line: str
-    recipient: int = -1  # RCPT: which
-
-
-class _Transaction:
-    """One message on its way. Each recipient has its result, or None as long as it has none."""
-
-    __slots__ = ("accepted", "recipients", "refusal", "results")
-
-    def __init__(self, recipients: Sequence[str]) -> None:
-        self.recipients = recipients
-        self.results: list[Result | None] = [None] * len(recipients)
-        self.accepted: list[int] = []  # RCPT was answered 2yz
-        self.refusal: Reply | None = None  # of MAIL
-
-    def decide(self, index: int, reply: Reply, command: str, remote: bool) -> None:
-        if self.results[index] is None:
-            self.results[index] = Result(self.recipients[index], reply, command, remote)
-
-    def decide_rest(self, reply: Reply, command: str, remote: bool) -> None:
-        for index in range(len(self.results)):
-            self.decide(index, reply, command, remote)
 
 
 class SmtpClient:
@@ -133,9 +103,9 @@ class SmtpClient:
         self._reader = ReplyReader()
         self._output: list[bytes] = []
         self._events: deque[Event] = deque()
-        self._expected: deque[_Command] = deque([_Command("greeting", "")])  # whose replies are to come
-        self._todo: deque[_Command] = deque()  # not sent yet
-        self._transaction: _Transaction | None = None
+        self._expected: deque[Command] = deque([Command("greeting", "")])  # whose replies are to come
+        self._todo: deque[Command] = deque()  # not sent yet
+        self._transaction: Transaction | None = None
         self._encoder: DotEncoder | None = None  # content is under way
         self._octets = 0
         self._chunks = False  # content goes by BDAT
@@ -217,7 +187,7 @@ class SmtpClient:
         """Ask for TLS. Event: StartTls or TlsRefused."""
         self._idle()
         if self.offers("STARTTLS"):
-            self._command(_Command("STARTTLS", "STARTTLS"))
+            self._command(Command("STARTTLS", "STARTTLS"))
         else:
             self._events.append(TlsRefused(TLS_NOT_OFFERED))
 
@@ -269,7 +239,7 @@ class SmtpClient:
         initial = self._mechanism.initial
         # RFC 4954 section 4: an initial response must fit into the line
         if initial is None or len(initial) > 9000:
-            self._command(_Command("AUTH", f"AUTH {best}"))
+            self._command(Command("AUTH", f"AUTH {best}"))
         else:
             self._mechanism.initial = None
             self._secret(f"AUTH {best} ", b64encode(initial))
@@ -294,55 +264,21 @@ class SmtpClient:
         the way (REQUIRETLS, DELIVERBY) never goes to a server that does not offer it.
         """
         self._idle()
-        self._transaction = transaction = _Transaction(tuple(recipients))
-        reverse_path = _path(sender)
-        utf8 = self.offers("SMTPUTF8")
-        binary = mail.body == "BINARYMIME"
-        asked = write_mail(mail, self.extensions)
-        refusal = asked.refusal
-        limit = self.extensions.get("SIZE", "")
-        if reverse_path is None or not recipients:
-            refusal = BAD_ADDRESS
-        elif size is not None and limit.isdecimal() and 0 < int(limit[:20]) < size:
-            refusal = Reply(552, "5.3.4", f"The message has {size} octets; the server takes {limit} at most")
-        elif (smtputf8 or not reverse_path.is_ascii) and not utf8:
-            refusal = UTF8_NOT_OFFERED
-        elif binary and not (self.offers("BINARYMIME") and self.offers("CHUNKING")):
-            refusal = BINARY_NOT_OFFERED
-        if refusal is not None or reverse_path is None:
-            transaction.decide_rest(refusal or BAD_ADDRESS, "MAIL", False)
-            return self._finish()
-        commands = []
-        for index, recipient in enumerate(recipients):
-            path = _path(recipient)
-            if path is None or not path.local_part:
-                transaction.decide(index, BAD_ADDRESS, "RCPT", False)
-            elif not path.is_ascii and not utf8:
-                transaction.decide(index, UTF8_NOT_OFFERED, "RCPT", False)
-            else:
-                smtputf8 = smtputf8 or not path.is_ascii
-                words = write_rcpt(rcpt[index] if rcpt else NO_RCPT_PARAMS, self.extensions)
-                commands.append(_Command("RCPT", f"RCPT TO:<{path}>{words.text}", index))
+        self._transaction = transaction = Transaction(tuple(recipients))
+        commands = transaction.begin(
+            self.extensions, sender, size=size, eight_bit=eight_bit, smtputf8=smtputf8, mail=mail, rcpt=rcpt
+        )
         if not commands:
             return self._finish()
-        line = f"MAIL FROM:<{reverse_path}>"
-        if size is not None and self.offers("SIZE"):
-            line += f" SIZE={size}"
-        if binary:
-            line += " BODY=BINARYMIME"
-        elif eight_bit and self.offers("8BITMIME"):
-            line += " BODY=8BITMIME"
-        if smtputf8 or not reverse_path.is_ascii:
-            line += " SMTPUTF8"
+        binary = mail.body == "BINARYMIME"
         if self._mail_open:
             self._mail_open = False
-            self._todo.append(_Command("RSET", "RSET"))
-        self._todo.append(_Command("MAIL", line + asked.text))
+            self._todo.append(Command("RSET", "RSET"))
         self._todo.extend(commands)
         self._chunks = binary or (chunks and self.offers("CHUNKING"))
         self._binary = binary
         if not self._chunks:
-            self._todo.append(_Command("DATA", "DATA"))
+            self._todo.append(Command("DATA", "DATA"))
         return self._proceed()
 
     def content(self, chunk: bytes) -> None:
@@ -352,7 +288,7 @@ class SmtpClient:
             self._octets += len(encoded)
             if self._chunks and encoded:
                 self._output.append(b"BDAT %d\r\n" % len(encoded))
-                self._expected.append(_Command("BDAT", ""))
+                self._expected.append(Command("BDAT", ""))
             self._output.append(encoded)
 
     def end_content(self) -> None:
@@ -366,7 +302,7 @@ class SmtpClient:
             self._encoder = None
             self._note("C:", f"({self._octets} octets of content{', in chunks' * self._chunks})")
             accepted = self._transaction.accepted if self._lmtp and self._transaction is not None else (-1,)
-            self._expected.extend([_Command("end", "", recipient) for recipient in accepted])
+            self._expected.extend([Command("end", "", recipient) for recipient in accepted])
 
     def abort(self, why: str = "The message could not be read to its end") -> None:
         """Give up at once. The server gets no end of data, so it delivers nothing. Then close the stream."""
@@ -378,7 +314,7 @@ class SmtpClient:
     def quit(self) -> None:
         """Say goodbye. Event: Closed; who is in a hurry just closes the stream."""
         if not self.closed:
-            self._command(_Command("QUIT", "QUIT"))
+            self._command(Command("QUIT", "QUIT"))
 
     # Sending
 
@@ -386,7 +322,7 @@ class SmtpClient:
         if self.closed or self._expected or self._transaction is not None or self._events:
             raise RuntimeError("the connection is closed, or something else is under way")
 
-    def _command(self, command: _Command) -> None:
+    def _command(self, command: Command) -> None:
         self._output.append(command.line.encode() + b"\r\n")
         self._note("C:", command.line)
         self._expected.append(command)
@@ -395,7 +331,7 @@ class SmtpClient:
         self._reader.hide(secret.decode())
         self._output.append(prefix.encode() + (secret or b"=" * bool(prefix)) + b"\r\n")
         self._note("C:", prefix + "(secret)")
-        self._expected.append(_Command("AUTH", ""))
+        self._expected.append(Command("AUTH", ""))
 
     def _proceed(self) -> None:
         """Send of the transaction what may be sent now: all of it, or one command when the last is answered."""
@@ -423,7 +359,7 @@ class SmtpClient:
             return
         _TAKERS[command.name](self, reply, command)
 
-    def _take_greeting(self, reply: Reply, command: _Command) -> None:
+    def _take_greeting(self, reply: Reply, command: Command) -> None:
         self.greeting = reply
         if reply.code // 100 == 2:
             self._hello()
@@ -431,18 +367,18 @@ class SmtpClient:
             self._fail(reply, remote=True, command=command.name)
 
     def _hello(self) -> None:
-        self._command(_Command("EHLO", f"{'LHLO' if self._lmtp else 'EHLO'} {self._hostname}"))
+        self._command(Command("EHLO", f"{'LHLO' if self._lmtp else 'EHLO'} {self._hostname}"))
 
-    def _take_hello(self, reply: Reply, command: _Command) -> None:
+    def _take_hello(self, reply: Reply, command: Command) -> None:
         if reply.code // 100 == 2:
             self.extensions = extensions_of(reply.text) if command.name == "EHLO" else {}
             self._events.append(Ready(self.extensions))
         elif command.name == "EHLO" and reply.code >= 500 and not self._lmtp:
-            self._command(_Command("HELO", f"HELO {self._hostname}"))
+            self._command(Command("HELO", f"HELO {self._hostname}"))
         else:
             self._fail(reply, remote=True, command=command.name)
 
-    def _take_starttls(self, reply: Reply, command: _Command) -> None:
+    def _take_starttls(self, reply: Reply, command: Command) -> None:
         if reply.code != 220:
             self._events.append(TlsRefused(reply))
         elif self._buffer:
@@ -452,13 +388,13 @@ class SmtpClient:
         else:
             self._events.append(StartTls())
 
-    def _take_auth(self, reply: Reply, _command: _Command) -> None:
+    def _take_auth(self, reply: Reply, _command: Command) -> None:
         if reply.code == 334 and self._mechanism is not None:
             challenge = from_base64(reply.text.strip().encode())
             response = self._mechanism.step(challenge) if challenge is not None else None
             if response is None:
                 self._mechanism = None
-                self._command(_Command("AUTH", "*"))
+                self._command(Command("AUTH", "*"))
             else:
                 self._secret("", b64encode(response))
             return
@@ -472,10 +408,10 @@ class SmtpClient:
         else:
             self._events.append(AuthRefused(reply if reply.code >= 400 else OUT_OF_STEP, reply.code >= 400))
 
-    def _take_rset(self, _reply: Reply, _command: _Command) -> None:
+    def _take_rset(self, _reply: Reply, _command: Command) -> None:
         self._proceed()
 
-    def _take_mail(self, reply: Reply, command: _Command) -> None:
+    def _take_mail(self, reply: Reply, command: Command) -> None:
         transaction = self._transaction
         assert transaction is not None
         if reply.code // 100 != 2:
@@ -486,7 +422,7 @@ class SmtpClient:
             self._mail_open = True
         self._go_on()
 
-    def _take_rcpt(self, reply: Reply, command: _Command) -> None:
+    def _take_rcpt(self, reply: Reply, command: Command) -> None:
         transaction = self._transaction
         assert transaction is not None
         if reply.code // 100 == 2:
@@ -497,7 +433,7 @@ class SmtpClient:
             self._todo.clear()
         self._go_on()
 
-    def _take_data(self, reply: Reply, command: _Command) -> None:
+    def _take_data(self, reply: Reply, command: Command) -> None:
         transaction = self._transaction
         assert transaction is not None
         if reply.code == 354:
@@ -508,7 +444,7 @@ class SmtpClient:
                 # a server without recipients refuses.
                 self._output.append(b".\r\n")
                 self._note("C:", ".")
-                self._expected.append(_Command("end", ""))
+                self._expected.append(Command("end", ""))
             return
         transaction.decide_rest(_refusal(reply), command.name, reply.code >= 400)
         self._finish()
@@ -518,7 +454,7 @@ class SmtpClient:
         self._octets = 0
         self._events.append(NeedContent())
 
-    def _take_bdat(self, reply: Reply, _command: _Command) -> None:
+    def _take_bdat(self, reply: Reply, _command: Command) -> None:
         # RFC 3030 section 2: after a refusal the server refuses what follows, too; the first says why.
         transaction = self._transaction
         assert transaction is not None
@@ -526,7 +462,7 @@ class SmtpClient:
             transaction.refusal = _refusal(reply)
             transaction.decide_rest(transaction.refusal, "BDAT", reply.code >= 400)
 
-    def _take_end(self, reply: Reply, command: _Command) -> None:
+    def _take_end(self, reply: Reply, command: Command) -> None:
         transaction = self._transaction
         assert transaction is not None
         self._mail_open = False
@@ -538,7 +474,7 @@ class SmtpClient:
         if not self._expected:
             self._finish()
 
-    def _take_quit(self, _reply: Reply, _command: _Command) -> None:
+    def _take_quit(self, _reply: Reply, _command: Command) -> None:
         self.closed = True
         self._events.append(Closed())
 
@@ -591,8 +527,3 @@ _TAKERS = {
 def _refusal(reply: Reply) -> Reply:
     """A reply that is neither success nor refusal (3yz out of place) must not count as either."""
     return reply if reply.code >= 400 else OUT_OF_STEP
-
-
-def _path(text: str) -> Address | None:
-    # Through the parser, so that no address, wherever it came from, can carry a command.
-    return parse_path(f"<{text}>".encode("utf-8", "replace"), True)

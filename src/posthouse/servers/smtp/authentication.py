@@ -40,10 +40,10 @@ class Judged(NamedTuple):
 class Passage:
     """The way of one content: bytes as they came go in, those to be stored come out."""
 
-    def __init__(self, authserv_id: str, hostname: str, *, verify: bool) -> None:
+    def __init__(self, authserv_id: str, hostname: str, *, verify: bool, marks_alone: bool = False) -> None:
         self.check = Check() if verify else None
         self.held = 0  # octets that may still come out at once
-        self._removal = Removal(verdict_fields.Forged(authserv_id, hostname))
+        self._removal = Removal(verdict_fields.is_mark if marks_alone else verdict_fields.Forged(authserv_id, hostname))
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, and what is to be stored now."""
@@ -78,9 +78,15 @@ class Authentication:
 
     def passage(self, session: "SmtpSession") -> Passage | None:
         """For a content that begins; None: it may pass as it is."""
-        if not self._chosen.verify or (session.login is None and self._is_exempt(session.ip)):
+        if session.login is None and self._is_exempt(session.ip):
             return None
-        return Passage(self._authenticator.authserv_id, self._hostname, verify=session.login is None)
+        on = self._chosen.verify
+        return Passage(
+            self._authenticator.authserv_id,
+            self._hostname,
+            verify=on and session.login is None,
+            marks_alone=not on,
+        )
 
     async def judge(self, session: "SmtpSession", check: Check) -> Reply | None:
         """Why a message that is here whole is refused; what was found goes to the transaction and the filters."""

@@ -2,7 +2,8 @@
 here), the logins, and `delivery.accept` (the one transaction).
 
 The engine has judged syntax, order and limits before; here it is decided who may send what to whom. Logging in and
-what proxies say is `entry.py`, the transaction's bookkeeping `transaction.py`.
+what proxies say is `entry.py`, the transaction's bookkeeping `transaction.py`, whether a message that is here whole is
+wanted `complete.py`.
 
 Whatever goes wrong unexpectedly is answered 451 4.3.0 with the session's id and logged in one line; a full
 disk is 452 4.3.1. Nothing is answered 250 before it is committed and synced.
@@ -17,13 +18,11 @@ from posthouse.base import ids
 from posthouse.base.errors import StorageFull
 from posthouse.delivery import accept
 from posthouse.filter.visitor import GO, ContentFacts, Ruling, Stage, Visitor
-from posthouse.mime import trace
 from posthouse.net.connection import Connection
-from posthouse.net.tls import common_name
-from posthouse.servers.smtp import copies, onward, recipients, room, senders, signed
+from posthouse.servers.smtp import complete, copies, onward, origin, recipients, room, senders, signed
 from posthouse.servers.smtp.shared import Shared
 from posthouse.servers.smtp.signed import Way
-from posthouse.servers.smtp.transaction import SECOND, Transaction, Where
+from posthouse.servers.smtp.transaction import SECOND, Transaction
 from posthouse.smtp import replies
 from posthouse.smtp.events import (
     Content,
@@ -41,7 +40,6 @@ from posthouse.store.blobs.writer import Content as Stored
 from posthouse.store.intake import Intake
 from posthouse.store.model import Digest
 from posthouse.wire.address import Address
-from posthouse.wire.dots import has_bare
 
 CONTENT_LIMIT = 1800.0  # seconds for a whole message, before the size is added
 SLOWEST = 2048  # bytes a second below which a sender is too slow
@@ -293,7 +291,7 @@ class SmtpSession:
     async def _check_sender(self, sender: Address, ruling: Ruling | None) -> None:
         refusal = None
         if self.login is not None and not self.service.settings.smtp.any_sender:
-            refusal = senders.check_envelope(await self._owned(), sender)
+            refusal = senders.check_envelope(await self.owned_addresses(), sender)
         refusal = refusal or await self.ask("mail", ruling=ruling)
         self._answer(refusal, replies.SENDER_OK, str(sender))
         if refusal is not None:
@@ -347,7 +345,7 @@ class SmtpSession:
             self.rejected(reply, str(transaction.sender), str(event.recipient))
         self.engine.reply(reply)
 
-    async def _owned(self) -> set[str]:
+    async def owned_addresses(self) -> set[str]:
         """What the account may send as."""
         if self.owned is None:
             assert self.login is not None
@@ -426,7 +424,7 @@ class SmtpSession:
         service, transaction = self.service, self.transaction
         assert transaction is not None
         # The client may go while this waits, and then nothing is left of who it was: such a message is not kept.
-        login, where, way = self.login, self._where(), self._way
+        login, where, way = self.login, origin.where(self), self._way
         if intake.is_long_work or intake.size > LOOKED_AT_HERE:
             content, digest, scanned = await service.database.work(intake.finish)
         else:
@@ -435,7 +433,7 @@ class SmtpSession:
         header = scanned.root.header_bytes
         try:
             facts = ContentFacts(header, content.size, digest.message_id, self._head, content.size > len(self._head))
-            refusal = await self._judge(facts) if not self._gone else None
+            refusal = await complete.judge(self, self._way, facts) if not self._gone else None
             if refusal is not None:
                 self._refuse(transaction, refusal, content, digest)
                 return
@@ -490,44 +488,6 @@ class SmtpSession:
         )
         self.end(Reply(250, "2.0.0", f"Accepted, id {text}"))
 
-    async def _judge(self, facts: ContentFacts) -> Reply | None:
-        """Why a complete message is not wanted."""
-        if trace.count_received(facts.header) >= self.service.settings.limits.hops:
-            return replies.MAIL_LOOP
-        transaction = self.transaction
-        if transaction is not None and transaction.params.body == "BINARYMIME" and has_bare(facts.header):
-            return replies.ODD_HEADER  # programs differ in where they see the end of a line
-        if self.login is not None and not self.service.settings.smtp.any_sender:
-            owned = await self._owned()
-            refusal = signed.odd(self._way) or senders.check_header(owned, facts.header, facts.size)
-            if refusal is not None:
-                return refusal
-        if self._way is not None and self._way.check is not None:
-            refusal = await self.service.authentication.judge(self, self._way.check)
-            if refusal is not None:
-                return refusal
-        if self.visitor is None:
-            return None
-        self.visitor.size = facts.size
-        self.visitor.go_on()
-        return await self.ask("headers", facts) or await self.ask("message", facts)
-
-    def _where(self) -> Where:
-        tls = self.connection.tls
-        return Where(
-            session=self.id,
-            service=self.service.kind,
-            hostname=self.service.settings.hostname,
-            hello=self.hello,
-            verb=self.verb,
-            ip=self.ip,
-            tls=f"{tls.version} {tls.cipher}" if tls else "",
-            peer_name=_client_name(self.connection) if self.engine.certified else "",
-            login=self.login,
-            name=self.visitor.name if self.visitor is not None else None,
-            mechanism=self.mechanism,
-        )
-
     def _refuse(self, transaction: Transaction, reply: Reply, content: Stored, digest: Digest) -> None:
         """A complete message is not wanted. Where the trace of that is kept, the client hears its id."""
         self._discard(content.file)
@@ -544,7 +504,7 @@ class SmtpSession:
         if self.visitor is not None:
             transaction.notes = list(self.visitor.notes)
         client = self.login.name if self.login is not None else self.ip
-        transaction.number = self.service.refusals.keep(client, transaction, self._where(), content, digest)
+        transaction.number = self.service.refusals.keep(client, transaction, origin.where(self), content, digest)
         return transaction.number
 
     def end(self, reply: Reply) -> None:
@@ -578,11 +538,6 @@ class SmtpSession:
     def _on_reset(self, _event: Reset) -> None:
         self.end_transaction()
         self.engine.reply(replies.OK)
-
-
-def _client_name(connection: Connection) -> str:
-    name = common_name(connection.certificate or b"")
-    return f'client "{name}" verified' if name else "client verified"
 
 
 Handlers = dict[type, Callable[[SmtpSession, Any], Awaitable[None] | None]]

@@ -80,7 +80,7 @@ def way(session: "SmtpSession") -> Way | None:
         now = service.clock.now()
         unique = ids.to_text(service.ids.next(now)).lower()
         own = Submitted(Stamp(f"{unique}@{service.settings.hostname}", now), service.signing)
-    elif transaction is not None and service.signing is not None and passage is not None:
+    elif transaction is not None and service.signing is not None and passage is not None and passage.check:
         own = Forwardable() if any(map(service.signing.may_sign, transaction.aliases)) else None
     return Way(passage, own) if passage is not None or own is not None else None
 

@@ -45,7 +45,7 @@ CREATE TABLE report (
     domain TEXT NOT NULL,                   -- of ours
     organization TEXT NOT NULL,             -- who reports, in its own words
     report_id TEXT NOT NULL,
-    reporter TEXT NOT NULL,                 -- domain of the sender of the message it came in
+    reporter TEXT NOT NULL,                 -- the domain that is proved to have sent it; '': it is not verified
     begins {BIG} NOT NULL,
     ends {BIG} NOT NULL,
     received {BIG} NOT NULL,
