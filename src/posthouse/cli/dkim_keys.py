@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,7 +59,7 @@ def keys(
             key.state,
             output.age(now - key.created),
             {True: "yes", False: "NO", None: "no answer"}[look.present],
-            _says(key, look, settings.signing.sign),
+            _says(key, look, settings.signing.sign, takes_over(key, found)),
         )
         for key, look in zip(found, looks, strict=True)
     ]
@@ -67,7 +68,18 @@ def keys(
     output.show(context.obj, False, columns, rows, empty, ("What that means",))
 
 
-def _says(key: "DkimKey", look: "Look", sign: str) -> str:
+def takes_over(key: "DkimKey", keys: "Sequence[DkimKey]") -> int:
+    """When an announced key may take the place of the one that signs, in microseconds; 0: nothing has to be waited for,
+    or its record was not seen yet."""
+    from posthouse.servers.rotation import SETTLED
+
+    replaces = any(
+        (one.domain, one.algorithm, one.state) == (key.domain, key.algorithm, "used") and one.seen for one in keys
+    )
+    return key.seen + SETTLED if key.seen and replaces else 0
+
+
+def _says(key: "DkimKey", look: "Look", sign: str, after: int = 0) -> str:
     if sign == "never":
         return "mail is not signed, as signing.sign says"
     if key.state == "retiring":
@@ -78,6 +90,10 @@ def _says(key: "DkimKey", look: "Look", sign: str) -> str:
     if look.present is False:
         does = "does not sign until its record is published" if key.state == "used" else "publish its record"
         return f"{does}{said}. `posthouse dkim dns {key.domain}` shows it"
+    if after and sign != "always":
+        return (
+            f"signs in the first round after {output.when(after)[:16]} UTC: the DNS must have had it for an hour{said}"
+        )
     return f"signs soon{said}"
 
 

@@ -42,7 +42,8 @@ def show(options: output.Options, name: str, resolver: str, as_json: bool, purpo
 
     settings = opening.settings(options)
     domain, keys = keys_of(options, name)
-    records = domain_records.wanted(domain, settings.hostname, keys, settings.reports.addresses)
+    sending = domain_records.Sending.of(settings)
+    records = domain_records.wanted(domain, settings.hostname, keys, settings.reports.addresses, sending)
     records = [record for record in records if not purposes or record.purpose in purposes]
     looks = asked(chosen(options, resolver, LOOKUP), records)
     retiring = [key for key in keys if key.state == "retiring"]
