@@ -10,9 +10,13 @@ import dns.zone
 import pytest
 from typer.testing import CliRunner
 
+from posthouse.cli import output
+from posthouse.cli.dkim_keys import _says, takes_over
 from posthouse.cli.main import app
 from posthouse.senderauth import dkim_tags
 from posthouse.senderauth.domain_records import DomainRecord, Sending, wanted
+from posthouse.senderauth.own_keys import Look
+from posthouse.servers.rotation import KEPT, SETTLED
 from posthouse.store import dkim_keys
 from posthouse.store.dkim_keys import DkimKey
 from posthouse.store.sqlite import SqliteDatabase
@@ -187,10 +191,30 @@ def test_rotation_by_hand(tmp_path: Path) -> None:
     asyncio.run(use())
     told = shell.run("dkim", "keys")
     assert told.count("retiring") == 2
-    assert told.count("may be withdrawn after 2026-09-28") == 2
-    assert "retiring" in shell.run("domain", "dns", "example.org") or "withdrawn" in shell.run(
-        "dkim", "dns", "example.org"
-    )
+    for command in ("domain", "dkim"):
+        assert shell.run(command, "dns", "example.org").count("2026-09-28") == 2  # a week after they were replaced
+
+
+def test_when_a_key_takes_over() -> None:
+    """The one before signs until the DNS has had the record of the new one for an hour (servers/rotation.py)."""
+    old = DkimKey(1, "example.org", "a", "rsa-sha256", b"", "", "used", 1, 1, seen=START)
+    new = old._replace(id=2, selector="b", state="announced")
+    other = new._replace(domain="example.net", seen=START)
+    unseen = new._replace(seen=0)
+    assert takes_over(new, [old, new]) == START + SETTLED
+    assert [takes_over(unseen, [old, unseen]), takes_over(other, [old, other])] == [0, 0]
+    assert takes_over(new, [old._replace(seen=0), new]) == 0  # it does not sign: nothing is to be waited for
+    says = _says(new, Look(True), "published", START, takes_over(new, [old, new]))
+    assert says.startswith(f"signs in the first round after {output.when(START + SETTLED)[:16]} UTC")
+    gone, there = Look(False, "the DNS has no such name"), Look(True)
+    retiring = old._replace(state="retiring", changed=START)
+    for now, look, says in (
+        (START, there, "may be withdrawn after 2026-09-28"),
+        (START, gone, "may be withdrawn after 2026-09-28"),
+        (START + KEPT, there, "withdraw its record: nothing needs it since 2026-09-28"),
+        (START + KEPT, gone, "is forgotten within an hour"),
+    ):
+        assert _says(retiring, look, "published", now) == says
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,12 @@ def keys(
     settings = opening.settings(context.obj)
     if not resolver and any(look.present and not key.seen for key, look in zip(found, looks, strict=True)):
         opening.tell(settings.data, "signing")  # the server need not wait for its next round
-    if as_json:
-        print(json.dumps([_facts(key, look) for key, look in zip(found, looks, strict=True)]))
-        return
     from posthouse.base.clock import SystemClock
 
     now = SystemClock().now()
+    if as_json:
+        print(json.dumps([_facts(key, look, now) for key, look in zip(found, looks, strict=True)]))
+        return
     rows = [
         (
             key.domain,
@@ -59,7 +59,7 @@ def keys(
             key.state,
             output.age(now - key.created),
             {True: "yes", False: "NO", None: "no answer"}[look.present],
-            _says(key, look, settings.signing.sign, takes_over(key, found)),
+            _says(key, look, settings.signing.sign, now, takes_over(key, found)),
         )
         for key, look in zip(found, looks, strict=True)
     ]
@@ -79,11 +79,12 @@ def takes_over(key: "DkimKey", keys: "Sequence[DkimKey]") -> int:
     return key.seen + SETTLED if key.seen and replaces else 0
 
 
-def _says(key: "DkimKey", look: "Look", sign: str, after: int = 0) -> str:
+def _says(key: "DkimKey", look: "Look", sign: str, now: int, after: int = 0) -> str:
     if sign == "never":
         return "mail is not signed, as signing.sign says"
     if key.state == "retiring":
-        return domain_dns.withdraw(key)
+        says = domain_dns.withdraw(key, now)
+        return "is forgotten within an hour" if look.present is False and says.startswith("withdraw its") else says
     said = f": {look.trouble}" if look.trouble else ""
     if key.state == "used" and (look.present is not False or sign == "always"):
         return f"signs mail{said}"
@@ -97,7 +98,7 @@ def _says(key: "DkimKey", look: "Look", sign: str, after: int = 0) -> str:
     return f"signs soon{said}"
 
 
-def _facts(key: "DkimKey", look: "Look") -> dict[str, Any]:
+def _facts(key: "DkimKey", look: "Look", now: int) -> dict[str, Any]:
     return {
         "domain": key.domain,
         "selector": key.selector,
@@ -109,7 +110,7 @@ def _facts(key: "DkimKey", look: "Look") -> dict[str, Any]:
         "record": key.record,
         "in_dns": look.present,
         "seen": look.trouble,
-    } | ({"says": domain_dns.withdraw(key)} if key.state == "retiring" else {})
+    } | ({"says": domain_dns.withdraw(key, now)} if key.state == "retiring" else {})
 
 
 def rotate(
