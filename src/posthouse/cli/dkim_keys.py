@@ -148,7 +148,11 @@ def rotate(
         return
     screen = output.console(context.obj)
     says = "Publish these records" if made else "Keys wait to be published already (--anew makes others)"
-    screen.print(f"; {says}; the server uses them once the DNS has them:", markup=False, soft_wrap=True)
+    replaces = any(key.state == "used" for key in known)
+    when = (
+        "once the DNS has had them for an hour; the old ones sign until then" if replaces else "once the DNS has them"
+    )
+    screen.print(f"; {says}; the server uses them {when}:", markup=False, soft_wrap=True)
     domain_dns.put(context.obj, records, [None] * len(records))
 
 

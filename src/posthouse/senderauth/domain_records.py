@@ -101,7 +101,8 @@ def wanted(
             f"_dmarc.{domain}",
             "TXT",
             f"v=DMARC1; p=none; rua=mailto:{reporter}",
-            "what others do with mail that only claims to be from it: once reports are clean, p=quarantine or p=reject",
+            "what others do with mail that only claims to be from it: once reports are clean, p=quarantine or p=reject"
+            + ("" if reports else f"; `posthouse reports` reads what comes if reports.addresses names {reporter}"),
         ),
         DomainRecord(
             "MTA-STS",
