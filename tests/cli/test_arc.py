@@ -85,7 +85,9 @@ def test_a_chain_that_failed(dns: str, tmp_path: Path) -> None:
     again = seal(dns, tmp_path, marked + broken)
     assert again.stdout_bytes == b""
     assert "no more is added" in again.stderr
-    assert "cannot be read" in run("verify", "--resolver", dns, given=marked + broken).stdout
+    shown = run("verify", "--resolver", dns, given=marked + broken).stdout
+    assert "not looked at any further" in shown
+    assert "cv=fail" in shown
 
 
 def test_what_cannot_be_sealed(dns: str, tmp_path: Path) -> None:

@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from posthouse import config
 from posthouse.base.errors import Permanent
 from posthouse.cli import dkim
 from posthouse.cli.main import app
+from posthouse.cli.output import Options
+from posthouse.cli.resolver import chosen
+from posthouse.config import ConfigError
+from posthouse.net.dns import SystemResolver
 from posthouse.senderauth.dkim import record_of
 from tests.senderauth.keys import MESSAGE, ed_key, pem, rsa_key
 from tests.support.nameserver import Table, in_thread, strings
@@ -104,3 +109,20 @@ def test_mistakes(keys: Path) -> None:
 def test_what_a_terminal_would_act_upon_is_not_printed(dns: str) -> None:
     raw = b"DKIM-Signature: v=1; a=rsa-sha256; b=AAAA; bh=%s; d=a.b; s=c; i=\x1b[2J@a.b; h=from\r\nFrom: x\r\n\r\n"
     assert "\x1b" not in run("verify", "--resolver", dns, given=raw % (b"A" * 43 + b"=")).stdout
+
+
+def test_the_settings_say_whom_to_ask_and_need_not_be_there(
+    keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = signed(keys, "ed")
+    record = json.dumps(record_of(ed_key()))
+    zone = f'[dns]\nonly_zone = true\n[dns.zone]\n"ed._domainkey.example.org" = {{ TXT = [{record}] }}\n'
+    (tmp_path / "here.toml").write_text(f'hostname = "mail.example.org"\ndata = "data"\n{zone}')
+    monkeypatch.setenv("POSTHOUSE_CONFIG", str(tmp_path / "here.toml"))
+    assert last(given=made) == "pass"
+    monkeypatch.setenv("POSTHOUSE_CONFIG", str(tmp_path / "missing.toml"))
+    with pytest.raises(ConfigError, match="no such configuration file"):  # somebody named it
+        last(given=made)
+    monkeypatch.delenv("POSTHOUSE_CONFIG")
+    monkeypatch.setattr(config, "DEFAULT_PATHS", (tmp_path / "missing.toml",))
+    assert isinstance(chosen(Options(), ""), SystemResolver)

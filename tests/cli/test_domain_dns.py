@@ -10,9 +10,13 @@ import dns.zone
 import pytest
 from typer.testing import CliRunner
 
+from posthouse.cli import output
+from posthouse.cli.dkim_keys import _says, takes_over
 from posthouse.cli.main import app
 from posthouse.senderauth import dkim_tags
-from posthouse.senderauth.domain_records import DomainRecord, wanted
+from posthouse.senderauth.domain_records import DomainRecord, Sending, wanted
+from posthouse.senderauth.own_keys import Look
+from posthouse.servers.rotation import KEPT, SETTLED
 from posthouse.store import dkim_keys
 from posthouse.store.dkim_keys import DkimKey
 from posthouse.store.sqlite import SqliteDatabase
@@ -70,12 +74,13 @@ def test_what_is_printed_is_a_zone_file(tmp_path: Path) -> None:
         assert record.kind == kind
     assert zone["example.org.", "MX"] == [b"10 mail.example.org."]
     assert {name.removesuffix("example.org.") for name, _ in zone} == {
-        "", "_dmarc.", "_mta-sts.", "_smtp._tls.", rsa.removesuffix("example.org."), ed.removesuffix("example.org."),
+        "", "mail.", "_dmarc.", "_mta-sts.", "_smtp._tls.",
+        rsa.removesuffix("example.org."), ed.removesuffix("example.org."),
     }  # fmt: skip
     # Nobody has published anything yet; what is shown later is the same.
     again = shell.run("domain", "dns", "example.org")
     assert zone_of(again) == zone
-    assert again.count("NOT in the DNS") == 7
+    assert again.count("NOT in the DNS") == 8
     assert "mode: testing" in again
     assert zone_of(shell.run("dkim", "dns", "example.org")) == {
         key: value for key, value in zone.items() if "_domainkey" in key[0]
@@ -87,7 +92,7 @@ def test_what_is_printed_is_a_zone_file(tmp_path: Path) -> None:
     shell.publish(published)
     assert "NOT" not in shell.run("domain", "dns", "example.org")
     found = shell.json("domain", "dns", "example.org")
-    assert [one["in_dns"] for one in found["records"]] == [True] * 7
+    assert [one["in_dns"] for one in found["records"]] == [True] * 8
     assert found["mta_sts_policy"].startswith("version: STSv1")
     keys = shell.json("dkim", "keys", "example.org")
     assert [(key["state"], key["in_dns"]) for key in keys] == [("announced", True)] * 2
@@ -144,6 +149,44 @@ def test_the_address_for_reports_is_one_that_takes_them_in(tmp_path: Path) -> No
     assert "has addresses" not in said
 
 
+POOL = (("192.0.2.25", "out1.example.org"), ("2001:db8::25", "out1.example.org"), ("192.0.2.26", "out.test"))
+
+
+@pytest.mark.parametrize(
+    ("host", "sending", "records"),
+    [
+        (HOST, Sending(), {"example.org": "v=spf1 mx -all", HOST: "v=spf1 a -all"}),
+        ("example.org", Sending(), {"example.org": "v=spf1 mx -all"}),
+        ("mail.example.net", Sending(), {"example.org": "v=spf1 mx -all"}),
+        (HOST, Sending(smarthost="smart.test"), {"example.org": "v=spf1 mx ~all", HOST: "v=spf1 a ~all"}),
+        (
+            HOST,
+            Sending(POOL, forwards="fwd.example.org"),
+            {
+                "example.org": "v=spf1 mx ip4:192.0.2.25 ip6:2001:db8::25 ip4:192.0.2.26 -all",
+                HOST: "v=spf1 a ip4:192.0.2.25 ip6:2001:db8::25 ip4:192.0.2.26 -all",
+                "fwd.example.org": "v=spf1 mx ip4:192.0.2.25 ip6:2001:db8::25 ip4:192.0.2.26 -all",
+                "out1.example.org": "v=spf1 ip4:192.0.2.25 ip6:2001:db8::25 -all",
+            },
+        ),
+    ],
+)
+def test_spf_names_every_way_out(host: str, sending: Sending, records: dict[str, str]) -> None:
+    made = wanted("example.org", host, [], sending=sending)
+    assert {one.name: one.value for one in made if one.value.startswith("v=spf1")} == records
+
+
+def test_the_settings_say_where_mail_leaves(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    more = '[[pool]]\nname = "out"\nsources = [{ address = "192.0.2.25", helo = "OUT.example.org" }]\n'
+    more += '[relay]\nsrs_domain = "fwd.example.org"\n[relay.smarthost]\nhost = "smart.test"\n'
+    (tmp_path / "posthouse.toml").write_text(f'hostname = "{HOST}"\ndata = "data"\n{more}')
+    records = shell.json("domain", "add", "example.org")["records"]
+    values = {one["name"]: one["value"] for one in records if one["purpose"].startswith("SPF")}
+    assert values["out.example.org"] == "v=spf1 ip4:192.0.2.25 ~all"
+    assert set(values) == {"example.org", "out.example.org", "fwd.example.org", HOST}
+
+
 def test_rotation_by_hand(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     first = [one["name"] for one in shell.json("domain", "add", "example.org")["records"] if one["purpose"] == "DKIM"]
@@ -165,10 +208,30 @@ def test_rotation_by_hand(tmp_path: Path) -> None:
     asyncio.run(use())
     told = shell.run("dkim", "keys")
     assert told.count("retiring") == 2
-    assert told.count("may be withdrawn after 2026-09-28") == 2
-    assert "retiring" in shell.run("domain", "dns", "example.org") or "withdrawn" in shell.run(
-        "dkim", "dns", "example.org"
-    )
+    for command in ("domain", "dkim"):
+        assert shell.run(command, "dns", "example.org").count("2026-09-28") == 2  # a week after they were replaced
+
+
+def test_when_a_key_takes_over() -> None:
+    """The one before signs until the DNS has had the record of the new one for an hour (servers/rotation.py)."""
+    old = DkimKey(1, "example.org", "a", "rsa-sha256", b"", "", "used", 1, 1, seen=START)
+    new = old._replace(id=2, selector="b", state="announced")
+    other = new._replace(domain="example.net", seen=START)
+    unseen = new._replace(seen=0)
+    assert takes_over(new, [old, new]) == START + SETTLED
+    assert [takes_over(unseen, [old, unseen]), takes_over(other, [old, other])] == [0, 0]
+    assert takes_over(new, [old._replace(seen=0), new]) == 0  # it does not sign: nothing is to be waited for
+    says = _says(new, Look(True), "published", START, takes_over(new, [old, new]))
+    assert says.startswith(f"signs in the first round after {output.when(START + SETTLED)[:16]} UTC")
+    gone, there = Look(False, "the DNS has no such name"), Look(True)
+    retiring = old._replace(state="retiring", changed=START)
+    for now, look, says in (
+        (START, there, "may be withdrawn after 2026-09-28"),
+        (START, gone, "may be withdrawn after 2026-09-28"),
+        (START + KEPT, there, "withdraw its record: nothing needs it since 2026-09-28"),
+        (START + KEPT, gone, "is forgotten within an hour"),
+    ):
+        assert _says(retiring, look, "published", now) == says
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from posthouse.base.clock import SystemClock
 from posthouse.base.errors import Permanent
-from posthouse.cli import opening, report_words
+from posthouse.cli import opening, output, report_words
 from posthouse.cli.output import Options
 from posthouse.reports import dmarc_aggregate, tls_rpt
 from posthouse.reports.dmarc_aggregate import Aggregate, Published, Record
@@ -143,7 +143,9 @@ def test_tls_failures_and_what_went_out(server: Server) -> None:
     said = server.text("reports", "sent")
     assert "d@there.test" in said
     assert "nobody agrees" in said
-    assert [one["outcome"] for one in server.json("reports", "sent")] == ["skipped", "sent"]
+    told = server.json("reports", "sent")
+    assert [one["outcome"] for one in told] == ["skipped", "sent"]
+    assert (told[0]["at"], told[0]["day"]) == (output.when(NOW), output.when(NOW)[:10])
     assert server.json("reports", "sent", "other.test") == []
 
 

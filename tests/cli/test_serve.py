@@ -27,7 +27,9 @@ def configuration(folder: Path, port: int = 0) -> Path:
 
 
 @contextmanager
-def serving(path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def serving(
+    path: Path, stop: signal.Signals = signal.SIGTERM
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """A running server and what it said when it was ready; it must end well."""
     with subprocess.Popen(
         command("serve", "--config", str(path)),
@@ -41,7 +43,7 @@ def serving(path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]
         assert line, process.communicate()[1]
         yield process, json.loads(line)
         if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(stop)
         _, log = process.communicate(timeout=30)
     assert process.returncode == 0
     events = [json.loads(one)["event"] for one in log.splitlines()]
@@ -70,7 +72,7 @@ def test_a_server_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline()
         process.kill()
-    with serving(path):
+    with serving(path, signal.SIGHUP):
         pass
 
 

@@ -103,6 +103,8 @@ def test_batch_answers_every_line() -> None:
     results = ["pass", "fail", "none", "temperror", "permerror", "none", "error", "error", "error", "error"]
     assert [answer["result"] for answer in answers] == results
     assert answers[0] == {"result": "pass", "explanation": ""}
+    assert answers[6]["error"] == "'nowhere' is not an IP address"
+    assert [answer["error"].partition(" like")[0] for answer in answers[8:]] == ["this is no JSON object"] * 2
     assert answers[1] == {"result": "fail", "explanation": "192.0.2.9 is none of ours"}
 
 
@@ -113,6 +115,7 @@ def test_batch_answers_every_line() -> None:
         (["--ip", "192.0.2.1"], 2),
         (["--ip", "nowhere", "--helo", "x.test", "--resolver", "127.0.0.1:1"], 1),
         (["--ip", "192.0.2.1", "--helo", "x.test", "--resolver", "a.b"], 2),
+        (["--batch", "--ip", "192.0.2.1"], 2),
     ],
 )
 def test_wrong_calls(arguments: list[str], code: int) -> None:

@@ -1,6 +1,7 @@
 """The resolvers: what they answer, how long they keep it, and how they tell "no" from "not now"."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -74,9 +75,11 @@ async def test_nxdomain() -> None:
 async def test_servfail_and_silence_are_unavailable() -> None:
     table: Table = {("bad.test.", "MX"): "SERVFAIL", ("quiet.test.", "MX"): "SILENCE"}
     async with asked(table, timeout=0.05) as (resolver, _, _):
-        for name in ("bad.test", "quiet.test"):
-            with pytest.raises(Unavailable):
+        for name, why in (("bad.test", "answers SERVFAIL"), ("quiet.test", "is silent")):
+            with pytest.raises(Unavailable) as raised:
                 await resolver.mx(name)
+            said = str(raised.value)
+            assert re.fullmatch(rf"no answer from the DNS for {name} MX: 127\.0\.0\.1@\d+ {why}", said), said
 
 
 @pytest.mark.parametrize("name", ["a" * 64 + ".test", "a..test", "a." * 130 + "test"])

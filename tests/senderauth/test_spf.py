@@ -296,6 +296,11 @@ async def test_the_result_says_what_it_rests_on() -> None:
     )
     redirected = await check(zone("v=spf1 redirect=ok.test"))
     assert (redirected.record, redirected.mechanism) == (f"v=spf1 ip4:{V4} ip6:{V6} -all", f"ip4:{V4}")
+    own = "v=spf1 include:soft.test include:nowhere.test -all"
+    assert (
+        await check(zone(own))
+    ).record == own  # what is wrong with it is not wrong with one that was included before
+    assert (await check(zone("v=spf1 include:soft.test include:bad.test -all"))).record == "v=spf1 nonsense"
     lost = await check(zone("v=spf1 a:gone.test"))
     assert lost.lookups[-1] == Lookup("gone.test", "A", failure="no answer")
     assert "gone.test" in lost.problem

@@ -13,26 +13,23 @@ import typer
 
 from posthouse.cli import dkim as dkim_commands
 from posthouse.cli import output
+from posthouse.cli.resolver import Option, chosen
 
 if TYPE_CHECKING:
     from posthouse.senderauth.arc import Chain
 
 app = typer.Typer(help="Chains of forwarders (ARC): verify and seal.", no_args_is_help=True)
 _File = Annotated[str, typer.Argument(help="A file with a message; - is standard input.")]
-_Resolver = Annotated[str, typer.Option(metavar="HOST:PORT", help="Ask this resolver in place of the system's.")]
 
 
-def _verified(message: bytes, resolver: str) -> "Chain":
+def _verified(options: output.Options, message: bytes, resolver: str) -> "Chain":
     from posthouse.base.clock import SystemClock
-    from posthouse.cli.resolver import name_server
-    from posthouse.net.dns import SystemResolver
     from posthouse.senderauth import arc
 
     clock = SystemClock()
-    servers, port = name_server(resolver) if resolver else ([], 53)
+    asked = chosen(options, resolver, dkim_commands.LOOKUP)
 
     async def run() -> "Chain":
-        asked = SystemResolver(clock, servers, port=port, timeout=dkim_commands.LOOKUP)
         return await arc.verify(message, asked.txt, clock.now() // 1_000_000)
 
     return asyncio.run(run())
@@ -42,11 +39,11 @@ def _verified(message: bytes, resolver: str) -> "Chain":
 def verify(
     context: typer.Context,
     file: _File = "-",
-    resolver: _Resolver = "",
+    resolver: Option = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: everything the result rests on.")] = False,
 ) -> None:
     """Verify the chain of a message. The last line is pass, fail or none."""
-    chain = _verified(dkim_commands.read_message(file), resolver)
+    chain = _verified(context.obj, dkim_commands.read_message(file), resolver)
     if as_json:
         told = chain._asdict()
         told["results"] = [_told(results) for results in chain.results]
@@ -80,7 +77,7 @@ def _show(options: output.Options, chain: "Chain") -> None:
         for seen in chain.sets
     ]
     columns = ["Set", "Sealed by", "Seal", "Message", "What it saw", "What is wrong"]
-    none = "The message has no chain." if chain.word == "none" else "The chain cannot be read."
+    none = "The message has no chain." if chain.word == "none" else "The chain is not looked at any further."
     output.show(options, False, columns, rows, none, ["What it saw", "What is wrong"])
     for line in (chain.reason, *chain.weaknesses):
         if line:
@@ -89,6 +86,7 @@ def _show(options: output.Options, chain: "Chain") -> None:
 
 @app.command()
 def seal(
+    context: typer.Context,
     authserv_id: Annotated[str, typer.Option(help="Whose Authentication-Results are what was seen: our name.")],
     selector: Annotated[str, typer.Option(help="The name of the key below _domainkey in the domain.")],
     domain: Annotated[str, typer.Option(help="The domain that seals.")],
@@ -100,7 +98,7 @@ def seal(
     time: Annotated[
         int | None, typer.Option(metavar="T", min=0, help="Seconds since 1970 for t=; by default now.")
     ] = None,
-    resolver: _Resolver = "",
+    resolver: Option = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what was found, and the fields.")] = False,
 ) -> None:
     """Verify the chain of a message, and print the three header fields of one more set."""
@@ -110,7 +108,7 @@ def seal(
 
     sealer = arc.Sealer(domain, selector, dkim_commands.read_key(key), headers.split(":") if headers else ())
     message = dkim_commands.read_message(file)
-    chain = _verified(message, resolver)
+    chain = _verified(context.obj, message, resolver)
     header, content = dkims.split(message)
     body = sealer.body()
     body.feed(content)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from posthouse.cli import dkim_keys, mime, output
+from posthouse.cli.resolver import Option, chosen
 
 if TYPE_CHECKING:
     from posthouse.senderauth.dkim import PrivateKey, Result
@@ -25,9 +26,6 @@ app = typer.Typer(help="Signatures of domains (DKIM): verify, sign, and the keys
 app.command()(dkim_keys.keys)
 app.command()(dkim_keys.rotate)
 app.command()(dkim_keys.dns)
-_Resolver = Annotated[
-    str, typer.Option("--resolver", metavar="HOST:PORT", help="Ask this resolver in place of the system's.")
-]
 _File = Annotated[str, typer.Argument(help="A file with a message; - is standard input.")]
 MAX_KEY_FILE = 1 << 20
 LOOKUP = 10.0  # seconds for a key
@@ -59,21 +57,18 @@ def read_key(file: Path) -> "PrivateKey":
 def verify(
     context: typer.Context,
     file: _File = "-",
-    resolver: _Resolver = "",
+    resolver: Option = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: everything each result rests on.")] = False,
 ) -> None:
     """Verify the signatures of a message. The last line has one result a signature, or "none"."""
     from posthouse.base.clock import SystemClock
-    from posthouse.cli.resolver import name_server
-    from posthouse.net.dns import SystemResolver
     from posthouse.senderauth import dkim
 
     clock = SystemClock()
-    servers, port = name_server(resolver) if resolver else ([], 53)
+    asked = chosen(context.obj, resolver, LOOKUP)
     message = read_message(file)
 
     async def run() -> "list[Result]":
-        asked = SystemResolver(clock, servers, port=port, timeout=LOOKUP)
         return await dkim.verify(message, asked.txt, clock.now() // 1_000_000)
 
     results = asyncio.run(run())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,12 +45,12 @@ def keys(
     settings = opening.settings(context.obj)
     if not resolver and any(look.present and not key.seen for key, look in zip(found, looks, strict=True)):
         opening.tell(settings.data, "signing")  # the server need not wait for its next round
-    if as_json:
-        print(json.dumps([_facts(key, look) for key, look in zip(found, looks, strict=True)]))
-        return
     from posthouse.base.clock import SystemClock
 
     now = SystemClock().now()
+    if as_json:
+        print(json.dumps([_facts(key, look, now) for key, look in zip(found, looks, strict=True)]))
+        return
     rows = [
         (
             key.domain,
@@ -58,7 +59,7 @@ def keys(
             key.state,
             output.age(now - key.created),
             {True: "yes", False: "NO", None: "no answer"}[look.present],
-            _says(key, look, settings.signing.sign),
+            _says(key, look, settings.signing.sign, now, takes_over(key, found)),
         )
         for key, look in zip(found, looks, strict=True)
     ]
@@ -67,21 +68,37 @@ def keys(
     output.show(context.obj, False, columns, rows, empty, ("What that means",))
 
 
-def _says(key: "DkimKey", look: "Look", sign: str) -> str:
+def takes_over(key: "DkimKey", keys: "Sequence[DkimKey]") -> int:
+    """When an announced key may take the place of the one that signs, in microseconds; 0: nothing has to be waited for,
+    or its record was not seen yet."""
+    from posthouse.servers.rotation import SETTLED
+
+    replaces = any(
+        (one.domain, one.algorithm, one.state) == (key.domain, key.algorithm, "used") and one.seen for one in keys
+    )
+    return key.seen + SETTLED if key.seen and replaces else 0
+
+
+def _says(key: "DkimKey", look: "Look", sign: str, now: int, after: int = 0) -> str:
     if sign == "never":
         return "mail is not signed, as signing.sign says"
     if key.state == "retiring":
-        return domain_dns.withdraw(key)
+        says = domain_dns.withdraw(key, now)
+        return "is forgotten within an hour" if look.present is False and says.startswith("withdraw its") else says
     said = f": {look.trouble}" if look.trouble else ""
     if key.state == "used" and (look.present is not False or sign == "always"):
         return f"signs mail{said}"
     if look.present is False:
         does = "does not sign until its record is published" if key.state == "used" else "publish its record"
         return f"{does}{said}. `posthouse dkim dns {key.domain}` shows it"
+    if after and sign != "always":
+        return (
+            f"signs in the first round after {output.when(after)[:16]} UTC: the DNS must have had it for an hour{said}"
+        )
     return f"signs soon{said}"
 
 
-def _facts(key: "DkimKey", look: "Look") -> dict[str, Any]:
+def _facts(key: "DkimKey", look: "Look", now: int) -> dict[str, Any]:
     return {
         "domain": key.domain,
         "selector": key.selector,
@@ -93,7 +110,7 @@ def _facts(key: "DkimKey", look: "Look") -> dict[str, Any]:
         "record": key.record,
         "in_dns": look.present,
         "seen": look.trouble,
-    } | ({"says": domain_dns.withdraw(key)} if key.state == "retiring" else {})
+    } | ({"says": domain_dns.withdraw(key, now)} if key.state == "retiring" else {})
 
 
 def rotate(
@@ -131,7 +148,11 @@ def rotate(
         return
     screen = output.console(context.obj)
     says = "Publish these records" if made else "Keys wait to be published already (--anew makes others)"
-    screen.print(f"; {says}; the server uses them once the DNS has them:", markup=False, soft_wrap=True)
+    replaces = any(key.state == "used" for key in known)
+    when = (
+        "once the DNS has had them for an hour; the old ones sign until then" if replaces else "once the DNS has them"
+    )
+    screen.print(f"; {says}; the server uses them {when}:", markup=False, soft_wrap=True)
     domain_dns.put(context.obj, records, [None] * len(records))
 
 

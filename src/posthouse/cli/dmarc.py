@@ -94,7 +94,6 @@ async def _check(asked: "Resolver", message: bytes, ip: Any, helo: str, mail_fro
 
 def _show(options: output.Options, checked: _Checked, with_ip: bool) -> None:
     found = checked.dmarc
-    aligned = {"SPF": found.aligned_spf, "DKIM": found.aligned_dkim}
     rows: list[tuple[str, str, str, str]] = [
         (
             f"SPF {'EHLO' if one.identity == 'helo' else 'MAIL FROM'}",
@@ -108,11 +107,12 @@ def _show(options: output.Options, checked: _Checked, with_ip: bool) -> None:
         ("DKIM", one.word, one.domain, "; ".join(filter(None, (one.reason, *one.weaknesses))) or f"s={one.selector}")
         for one in checked.dkim
     ]
-    belongs = ", ".join(name for name, yes in aligned.items() if yes) or "neither SPF nor DKIM"
-    rows.append(("DMARC", found.word, found.domain, f"{belongs} proves the domain in From"))
+    rows.append(("DMARC", found.word, found.domain, _alignment(found)))
     if found.record:
-        asks = found.policy or "nothing that can be read"
-        rows.append(("Policy", found.disposition, found.policy_domain, f"asks for {asks}: {found.record}"))
+        asks = f"asks for {found.policy}" if found.policy else "asks for nothing that can be read"
+        if found.word == "pass" and found.policy not in ("", "none"):
+            asks += ", for mail that fails"
+        rows.append(("Policy", found.disposition, found.policy_domain, f"{asks}: {found.record}"))
     if checked.bimi.word != "skipped":
         rows.append(("BIMI", checked.bimi.word, checked.bimi.domain, checked.bimi.location or checked.bimi.because))
     output.show(options, False, ["Check", "Result", "Domain", "What was seen"], rows, "", ["What was seen"])
@@ -123,6 +123,20 @@ def _show(options: output.Options, checked: _Checked, with_ip: bool) -> None:
         print(output.clean(sentence[:1].upper() + sentence[1:]).replace("\n", " ") + ".")
     print(_advice(checked))
     print(found.word)
+
+
+def _alignment(found: "dmarc.Result") -> str:
+    """What proves the domain in From."""
+    if not found.domain:
+        return "there is no domain in From to be proved"
+    match found.aligned_spf, found.aligned_dkim:
+        case True, True:
+            return "SPF and DKIM prove the domain in From"
+        case False, False:
+            known = "; an answer of the DNS is missing" if found.word == "temperror" else ""
+            return f"neither SPF nor DKIM proves the domain in From{known}"
+        case spf, _:
+            return f"{'SPF' if spf else 'DKIM'} proves the domain in From"
 
 
 def _advice(checked: _Checked) -> str:

@@ -36,7 +36,8 @@ def add(context: typer.Context, name: str, yes: Yes = False, as_json: Json = Fal
 
     keys = opening.write(context.obj, work)
     opening.tell(settings.data, "signing")
-    records = domain_records.wanted(name, settings.hostname, keys, settings.reports.addresses)
+    sending = domain_records.Sending.of(settings)
+    records = domain_records.wanted(name, settings.hostname, keys, settings.reports.addresses, sending)
     nobody_asked: list[None] = [None] * len(records)
     text = f"Domain {name} is ours now. Next: posthouse account add NAME@{name}"
     if as_json:

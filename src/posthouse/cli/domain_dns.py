@@ -42,7 +42,8 @@ def show(options: output.Options, name: str, resolver: str, as_json: bool, purpo
 
     settings = opening.settings(options)
     domain, keys = keys_of(options, name)
-    records = domain_records.wanted(domain, settings.hostname, keys, settings.reports.addresses)
+    sending = domain_records.Sending.of(settings)
+    records = domain_records.wanted(domain, settings.hostname, keys, settings.reports.addresses, sending)
     records = [record for record in records if not purposes or record.purpose in purposes]
     looks = asked(chosen(options, resolver, LOOKUP), records)
     retiring = [key for key in keys if key.state == "retiring"]
@@ -84,6 +85,8 @@ def put(
     """Lines for people, which a zone file takes as they are; a look that is None: nobody asked."""
     from rich.text import Text
 
+    from posthouse.base.clock import SystemClock
+
     screen = output.console(options)
     for record, look in zip(records, looks, strict=True):
         said = Text(f"; {record.purpose}: {record.why}")
@@ -93,8 +96,9 @@ def put(
                 said.append(output.clean(f" ({look.trouble})"))
         screen.print(said, soft_wrap=True)
         screen.print(record.line, markup=False, soft_wrap=True)
+    now = SystemClock().now()
     for key in retiring:
-        screen.print(f"; {key.name}: {withdraw(key)}", markup=False, soft_wrap=True)
+        screen.print(f"; {key.name}: {withdraw(key, now)}", markup=False, soft_wrap=True)
 
 
 def word(look: "Look") -> str:
@@ -102,11 +106,14 @@ def word(look: "Look") -> str:
     return {True: "In the DNS", False: "NOT in the DNS", None: "No answer"}[look.present]
 
 
-def withdraw(key: "DkimKey") -> str:
+def withdraw(key: "DkimKey", now: int) -> str:
     """What is to be done about the record of a retiring key."""
     from posthouse.servers.rotation import KEPT
 
-    return f"may be withdrawn after {output.when(key.changed + KEPT)[:10]}"
+    until = key.changed + KEPT
+    if now < until:
+        return f"may be withdrawn after {output.when(until)[:10]}"
+    return f"withdraw its record: nothing needs it since {output.when(until)[:10]}"
 
 
 def facts(records: "Sequence[DomainRecord]", looks: "Sequence[Look | None]") -> list[dict[str, Any]]:
@@ -127,4 +134,7 @@ def facts(records: "Sequence[DomainRecord]", looks: "Sequence[Look | None]") -> 
 
 
 def _retiring(keys: "Sequence[DkimKey]") -> list[dict[str, str]]:
-    return [{"name": key.name, "says": withdraw(key)} for key in keys]
+    from posthouse.base.clock import SystemClock
+
+    now = SystemClock().now()
+    return [{"name": key.name, "says": withdraw(key, now)} for key in keys]

@@ -286,7 +286,8 @@ def sent(context: typer.Context, domain: Domain = "", days: Days = 7, as_json: J
 
     found = opening.read(context.obj, report_counts.sent_since, _since(days), domain.lower())
     if as_json:
-        print(json.dumps([{**one._asdict(), "trace": _id(one.trace)} for one in found]))
+        told = [one._asdict() | {"day": output.when(one.day * DAY)[:10], "at": output.when(one.at)} for one in found]
+        print(json.dumps([one | {"trace": _id(one["trace"])} for one in told]))
         return
     rows = [
         (

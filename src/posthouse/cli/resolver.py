@@ -1,5 +1,6 @@
 """The option --resolver of commands that ask the DNS, and the resolver that they ask."""
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ from posthouse.cli import opening, output
 if TYPE_CHECKING:
     from posthouse.net.dns import Resolver
 
-HELP = "Ask this resolver in place of the configured ones."
+HELP = "Ask this resolver in place of the configured ones, or the system's."
 Option = Annotated[str, typer.Option("--resolver", metavar="HOST:PORT", help=HELP)]
 
 
@@ -35,14 +36,16 @@ def name_server(text: str) -> tuple[list[str], int]:
 
 
 def chosen(options: output.Options, text: str, timeout: float = 5.0) -> "Resolver":
-    """The resolver that --resolver names; without it, the one of the settings. Nothing is kept: who asks with a command
-    wants to know how it is now."""
+    """The resolver that --resolver names; without it, the one of the settings, or the system's where there are none.
+    Nothing is kept: who asks with a command wants to know how it is now."""
     from posthouse.base.clock import SystemClock
     from posthouse.net.dns import SystemResolver, ZoneResolver, zone_of_text
 
     if text:
         servers, port = name_server(text)
         return SystemResolver(SystemClock(), servers, port=port, timeout=timeout, cache_size=0)
+    if not _configured(options):
+        return SystemResolver(SystemClock(), timeout=timeout, cache_size=0)
     dns = opening.settings(options).dns
     system = SystemResolver(
         SystemClock(),
@@ -54,3 +57,12 @@ def chosen(options: output.Options, text: str, timeout: float = 5.0) -> "Resolve
     if not dns.zone and not dns.only_zone:
         return system
     return ZoneResolver(zone_of_text(dns.zone), None if dns.only_zone else system)
+
+
+def _configured(options: output.Options) -> bool:
+    """Whether there are settings to go by. A file that somebody names has to be good; one that is not where it would
+    be, or is not for this user, is none of his: these commands serve anybody with a mail problem."""
+    from posthouse import config
+
+    named = options.config is not None or bool(os.environ.get(config.ENVIRONMENT))
+    return named or os.access(config.find(), os.R_OK)

@@ -61,7 +61,8 @@ def run(
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        # SIGHUP: the terminal was closed, or somebody hopes for new settings. Those are read at the start alone.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, stop.set)
         async with App(settings, captured=captured) as app:
             stopped = loop.create_task(stop.wait())

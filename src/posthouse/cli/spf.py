@@ -38,6 +38,8 @@ def check(
 ) -> None:
     """Check whether an address may send mail for a domain. The last line is the result, a tab, and the explanation."""
     if batch:
+        if ip or helo or mail_from:
+            raise typer.BadParameter("with it, the lines say whom to check: leave --ip, --helo and --mail-from out")
         _batch(context.obj, resolver)
         return
     from posthouse.base.errors import Permanent
@@ -48,8 +50,8 @@ def check(
         raise typer.BadParameter("say who sent: --mail-from, --helo or both", param_hint="--mail-from")
     try:
         found = asyncio.run(_check(_chosen(context.obj, resolver), ip, helo, mail_from))
-    except ValueError:
-        raise Permanent(f"{ip!r} is not an IP address") from None
+    except ValueError as error:
+        raise Permanent(str(error)) from None
     if as_json:
         said = found._asdict()
         print(json.dumps({**said, "lookups": [lookup._asdict() for lookup in found.lookups]}))
@@ -69,7 +71,11 @@ async def _check(asked: "Resolver", ip: str, helo: str, mail_from: str) -> "Resu
     from posthouse.base.clock import SystemClock
     from posthouse.senderauth.spf import check_mail_from
 
-    return await check_mail_from(asked, ip_address(ip.partition("%")[0]), helo, mail_from, now=SystemClock().now())
+    try:
+        address = ip_address(ip.partition("%")[0])
+    except ValueError:
+        raise ValueError(f"{ip[:100]!r} is not an IP address") from None
+    return await check_mail_from(asked, address, helo, mail_from, now=SystemClock().now())
 
 
 def _show(found: "Result") -> None:
@@ -96,15 +102,27 @@ def _batch(options: output.Options, default: str) -> None:
     asyncio.run(run())
 
 
+def _case(line: bytes) -> dict[str, Any]:
+    try:
+        case = json.loads(line)
+    except (ValueError, RecursionError):
+        case = None
+    if not isinstance(case, dict):
+        raise ValueError('this is no JSON object like {"ip": "192.0.2.9", "mailfrom": "ann@example.org"}')
+    return case
+
+
 async def _answer(options: output.Options, resolvers: "dict[str, Resolver]", line: bytes, default: str) -> Any:
     """The answer to one line. One that cannot be used is answered as well, so that answers and lines stay in step."""
     try:
-        case = json.loads(line)
+        case = _case(line)
         ip, helo, mail_from = (str(case.get(key) or "") for key in ("ip", "helo", "mailfrom"))
         where = str(case.get("resolver") or case.get("dns") or default)  # "dns": as test drivers for SPF call it
         if where not in resolvers:
             resolvers[where] = _chosen(options, where)
+        if not ip:
+            raise ValueError("ip is missing: the address the mail came from")
         found = await _check(resolvers[where], ip, helo, mail_from)
-    except (ValueError, AttributeError, RecursionError, typer.BadParameter) as error:
+    except (ValueError, typer.BadParameter) as error:
         return {"result": "error", "explanation": "", "error": str(error)}
     return {"result": found.result, "explanation": found.explanation}

@@ -300,9 +300,7 @@ class SystemResolver(Questions):
             except (dns.resolver.YXDOMAIN, dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel):
                 raise NoSuchDomain(f"{question[0]!r} cannot be the name of a domain") from None
             except (dns.exception.DNSException, OSError) as error:
-                raise Unavailable(
-                    f"no answer from the DNS for {question[0]} {question[1]}: {error or type(error).__name__}"
-                ) from error
+                raise Unavailable(f"no answer from the DNS for {question[0]} {question[1]}: {_why(error)}") from error
         records = reply.rrset or ()
         answer = Answer(
             tuple(KINDS[question[1]](record) for record in records),
@@ -395,6 +393,19 @@ class SystemResolver(Questions):
 
     def _forget(self, question: tuple[str, str]) -> None:
         self._octets -= _octets_of(question, self._cache.pop(question)[1])
+
+
+def _why(error: Exception) -> str:
+    """Why no name server answered, each named once: dnspython tells of every repeat."""
+    told = getattr(error, "kwargs", {}).get("errors")
+    if not isinstance(error, dns.resolver.LifetimeTimeout | dns.resolver.NoNameservers) or not told:
+        return str(error) or type(error).__name__
+    seen: dict[str, str] = {}
+    for server, _, _, why, *_ in told:
+        where = str(server).removeprefix("Do53:").removesuffix("@53")
+        silent = isinstance(why, dns.exception.Timeout)
+        seen[where] = f"{where} is silent" if silent else f"{where} answers {why or type(why).__name__}"
+    return "; ".join(seen.values())
 
 
 def _octets_of(question: tuple[str, str], outcome: Answer | NoSuchDomain) -> int:

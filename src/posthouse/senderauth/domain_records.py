@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from posthouse.base.errors import Permanent, Temporary
+from posthouse.base.settings import Settings
 from posthouse.net.dns import Resolver
 from posthouse.senderauth import own_keys
 from posthouse.senderauth.own_keys import Look
@@ -19,7 +20,7 @@ from posthouse.store.dkim_keys import DkimKey
 TTL = 3600
 STRING = 255  # octets of one string of a TXT record (RFC 1035 section 3.3)
 MOST_SHOWN = 300  # characters of a record that is there
-Purpose = Literal["MX", "SPF", "DKIM", "DMARC", "MTA-STS", "TLSRPT"]
+Purpose = Literal["MX", "SPF", "SPF of the server", "DKIM", "DMARC", "MTA-STS", "TLSRPT"]
 
 
 class DomainRecord(NamedTuple):
@@ -51,7 +52,26 @@ def policy(hostname: str) -> str:
     return f"version: STSv1\r\nmode: testing\r\nmx: {hostname}\r\nmax_age: 604800\r\n"
 
 
-def wanted(domain: str, hostname: str, keys: Iterable[DkimKey], reports: Sequence[str] = ()) -> list[DomainRecord]:
+class Sending(NamedTuple):
+    """Where our mail comes from."""
+
+    sources: tuple[tuple[str, str], ...] = ()  # addresses of pools, each with its name in EHLO
+    smarthost: str = ""  # all mail leaves by it
+    forwards: str = ""  # the domain in the sender of forwarded mail (SRS), if it is not the host name
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Sending":
+        sources = tuple((one.address, one.helo.lower()) for pool in settings.pool for one in pool.sources)
+        smart = settings.relay.smarthost
+        return cls(sources, smart.host if smart else "", settings.relay.srs_domain.lower())
+
+
+NOTHING_SAID = Sending()
+
+
+def wanted(
+    domain: str, hostname: str, keys: Iterable[DkimKey], reports: Sequence[str] = (), sending: Sending = NOTHING_SAID
+) -> list[DomainRecord]:
     """All of them. `keys` are the domain's; those that are retiring are wanted no more. `reports` are the addresses at
     which reports of others are taken in; without any, postmaster of the domain gets them."""
     own = [address for address in reports if address.rpartition("@")[2].lower() == domain]
@@ -60,9 +80,12 @@ def wanted(domain: str, hostname: str, keys: Iterable[DkimKey], reports: Sequenc
     # Else they only lie in a mailbox, where nobody reads XML.
     read = "" if reports else f'. They go into `posthouse reports` once [reports] has addresses = ["{reporter}"]'
     id_ = hashlib.sha256(policy(hostname).encode()).hexdigest()[:16]
+    sources = [address for address, _ in sending.sources]
+    why = f"only servers of its MX records{' and the addresses of [[pool]]' if sources else ''} send its mail"
     records = [
         DomainRecord("MX", domain, "MX", f"10 {hostname}.", "mail for the domain comes to this server"),
-        DomainRecord("SPF", domain, "TXT", "v=spf1 mx -all", "only servers of its MX records send its mail"),
+        _spf("SPF", domain, "mx", sources, sending.smarthost, why),
+        *_of_the_server(domain, hostname.lower(), sending),
     ]
     records += [
         DomainRecord("DKIM", key.name, "TXT", key.record, f"the key of its signatures by {key.algorithm}")
@@ -100,12 +123,43 @@ def wanted(domain: str, hostname: str, keys: Iterable[DkimKey], reports: Sequenc
     ]
 
 
+def _spf(purpose: Purpose, name: str, term: str, addresses: Iterable[str], smarthost: str, why: str) -> DomainRecord:
+    terms = [term, *(f"{'ip6' if ':' in address else 'ip4'}:{address}" for address in dict.fromkeys(addresses))]
+    end = "-all"
+    if smarthost:  # whose addresses only its operator knows: nothing is to be refused until they are in here
+        why, end = (
+            f"mail leaves by {smarthost}: put in what its operator names (include:...), then end with -all",
+            "~all",
+        )
+    return DomainRecord(purpose, name, "TXT", " ".join(["v=spf1", *filter(None, terms), end]), why)
+
+
+def _of_the_server(domain: str, hostname: str, sending: Sending) -> list[DomainRecord]:
+    """SPF of the names that the server gives itself, if they are below the domain: bounces and reports are judged by
+    EHLO (RFC 7208 section 2.4), and forwarded mail by the domain of its rewritten sender (SRS)."""
+    everything = [address for address, _ in sending.sources]
+    names = {helo: ("", [one for one, name in sending.sources if name == helo]) for _, helo in sending.sources}
+    names |= {sending.forwards or hostname: ("mx", everything), hostname: ("a", everything)}
+    why = "bounces, reports and forwarded mail come from this name"
+    return [
+        _spf("SPF of the server", name, term, addresses, sending.smarthost, why)
+        for name, (term, addresses) in names.items()
+        if name.endswith(f".{domain}")
+    ]
+
+
 async def compare(resolver: Resolver, records: Sequence[DomainRecord]) -> list[Look]:
     """What the DNS has of each: a record for the purpose, with its text in `trouble` if it is another one."""
     return list(await asyncio.gather(*(_compare(resolver, record) for record in records)))
 
 
-_BEGINNINGS: dict[str, str] = {"SPF": "v=spf1", "DMARC": "v=dmarc1", "MTA-STS": "v=stsv1", "TLSRPT": "v=tlsrptv1"}
+_BEGINNINGS: dict[str, str] = {
+    "SPF": "v=spf1",
+    "SPF of the server": "v=spf1",
+    "DMARC": "v=dmarc1",
+    "MTA-STS": "v=stsv1",
+    "TLSRPT": "v=tlsrptv1",
+}
 
 
 async def _compare(resolver: Resolver, record: DomainRecord) -> Look:

@@ -185,7 +185,6 @@ class _Check:
         return await self._evaluate(record, domain)
 
     async def _evaluate(self, record: Record, domain: str) -> _Found:
-        own = self.record
         for mechanism in record.mechanisms:
             name = mechanism.name
             if name == "ip4" or name == "ip6":  # here, without a coroutine: some records are hundreds of these
@@ -193,13 +192,11 @@ class _Check:
             else:
                 matches = name == "all" or await self._matches(mechanism, domain)
             if matches:
-                self.record = own  # and not one that was included
                 return _Found(_RESULTS[mechanism.qualifier], domain, mechanism.text, record.exp)
         if record.redirect is not None and record.redirects:
             self._count()
             # Section 6.1: no record is an error here, and exp comes from the other domain.
             return await self._other(await self._name(record.redirect, domain), "redirect")
-        self.record = own
         return _Found("neutral", domain, "", None)
 
     async def _other(self, name: str, term: str) -> _Found:
@@ -215,7 +212,9 @@ class _Check:
         name = domain if mechanism.spec is None else await self._name(mechanism.spec, domain)
         match mechanism.name:
             case "include":
-                return (await self._other(name, "include")).result == "pass"
+                own, found = self.record, await self._other(name, "include")
+                self.record = own  # again: what goes wrong behind it is not the fault of the other domain
+                return found.result == "pass"
             case "a":
                 return bool(name) and self._among(await self._term(name, self._kind), mechanism)
             case "exists":
