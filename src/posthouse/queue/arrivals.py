@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
-from posthouse.base.clock import Clock
+from posthouse.base.clock import Clock, wait_for
 from posthouse.base.log import Logger
 from posthouse.store import feedback
 from posthouse.store.accounts import Resolution
@@ -100,18 +100,7 @@ class Arrivals:
                 self._log.error(self._failed, error=repr(error))
             if not self._wake.is_set():
                 self.still.set()
-            with contextlib.suppress(TimeoutError):
-                await self._rest(EVERY)
-
-    async def _rest(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        waiters = {loop.create_task(self._wake.wait()), loop.create_task(self._clock.sleep(seconds))}
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
-            await asyncio.gather(*waiters, return_exceptions=True)
+            await wait_for(self._wake, self._clock, EVERY)
 
     async def _find_accounts(self) -> None:
         """Who gets mail for the addresses now. Somebody new is looked at from the beginning."""

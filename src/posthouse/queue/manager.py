@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 from posthouse.base import ids
-from posthouse.base.clock import Clock
+from posthouse.base.clock import Clock, wait_for
 from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.net.dial import Dial, dial
@@ -410,20 +410,16 @@ class QueueManager:
 
     async def _rest(self, seconds: float) -> None:
         """Until something happens, at most so long."""
-        loop = asyncio.get_running_loop()
         self._resting_until = self._clock.now() + int(seconds * SECOND)
-        waiters = {loop.create_task(self._wake.wait()), loop.create_task(self._clock.sleep(seconds))}
-        await asyncio.sleep(0)  # let them begin
+        try:
+            await wait_for(self._wake, self._clock, seconds, self._look_still)
+        finally:
+            self._still.clear()
+
+    def _look_still(self) -> None:
         # What is held beside those waits for its rate: only time can change that.
         if not self._tasks and not self._turns.is_ready and not self._wake.is_set():
             self._still.set()
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._still.clear()
-            for waiter in waiters:
-                waiter.cancel()
-            await asyncio.gather(*waiters, return_exceptions=True)
 
     # One job
 

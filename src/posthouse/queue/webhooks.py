@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from posthouse.base import ids, signatures
-from posthouse.base.clock import Clock
+from posthouse.base.clock import Clock, wait_for
 from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.base.webhook_settings import Webhook, secret_of
@@ -271,18 +271,14 @@ class _Caller:
 
     async def _rest(self, seconds: float) -> None:
         """Until something happens, at most so long."""
-        loop = asyncio.get_running_loop()
-        waiters = {loop.create_task(self._wake.wait()), loop.create_task(self._clock.sleep(seconds))}
-        await asyncio.sleep(0)  # let them begin
-        if not self._tasks and not self._wake.is_set():
-            self.still.set()
         try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+            await wait_for(self._wake, self._clock, seconds, self._look_still)
         finally:
             self.still.clear()
-            for waiter in waiters:
-                waiter.cancel()
-            await asyncio.gather(*waiters, return_exceptions=True)
+
+    def _look_still(self) -> None:
+        if not self._tasks and not self._wake.is_set():
+            self.still.set()
 
     async def _call(self, call: Call, until: int) -> None:
         async with self._places:

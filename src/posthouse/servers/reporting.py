@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from posthouse import __version__
-from posthouse.base.clock import Clock
+from posthouse.base.clock import Clock, wait_for
 from posthouse.base.log import Logger
 from posthouse.base.networks import public
 from posthouse.base.settings import Settings
@@ -113,17 +113,7 @@ class Reporting:
                 self._log.error("server.failed", what="sending reports", error=repr(error))
                 due = None
             wait = EVERY if due is None else min(max((due - self._clock.now()) / 1e6, 1.0), EVERY)
-            await self._rest(wait)
-
-    async def _rest(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        waiters = {loop.create_task(self._wake.wait()), loop.create_task(self._clock.sleep(seconds))}
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
-            await asyncio.gather(*waiters, return_exceptions=True)
+            await wait_for(self._wake, self._clock, wait)
 
     async def round(self) -> int:
         """Send what is due, some of it; how many reports were looked at."""

@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Sequence
 from itertools import groupby
 
-from posthouse.base.clock import Clock
+from posthouse.base.clock import Clock, wait_for
 from posthouse.base.log import Logger
 from posthouse.base.signing_settings import Signing as Settings
 from posthouse.net.dns import Resolver
@@ -67,13 +67,7 @@ class Rotation:
             await self._pause(EVERY)
 
     async def _pause(self, seconds: float) -> None:
-        sleep = asyncio.ensure_future(self._clock.sleep(seconds))
-        woken = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({sleep, woken}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in (sleep, woken):
-                one.cancel()
+        await wait_for(self._wake, self._clock, seconds)
         self._wake.clear()
 
     async def round(self) -> None:
