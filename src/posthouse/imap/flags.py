@@ -16,7 +16,6 @@ _NAMES = (
     (DRAFT, b"\\Draft"),
 )
 _BITS = {name.lower(): bit for bit, name in _NAMES}
-ALL_SYSTEM = b" ".join(name for _, name in _NAMES)
 
 # Keywords with a registered spelling; clients compare without case, people look at them.
 _REGISTERED = {

@@ -122,7 +122,6 @@ NOT_ALL_STORED = no("Done, but some of the messages have been deleted", b"EXPUNG
 EXPUNGED = ok("Completed, but some of the messages no longer exist", b"EXPUNGEISSUED")
 TOO_MANY_TO_SORT = no("That is more than this server sorts or threads at a time", b"LIMIT")  # RFC 5530
 TOO_MANY_MAILBOXES = no("That is more mailboxes than this server searches at a time", b"LIMIT")
-NOT_SAVED = no("The search result is too large to be kept", b"NOTSAVED")
 UNKNOWN_CTE = no("A part has a transfer encoding that we do not know, or is broken", b"UNKNOWN-CTE")
 TOO_MANY_ERRORS = bye("Too many errors")
 TOO_LATE = bye("Nothing was said for too long")

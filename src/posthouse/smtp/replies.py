@@ -182,7 +182,6 @@ AUTH_TEMPORARY = Reply(454, "4.7.0", "Authentication is not possible at the mome
 NO_SUCH_USER = Reply(550, "5.1.1", "No such mailbox here")
 RELAY_DENIED = Reply(550, "5.7.1", "We do not relay for you: authenticate, or check the recipient's domain")
 SENDER_NOT_YOURS = Reply(553, "5.7.1", "You may not send with this sender address")
-ACCOUNT_DISABLED = Reply(550, "5.2.1", "This mailbox is disabled")
 MAILBOX_FULL = Reply(452, "4.2.2", "This mailbox is full; try again later")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send the rest in another transaction")
 

@@ -175,13 +175,3 @@ def subscriptions(tx: Tx, account_id: int) -> list[str]:
 def set_recent(tx: Tx, mailbox_id: int, uid: int) -> None:
     """From this UID on messages are \\Recent for the next session (RFC 3501 section 2.3.2). It never goes back."""
     tx.run("UPDATE mailbox SET recent_uid = ? WHERE id = ? AND recent_uid < ?", uid, mailbox_id, uid)
-
-
-def claim_recent(tx: Tx, mailbox_id: int) -> int:
-    """Give this session what is \\Recent (RFC 3501 section 2.3.2): UIDs from the returned one on."""
-    row = tx.one("SELECT recent_uid, uidnext FROM mailbox WHERE id = ?", mailbox_id)
-    if row is None:
-        raise NotFound(f"mailbox {mailbox_id}")
-    if row[0] != row[1]:
-        tx.run("UPDATE mailbox SET recent_uid = uidnext WHERE id = ?", mailbox_id)
-    return int(row[0])
