@@ -47,6 +47,7 @@ from posthouse.senderauth.verify import Authenticator
 from posthouse.servers.admin import Action, AdminSocket
 from posthouse.servers.housekeeping import Housekeeping
 from posthouse.servers.imap import ImapService
+from posthouse.servers.imap.listings import Listings
 from posthouse.servers.imap.shared import SEARCHES
 from posthouse.servers.imap.watches import Watches
 from posthouse.servers.index_helper import Helper
@@ -215,7 +216,7 @@ class App:
             lambda ip: trusted(ip, settings.limits.trusted),
         )
         pop3_shared = MailboxLocks(), LoginDelay(settings.pop3.login_delay, clock)
-        watches, searching = Watches(feed), asyncio.Semaphore(SEARCHES)
+        watches, listings, searching = Watches(feed), Listings(), asyncio.Semaphore(SEARCHES)
         await self._open_index(searching)
         common = (settings, database)
         for listen in settings.listen:
@@ -254,6 +255,7 @@ class App:
                     allow_plaintext_auth=plaintext,
                     require_tls=require_tls,
                     watches=watches,
+                    listings=listings,
                     searching=searching,
                 )
             else:

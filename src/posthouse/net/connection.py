@@ -406,16 +406,19 @@ class Connection(asyncio.Protocol):
     async def _wait(self, session: Session, waiting: Awaitable[None]) -> None:
         """Wait for an answer, then pump on in this task."""
         engine = session.engine
+        begun = self._loop.time()
         try:
             while True:
                 try:
                     await waiting
+                    if self._loop.time() > begun + TURN:  # it may be that nothing had to be waited for
+                        await asyncio.sleep(0)
+                        begun = self._loop.time()
                 except (ConnectionError, asyncio.CancelledError):
                     self.close()
                 except Exception as error:
                     session.failed(error)
-                begun = self._loop.time()
-                self.deadline = begun + self._timeout
+                self.deadline = self._loop.time() + self._timeout
                 while True:
                     if self._session is None or self._blocked is not None:
                         return

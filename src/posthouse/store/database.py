@@ -7,6 +7,10 @@ neighbour's failure), so it changes nothing but the database and `tx.publish`.
 
 Fails with `StorageFull` when the disk is full, `Temporary` for other trouble of the database, and
 with whatever the function raised (its changes are undone then).
+
+`glance` is `read` for what looks up a few rows or one small message: it may be done on the event loop itself, where the
+way to a thread and back would cost several times as much. A function that finds more to do than that raises `TooMuch`
+(if `tx.brief`), and is run by `read` instead.
 """
 
 import asyncio
@@ -26,11 +30,16 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 
 
+class TooMuch(Exception):
+    """A function that `glance` runs on the event loop has more to do than should be done there."""
+
+
 class Tx(Protocol):
     """One transaction. Parameters are positional and stand as `?` in the SQL."""
 
     files: BlobFiles
     index: "Index | None"  # of what messages say, if there is one
+    brief: bool  # everybody waits until it is over: `glance`
 
     def all(self, sql: str, *args: object) -> list[Row]:
         """All rows of a query."""
@@ -95,6 +104,10 @@ class Database(Protocol):
 
     async def read(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(tx, …)` on a snapshot of the database."""
+        ...
+
+    async def glance(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` for what looks up a few rows, or one small message."""
         ...
 
     async def write(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:

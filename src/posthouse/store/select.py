@@ -51,6 +51,25 @@ class Opening(NamedTuple):
     first_unseen: int  # its UID; 0 if all are seen
 
 
+class Extent(NamedTuple):
+    """What a range of UIDs holds. As long as both stay, it holds the same messages, and none of them changed: UIDs are
+    not given twice, and each change has a higher modseq."""
+
+    messages: int
+    modseq: int  # the highest of them; 0 if there are none
+
+
+def extent(tx: Tx, mailbox_id: int, first: int, last: int) -> Extent:
+    """What the UIDs from `first` to `last` hold."""
+    row = tx.one(
+        "SELECT count(*), max(modseq) FROM entry WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND expunged = 0",
+        mailbox_id,
+        first,
+        last,
+    )
+    return Extent(row[0], row[1] or 0) if row is not None else Extent(0, 0)
+
+
 def opening(tx: Tx, mailbox: Mailbox, known: Container[int] = ()) -> Opening:
     """A mailbox as it stands. What is in a mailbox in `known` (by id) the caller knows, so it is not read."""
     first_unseen = 0
@@ -129,7 +148,7 @@ def fitting(
     """The beginning of a range of UIDs (`backwards`: its end) of which `rows` loads `budget` octets in bulky columns at
     most, or a single message. Only lengths are read."""
     size = _lengths(columns)
-    if not size:
+    if not size or first == last:
         return first, last
     tables = (
         "FROM entry e JOIN email m ON m.id = e.email_id "
@@ -167,13 +186,15 @@ def contents(
     UID that was left out, 0 if none was.
     """
     loaded, following = 0, 0
-    sizes = tx.all(
-        f"SELECT e.uid, m.size, {_lengths(columns) or '0'} FROM entry e JOIN email m ON m.id = e.email_id "  # noqa: S608
-        f"WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0{_later(since)} ORDER BY e.uid",
-        mailbox_id,
-        first,
-        last,
-    )
+    sizes: list[Row] = []
+    if first < last:
+        sizes = tx.all(
+            f"SELECT e.uid, m.size, {_lengths(columns) or '0'} FROM entry e JOIN email m ON m.id = e.email_id "  # noqa: S608
+            f"WHERE e.mailbox_id = ? AND e.uid BETWEEN ? AND ? AND e.expunged = 0{_later(since)} ORDER BY e.uid",
+            mailbox_id,
+            first,
+            last,
+        )
     for number, (uid, size, bulk) in enumerate(sizes):
         loaded += bulk + (size if size <= small else small // 16)
         if loaded > budget and number:

@@ -30,8 +30,9 @@ import apsw
 from posthouse.base.errors import Permanent, PosthouseError, StorageFull, Temporary
 from posthouse.store import schema
 from posthouse.store.blobs.files import INLINE_MAX, BlobFiles, Keys
-from posthouse.store.database import Row, Tx
+from posthouse.store.database import Row, TooMuch, Tx
 from posthouse.store.dialect import SQLITE
+from posthouse.store.glances import Glances
 from posthouse.store.model import Change
 
 if TYPE_CHECKING:
@@ -52,12 +53,15 @@ WAL_KEPT = 64 * 1024 * 1024  # octets of the WAL of a file beside the main one t
 class SqliteTx:
     """A transaction on one connection. See `store.database.Tx`."""
 
-    __slots__ = ("_con", "changes", "files", "index")
+    __slots__ = ("_con", "brief", "changes", "files", "index")
 
-    def __init__(self, con: apsw.Connection, files: BlobFiles, index: "Index | None" = None) -> None:
+    def __init__(
+        self, con: apsw.Connection, files: BlobFiles, index: "Index | None" = None, brief: bool = False
+    ) -> None:
         self._con = con
         self.files = files
         self.index = index
+        self.brief = brief
         self.changes: list[Change] = []
 
     def all(self, sql: str, *args: object) -> list[Row]:
@@ -218,6 +222,8 @@ class SqliteDatabase:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: threading.Thread | None = None
         self._con: apsw.Connection | None = None
+        self._loop_con: apsw.Connection | None = None
+        self._glances = Glances()
 
     @classmethod
     async def open(
@@ -239,6 +245,9 @@ class SqliteDatabase:
             con.execute("PRAGMA journal_mode = WAL")
             with con:
                 schema.upgrade(SqliteTx(con, self.files), SQLITE, now)
+            self._loop_con = self._connect(readonly=True)
+            self._loop_con.set_busy_timeout(0)
+            self._connections.append(self._loop_con)
         except apsw.Error as error:
             raise translate(error) from error
 
@@ -265,6 +274,31 @@ class SqliteDatabase:
                 return work(SqliteTx(con, self.files, self.index))
             finally:
                 con.execute("COMMIT")
+        except Exception as error:
+            raise translate(error) from error
+
+    async def glance(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        begun = time.monotonic()
+        if self._glances.allowed(begun):
+            try:
+                return self._glance(lambda tx: fn(tx, *args, **kwargs))
+            except (TooMuch, apsw.BusyError):
+                pass
+            finally:
+                self._glances.took(begun, time.monotonic())
+        return await self.read(fn, *args, **kwargs)
+
+    def _glance(self, work: Callable[[Tx], T]) -> T:
+        """`_read` on the event loop. It never waits for others."""
+        con = cast(apsw.Connection, self._loop_con)
+        try:
+            con.execute("BEGIN")
+            try:
+                return work(SqliteTx(con, self.files, self.index, brief=True))
+            finally:
+                con.execute("COMMIT")
+        except (TooMuch, apsw.BusyError):
+            raise
         except Exception as error:
             raise translate(error) from error
 

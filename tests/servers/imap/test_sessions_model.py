@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from posthouse.base.settings import Imap
 from posthouse.imap import view
-from posthouse.servers.imap import labels, select, store
+from posthouse.servers.imap import labels, listings, select, store
 from tests.support.imap_site import Client, ImapSite
 from tests.support.store import opened
 
@@ -446,6 +446,7 @@ def test_each_session_sees_what_is_there(script: list[Step], small: bool) -> Non
         patch.object(select, "VANISHED_SLICE", 2 if small else 2000),
         patch.object(store, "SLICE", 2 if small else 500),
         patch.object(labels, "SLICE", 2 if small else 100),
+        patch.object(listings, "LEAST", 1 if small else 50),
     ):
         asyncio.run(main())
 
@@ -471,5 +472,5 @@ def test_each_session_sees_what_is_there_when_all_work_at_once(script: list[list
                     await returning.resync(box, at)
                     agree(returning, *await observed(site, box))
 
-    with patch.object(store, "SLICE", 1):
+    with patch.object(store, "SLICE", 1), patch.object(listings, "LEAST", 1):
         asyncio.run(main())

@@ -78,7 +78,7 @@ async def _begin(session: "ImapSession", event: append.Append) -> None:
         gathering = session.gathering
         if gathering is None:
             database, default = session.service.database, session.service.settings.limits.quota_storage
-            problem = await database.read(_look, session.account_id, event.target.name, event.size, default)
+            problem = await database.glance(_look, session.account_id, event.target.name, event.size, default)
             if problem is not None:
                 session.engine.no(problem)
                 return
@@ -126,7 +126,7 @@ async def _steps(session: "ImapSession", gathering: Gathering, steps: tuple[Step
             except urls.BadUrl:
                 # That the mailbox is to be created comes first: RFC 9051 section 6.3.12 wants to have it said.
                 database, default = session.service.database, session.service.settings.limits.quota_storage
-                problem = await database.read(_look, session.account_id, gathering.target.name, 0, default)
+                problem = await database.glance(_look, session.account_id, gathering.target.name, 0, default)
                 return problem or replies.bad_url(step.url)
         else:
             await _finish(session, gathering)

@@ -16,17 +16,20 @@ from posthouse.imap.fetch import SMALL, Plan, Source, Span
 from posthouse.imap.flags import SEEN
 from posthouse.imap.numbers import Ranges, contains
 from posthouse.mime import bodies, sections
-from posthouse.servers.imap import access, limits
+from posthouse.servers.imap import access, limits, listings
+from posthouse.servers.imap.listings import Kept, Wanted
 from posthouse.servers.imap.progress import Progress
 from posthouse.servers.imap.select import tell_vanished
 from posthouse.store import messages
 from posthouse.store import select as stored
 from posthouse.store.database import Row, Tx
+from posthouse.store.select import Extent
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
 SLICE = 1000  # messages rendered in one go
+FEW = 20  # messages without their contents that are looked up on the event loop
 BUDGET = 1024 * 1024  # octets of content in one go
 
 
@@ -48,6 +51,7 @@ class Rendered(NamedTuple):
     unknown: bool  # a transfer encoding could not be undone
     keywords: frozenset[str]  # texts of the keywords shown
     section: int = 0  # of the next message so many sections are in the pieces; its response is not at its end
+    extent: Extent | None = None  # of the messages that are dealt with, for `listings`
 
 
 def render(
@@ -106,7 +110,8 @@ def _render_rows(
     if backwards:
         lines.reverse()
     data = b")\r\n".join(lines) + b")\r\n" if lines else b""
-    return Rendered([data], len(uids), len(uids) - len(lines), False, _keywords(plan, rows))
+    extent = stored.extent(tx, mailbox_id, uids[0], uids[-1]) if listings.may_keep(plan, len(lines)) else None
+    return Rendered([data], len(uids), len(uids) - len(lines), False, _keywords(plan, rows), 0, extent)
 
 
 def _with_listed(tx: Tx, column: int, rows: list[Row], backwards: bool) -> list[Row]:
@@ -253,6 +258,7 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
     step = 1 if plan.sections else SLICE
     backwards = lowest > 0 and not plan.sections
     spans = limits.downwards(found, step) if lowest else found
+    alone = numbers.total(found) == 1
     for low, high in spans:
         end = low
         while low < high:
@@ -262,9 +268,18 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
                     told = await _mark_seen(session, view.slice(low, end), since)
             # The rest of a response that was too large for one go comes alone.
             uids = view.slice(low, low + 1 if section else end)
-            rendered = await database.read(
-                render, watch.mailbox_id, plan, uids, low + 1, recent, told, section, since, backwards
-            )
+            wanted, rendered = None, None
+            if not (since or backwards or recent) and listings.may_keep(plan, len(uids)):
+                wanted = Wanted(watch.mailbox_id, event.request, session.engine.manner, uids[0], uids[-1], low + 1)
+                rendered = await _again(session, wanted, uids)
+            if rendered is None:
+                # One message, or the flags of a few, are done at once.
+                brief = len(uids) == 1 if plan.sections else len(uids) <= FEW
+                rendered = await (database.glance if brief else database.read)(
+                    render, watch.mailbox_id, plan, uids, low + 1, recent, told, section, since, backwards
+                )
+                if wanted is not None:
+                    _keep(session, wanted, rendered)
             watch.learn(rendered.keywords)
             if not section:
                 session.tell_keywords()
@@ -275,7 +290,7 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
                 if isinstance(piece, Large):
                     await _send_large(session, piece)
                 elif piece:
-                    await session.send(piece, unfinished)
+                    await session.send(piece, unfinished, last=alone and not unfinished)
             if backwards:
                 high = end = high - rendered.done
             else:
@@ -292,6 +307,26 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
         session.done_with(replies.EXPUNGED, expunges=False)
     else:
         session.done("FETCH completed", limits.code(session, lowest), expunges=event.uid)
+
+
+async def _again(session: "ImapSession", wanted: Wanted, uids: "array[int]") -> Rendered | None:
+    """What was answered before, if nothing has changed since."""
+    kept = session.service.listings.get(wanted)
+    if kept is None or kept.done > len(uids):
+        return None
+    last = uids[kept.done - 1]
+    there = await session.service.database.glance(stored.extent, wanted.mailbox_id, wanted.first, last)
+    if there != kept.extent:
+        return None
+    return Rendered([kept.data], kept.done, 0, False, kept.keywords)
+
+
+def _keep(session: "ImapSession", wanted: Wanted, rendered: Rendered) -> None:
+    """Remember an answer in which nothing was missing."""
+    (data,) = rendered.pieces
+    if isinstance(data, bytes) and not rendered.missing and rendered.extent is not None:
+        kept = Kept(data, rendered.keywords, rendered.done, rendered.extent)
+        session.service.listings.put(wanted, kept)
 
 
 async def _mark_seen(session: "ImapSession", uids: "array[int]", since: int) -> frozenset[int]:

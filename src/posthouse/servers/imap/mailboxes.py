@@ -166,7 +166,7 @@ def _status(
 
 async def status(session: "ImapSession", event: mailboxes.Status) -> None:
     service = session.service
-    found = await service.database.read(_status, session.account_id, event.name, event.items, service.watches)
+    found = await service.database.glance(_status, session.account_id, event.name, event.items, service.watches)
     if found is None:
         session.done_with(replies.NO_SUCH_MAILBOX)
         return

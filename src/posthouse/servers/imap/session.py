@@ -37,6 +37,7 @@ from posthouse.store.model import AclChanged, Change, EntriesAdded, EntriesExpun
 T = TypeVar("T")
 
 _NOTHING = array("I")
+TOGETHER = 64 * 1024  # octets of the last piece of an answer that go out with the end of the command
 _NOTHING_HELD: list[tuple[Status, bool]] = []  # never added to
 # For each event of the engine the function that answers it.
 Handlers = Mapping[type, Callable[["ImapSession", Any], Awaitable[None] | None]]
@@ -312,11 +313,12 @@ class ImapSession:
             self.done_with(replies.NO_SUCH_MESSAGE, expunges=False)
         return found
 
-    async def send(self, data: bytes, unfinished: bool = False) -> None:
+    async def send(self, data: bytes, unfinished: bool = False, last: bool = False) -> None:
         """Send a piece of a large answer, and wait until the client has taken most of what was sent.
 
-        `unfinished`: it ends within a response, so nothing but the rest of it may follow. Ends the command, and the
-        connection, if the selected mailbox may not be read any more."""
+        `unfinished`: it ends within a response, so nothing but the rest of it may follow. `last`: the end of the
+        command follows at once, so a small piece goes out together with it. Ends the command, and the connection, if
+        the selected mailbox may not be read any more."""
         if self._reviewed != self._review_due:
             await self.review()
         if self.revoked:
@@ -327,7 +329,8 @@ class ImapSession:
             raise ConnectionResetError("the mailbox is shared no more")
         self.torn = unfinished
         self.engine.raw(data)
-        await self.connection.drain()
+        if not last or len(data) > TOGETHER:
+            await self.connection.drain()
 
     async def write(self, command: str, fn: Callable[..., T], *args: Any) -> T:
         """A transaction in the selected mailbox, for a command of `access.NEEDS`: whether the account may do this is

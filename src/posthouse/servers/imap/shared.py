@@ -11,6 +11,7 @@ from posthouse.base.log import Logger
 from posthouse.base.settings import Settings
 from posthouse.imap import replies
 from posthouse.imap.options import Options
+from posthouse.servers.imap.listings import Listings
 from posthouse.servers.imap.watches import Watches
 from posthouse.store.database import Database
 from posthouse.store.feed import ChangeFeed
@@ -19,7 +20,7 @@ SEARCHES = 2  # slices of searches that read messages, at a time: fewer than the
 
 
 class Shared:
-    """`watches` and `searching` are shared by the services of all listeners of one store, if they are given."""
+    """`watches`, `listings` and `searching` are shared by the services of all listeners of one store, if given."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Shared:
         allow_plaintext_auth: bool = False,
         require_tls: bool = False,
         watches: Watches | None = None,
+        listings: Listings | None = None,
         searching: asyncio.Semaphore | None = None,
     ) -> None:
         self.settings = settings
@@ -46,6 +48,7 @@ class Shared:
         self.log = log
         self.secure = secure
         self.watches = watches or Watches(feed)
+        self.listings = listings or Listings()
         self.searching = searching or asyncio.Semaphore(SEARCHES)
         self.options = Options(
             starttls=not secure,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from posthouse.base.errors import NotFound
 from posthouse.store.blobs.files import decompress
 from posthouse.store.blobs.writer import FILE, PLAIN, Content
-from posthouse.store.database import Tx
+from posthouse.store.database import TooMuch, Tx
 from posthouse.store.model import FileSpared
 
 BlobRow = tuple[int, int, bytes | None, str | None]  # size, encoding, data, file
@@ -62,6 +62,8 @@ def content_of_row(tx: Tx, row: BlobRow, start: int = 0, end: int | None = None)
     """`read` of a row (size, encoding, data, file) that is at hand, as queries that join `blob` have it."""
     size, encoding, data, file = row
     if file is not None and encoding == FILE:
+        if tx.brief:
+            raise TooMuch
         return tx.files.read(file, size, start, end)
     assert data is not None
     content = data if encoding == PLAIN else decompress(data, size)
