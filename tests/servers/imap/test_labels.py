@@ -49,6 +49,24 @@ def test_searches_look_at_a_bounded_number_of_messages_at_a_time(monkeypatch: py
     asyncio.run(main())
 
 
+def test_what_is_thrown_away_is_gone_wherever_it_was() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database, imap=GMAIL)
+            for _ in range(2):
+                await site.deliver(PLAIN)
+            client = await site.logged_in("INBOX")
+            await client.command("COPY 1 INBOX")
+            await client.command("COPY 1 Archive")
+            answer = await client.command("UID STORE 1 +X-GM-LABELS (\\Trash)")
+            assert answer.count(b" EXPUNGE\r\n") == 2
+            assert b"* 1 FETCH (UID 2 " in await client.command("UID FETCH 1:* (UID X-GM-LABELS)")
+            assert b"MESSAGES 0" in await client.command("STATUS Archive (MESSAGES)")
+            assert b"MESSAGES 1" in await client.command("STATUS Trash (MESSAGES)")
+
+    asyncio.run(main())
+
+
 def test_what_one_command_may_do() -> None:
     async def main() -> None:
         async with opened() as database:

@@ -146,7 +146,7 @@ class _Work:
             added = self._add(mailbox) or added
         keep = {mailbox.id for _, mailbox in targets}
         if only:
-            self._remove(self._where() - keep)
+            self._remove(self._where() - keep, twins=True)
         elif event.mode == "set":
             self._remove(self._where() - keep - {self.mailbox_id})
         if added:
@@ -200,13 +200,14 @@ class _Work:
             messages.copy(self.tx, self.account_id, self.mailbox_id, uids, mailbox.id, self.now)
         return bool(uids)
 
-    def _remove(self, mailbox_ids: set[int]) -> None:
-        """Take the copies away that are in these mailboxes; what would be nowhere then is archived."""
+    def _remove(self, mailbox_ids: set[int], twins: bool = False) -> None:
+        """Take the copies away that are in these mailboxes; what would be nowhere then is archived. A message may be
+        twice in the selected mailbox: the one that was not named stays, but for `twins`."""
         places = labels.places(self.tx, list(self.emails.values()))
         doomed = [
             (email_id, mailbox_id, uid)
             for email_id, mailbox_id, uid in places
-            if mailbox_id in mailbox_ids and (mailbox_id != self.mailbox_id or uid in self.emails)
+            if mailbox_id in mailbox_ids and (twins or mailbox_id != self.mailbox_id or uid in self.emails)
         ]
         stays = {place[0] for place in set(places).difference(doomed)}
         homeless = {email_id: uid for uid, email_id in self.emails.items() if email_id not in stays}
