@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from posthouse.net import connection as runtime
 from posthouse.net.connection import Connection
 from posthouse.net.listener import Admission, Listener
 from posthouse.net.tls import ServerTls, client_context
@@ -49,6 +50,7 @@ class Echo:
         self.engine = Lines()
         self.gate = gate
         self.is_closed = False
+        self.turns = 0
         self.waiting = asyncio.Event()
 
     def start(self) -> None:
@@ -63,6 +65,8 @@ class Echo:
             return self._tls()
         if event == b"big":
             return self._big()
+        if event == b"now":
+            return self._now()
         if event == b"boom":
             raise ValueError("on purpose")
         if event == b"quit":
@@ -74,6 +78,14 @@ class Echo:
         self.waiting.set()
         await self.gate.wait()
         self.engine.output.append(b"waited\n")
+
+    async def _now(self) -> None:
+        """An answer that need not be waited for, and what others do at their next turn."""
+        self.engine.output.append(b"%d\n" % self.turns)
+        asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self.turns += 1
 
     async def _tls(self) -> None:
         self.engine.output.append(b"go\n")
@@ -186,6 +198,19 @@ async def _send(writer: asyncio.StreamWriter, piece: bytes, total: int) -> None:
     for _ in range(total // len(piece)):
         writer.write(piece)
         await writer.drain()
+
+
+def test_answers_that_need_no_waiting_leave_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "TURN", -1.0)  # each turn is over at once
+
+    async def main() -> None:
+        async with House() as house:
+            reader, writer = await house.dial()
+            await reader.readline()
+            writer.write(b"now\n" * 20)
+            assert [await reader.readline() for _ in range(20)] == [b"%d\n" % number for number in range(20)]
+
+    run(main)
 
 
 def test_large_answers_wait_for_a_slow_reader_and_come_whole() -> None:
