@@ -39,6 +39,16 @@ def test_numbers_and_uids() -> None:
     assert make().find(the_set(b"1"), False, []) is None
 
 
+@given(st.sets(st.integers(1, 200)), st.sets(st.integers(1, 200)), st.integers(0, 200))
+def test_uids_that_are_known_and_their_numbers(there: set[int], asked: set[int], count: int) -> None:
+    uids = sorted(there)
+    view = View(UidList(array("I", uids)), min(count, len(uids)), 1, [])
+    uids = uids[:count]
+    known = view.known(array("I", sorted(asked)))
+    assert list(known) == sorted(asked.intersection(uids))
+    assert list(view.numbers_of(known)) == [uids.index(uid) + 1 for uid in known]
+
+
 def test_expunges_wait_for_leave_and_then_go_from_the_end() -> None:
     view = make(1, 2, 3, 4)
     view.expunged((2, 3))

@@ -6,6 +6,7 @@ import functools
 import quopri
 import random
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from posthouse.imap.keys import Key
 from posthouse.mime.folding import fold, fold_wanted
 from posthouse.store.blobs.files import BlobFiles, Keys
 from posthouse.store.database import Tx
+from posthouse.store.index import file as index_file
 from posthouse.store.index import query, rows
 from posthouse.store.index.gather import gather
 from posthouse.store.index.rows import Mark, Said
@@ -142,9 +144,15 @@ trees: st.SearchStrategy[Key] = st.recursive(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    st.lists(mails(), min_size=1, max_size=10), st.lists(trees, min_size=1, max_size=25), st.integers(0, 4), st.data()
+    st.lists(mails(), min_size=1, max_size=10),
+    st.lists(trees, min_size=1, max_size=25),
+    st.integers(0, 4),
+    st.booleans(),
+    st.data(),
 )
-def test_index_and_scan_find_the_same(many: list[bytes], wanted: list[Key], later: int, data: st.DataObject) -> None:
+def test_index_and_scan_find_the_same(
+    many: list[bytes], wanted: list[Key], later: int, halves: bool, data: st.DataObject
+) -> None:
     async def main() -> None:
         async with opened() as database:
             site = await ImapSite.make(database)
@@ -170,4 +178,5 @@ def test_index_and_scan_find_the_same(many: list[bytes], wanted: list[Key], late
                     scanned = await database.read(found, key, False)
                     assert await database.read(found, key, True) == scanned, key
 
-    asyncio.run(main())
+    with patch.object(index_file, "LARGE", 1 if halves else 20_000):
+        asyncio.run(main())

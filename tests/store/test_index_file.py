@@ -4,8 +4,11 @@ it."""
 import asyncio
 import os
 import shutil
+import threading
+from array import array
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -218,6 +221,66 @@ def test_an_account_is_told_of_its_own_mail_only() -> None:
                     look = await asyncio.to_thread(indexed.index.look, account, [key])
                     assert look is not None
                     assert len(look.known[key].ids) == count
+
+    asyncio.run(main())
+
+
+def test_two_threads_answer_as_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            await deliver(site, 9)
+            async with Indexed(database) as indexed:
+                await indexed.catch_up()
+                index, key = indexed.index, keys.Text(keys.Scope.TEXT, "marzipan")
+                threads = []
+                ids = rows.ids
+
+                def noted(*args: Any) -> "array[int]":
+                    threads.append(threading.current_thread().name)
+                    return ids(*args)
+
+                monkeypatch.setattr(rows, "ids", noted)
+                answers = []
+                for least in (8, 9):  # there are nine ids in all, one after the other
+                    monkeypatch.setattr(index_file, "LARGE", least)
+                    index._answers.clear()
+                    threads.clear()
+                    look = await asyncio.to_thread(index.look, 1, [key])
+                    assert look is not None
+                    answers.append(list(look.known[key].ids))
+                    halves = [name for name in threads if name.startswith("index-half")]
+                    assert len(halves) == (2 if least == 8 else 0)  # the header's and the body's
+                assert answers[0] == answers[1]
+                assert len(answers[0]) == 9
+
+                index._answers.clear()
+                monkeypatch.setattr(index_file, "LARGE", 8)
+                threads.clear()
+                with index._helping:  # the other thread is at work for somebody else
+                    look = await asyncio.to_thread(index.look, 1, [key])
+                assert look is not None
+                assert list(look.known[key].ids) == answers[0]
+                assert not any(name.startswith("index-half") for name in threads)
+
+    asyncio.run(main())
+
+
+def test_what_came_later_is_not_of_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            await deliver(site, 6)
+            async with Indexed(database) as indexed:
+                await indexed.catch_up()
+                index, key = indexed.index, keys.Text(keys.Scope.TEXT, "marzipan")
+                monkeypatch.setattr(index_file, "LARGE", 1)
+                # As if this snapshot were from when there were four.
+                monkeypatch.setattr(rows, "mark", lambda tx: Mark(4, 0))
+                look = await asyncio.to_thread(index.look, 1, [key])
+                assert look is not None
+                assert list(look.known[key].ids) == [1, 2, 3, 4]
+                monkeypatch.undo()
 
     asyncio.run(main())
 

@@ -20,6 +20,7 @@ from posthouse.imap.numbers import Ranges, SequenceSet
 
 # Flag changes a view keeps for a client that does not listen. Beyond this it keeps only that it lost some.
 MAX_CHANGED = 2000
+MANY = 8  # where more than every so-maniest message is meant, all are gone through
 
 
 class Manner(NamedTuple):
@@ -166,6 +167,19 @@ class View:
         return numbers.merge(
             (bisect_left(uids, low, 0, count), bisect_left(uids, high, 0, count)) for low, high in ranges
         )
+
+    def known(self, uids: Sequence[int]) -> "array[int]":
+        """Those of ascending UIDs that the client knows."""
+        if len(uids) * MANY < self.count:
+            return array("I", [uid for uid in uids if self.index(uid) >= 0])
+        return array("I", sorted(set(uids).intersection(self.slice(0, self.count))))
+
+    def numbers_of(self, uids: Sequence[int]) -> "array[int]":
+        """The sequence numbers of ascending UIDs that the client knows."""
+        if len(uids) * MANY < self.count:
+            return array("I", [self.index(uid) + 1 for uid in uids])
+        wanted = set(uids)
+        return array("I", [number for number, uid in enumerate(self.slice(0, self.count), 1) if uid in wanted])
 
     def uid_ranges(self, indexes: Ranges) -> Ranges:
         """UIDs as half-open ranges that hold the messages at these indexes, and none of the view beside them."""

@@ -199,8 +199,9 @@ class Session:
         self.box, self.picture = box, Picture(self.manner == "uidonly")
         await self.say(f"SELECT {box}")
 
-    async def resync(self, box: str, at: int) -> None:
-        """Come back with what was known once."""
+    async def resync(self, box: str, at: int, alone: bool = True) -> None:
+        """Come back with what was known once. If it is not `alone`, something may go while it is being told: that
+        counts until a VANISHED says so, and nothing is said of it before."""
         if not self.saved[box]:
             await self.select(box)
             return
@@ -218,6 +219,11 @@ class Session:
         new.flags, new.modseqs = old.flags, old.modseqs
         exists = re.search(r"\* (\d+) EXISTS", text)
         assert exists is not None
+        if not alone and len(new.uids) < int(exists[1]):
+            self.box, self.picture = box, Picture(False)
+            self.picture.hear(answer)
+            await self.say("UID FETCH 1:* (FLAGS MODSEQ)")
+            return
         assert len(new.uids) == int(exists[1]), (saved, text)
         self.box, self.picture = box, new
         self.picture.hear(answer)
@@ -319,7 +325,7 @@ async def act(session: Session, step: Step, truth: Truth | None) -> None:
             await session.select(target)
         case "resync":
             if session.manner == "qresync":
-                await session.resync(target, step.first)
+                await session.resync(target, step.first, truth is not None)
         case "fetch":
             await session.say(f"{'UID ' if session.manner == 'uidonly' else ''}FETCH 1:* (FLAGS)") if uids else None
         case "noop" if truth is not None:

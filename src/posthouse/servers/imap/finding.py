@@ -165,13 +165,12 @@ def items(
     give: frozenset[bytes],
     partial: tuple[int, int] | None,
     modseq: int,
-    ranges: numbers.Ranges | None = None,
     scores: Sequence[int] = (),
 ) -> list[tuple[bytes, bytes]]:
     """What an ESEARCH response says of a result in its order (RFC 4731 section 3.1, RFC 5267 sections 3.1 and 4.4).
 
-    No range names a value that is not among the result, so that a client may count them. `ranges`: all of it, if they
-    are at hand. `scores` (of RELEVANCY): one for each message that ALL, or PARTIAL, names.
+    No range names a value that is not among the result, so that a client may count them. `scores` (of RELEVANCY): one
+    for each message that ALL, or PARTIAL, names.
     """
     found: list[tuple[bytes, bytes]] = []
     if values and b"MIN" in give:
@@ -179,7 +178,7 @@ def items(
     if values and b"MAX" in give:
         found.append((b"MAX", b"%d" % values[-1]))
     if values and b"ALL" in give:
-        found.append((b"ALL", numbers.format_set(values) if ranges is None else numbers.format_ranges(ranges)))
+        found.append((b"ALL", numbers.format_set(values)))
     if partial is not None:
         found.append((b"PARTIAL", b"(%d:%d %b)" % (*partial, numbers.format_set(cut(values, *partial)) or b"NIL")))
     if b"COUNT" in give:

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from posthouse.imap import numbers, replies
+from posthouse.imap import replies
 from posthouse.imap.commands.multisearch import CancelUpdate, Esearch
 from posthouse.imap.names import SEPARATOR
 from posthouse.imap.view import UidList, View
@@ -122,9 +122,7 @@ async def _search_one(session: "ImapSession", event: Esearch, mailbox: Mailbox, 
     key = resolve(event.key, view, before, service.clock.now(), mailbox.account_id == session.login_id)
     kept_up = contexts.frozen(event.key, view, before)
     found, _ = await find(service, mailbox.id, view, key)
-    uids = array("I")
-    for low, high in view.find_uids(numbers.runs(found)):
-        uids.extend(view.slice(low, high))
+    uids = view.known(found)
     source = replies.search_source(mailbox.name, mailbox.uidvalidity, session.engine.utf8)
     if uids:
         highest = 0
@@ -133,7 +131,7 @@ async def _search_one(session: "ImapSession", event: Esearch, mailbox: Mailbox, 
         scores: list[int] = []
         if b"RELEVANCY" in give:
             scores = await relevancy(service, mailbox.id, key, uids)
-        said = items(uids, give, event.partial, highest, None, scores)
+        said = items(uids, give, event.partial, highest, scores)
         if said or give != {b"SAVE"}:
             line = replies.esearch(session.engine.tag, True, said, source)
             await session.send(b"* %b\r\n" % line)

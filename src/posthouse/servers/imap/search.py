@@ -3,7 +3,7 @@
 from array import array
 from typing import TYPE_CHECKING
 
-from posthouse.imap import numbers, replies
+from posthouse.imap import replies
 from posthouse.imap.commands.search import Search
 from posthouse.servers.imap import contexts, limits
 from posthouse.servers.imap.finding import ascending, find, highest_modseq, items, relevancy, resolve, saved, told
@@ -28,10 +28,7 @@ async def search(session: "ImapSession", event: Search) -> None:
     kept_up = contexts.frozen(event.key, view, before)
     found, modseq = await find(service, watch.mailbox_id, view, key, Progress(session, view.count))
     # What is not in the view (it came while we searched) does not exist for the client yet.
-    indexes = view.find_uids(numbers.runs(found))
-    uids = array("I")
-    for low, high in indexes:
-        uids.extend(view.slice(low, high))
+    uids = view.known(found)
     shown = give if give is not None else frozenset((b"ALL",)) if session.engine.rev2 else None
     shown = shown if shown is None else shown or frozenset((b"ALL",))
     highest = 0
@@ -41,18 +38,12 @@ async def search(session: "ImapSession", event: Search) -> None:
     scores: list[int] = []
     if give is not None and b"RELEVANCY" in give:
         scores = await relevancy(service, watch.mailbox_id, key, uids)
-    ranges: numbers.Ranges | None = None
-    values = uids
-    if not event.uid:
-        ranges = [(low + 1, high + 1) for low, high in indexes]
-        values = array("I")
-        for low, high in ranges:
-            values.extend(range(low, high))
+    values = uids if event.uid else view.numbers_of(uids)
     if shown is None:
         words = b"".join([b" %d" % value for value in values])
         session.engine.untagged(b"SEARCH" + words + (b" (MODSEQ %d)" % highest if highest else b""))
     else:
-        said = items(values, shown, event.partial, highest, ranges, scores)
+        said = items(values, shown, event.partial, highest, scores)
         # RFC 5182 section 2.1: with nothing but SAVE there is nothing to say.
         if said or shown != {b"SAVE"}:
             session.engine.untagged(replies.esearch(session.engine.tag, event.uid, said))

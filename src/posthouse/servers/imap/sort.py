@@ -94,7 +94,7 @@ def _said(
         known = array("I", [one for one in uids if places.of(one)])
         values = array("I", [places.of(one) for one in known])
     if give is not None:
-        return items(values, give, partial, highest, None, [scores.get(one, 1) for one in known])
+        return items(values, give, partial, highest, [scores.get(one, 1) for one in known])
     words = [b" %d" % value for value in values]
     modseq = b" (MODSEQ %d)" % highest if highest and words else b""
     return b"* SORT%b%b\r\n" % (b"".join(words), modseq)

@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 NAME = "search.db"
 REMEMBERED = 1_000_000  # ids in answers that are kept, for the next slice of the same search
+LARGE = 20_000  # ids of an account from which on two threads look through its mail
 SCORED = 4  # searches with FUZZY whose scores are kept
 MAX_IDS = 4_000_000  # in the answers to one search: 32 MB; what is beyond is read from the messages
 
@@ -61,6 +62,8 @@ class Index:
         self._store = ""
         self._file = database.beside(NAME)
         self._writer = ThreadPoolExecutor(1, "index")
+        self._helper = ThreadPoolExecutor(1, "index-half")
+        self._helping = threading.Lock()
         self._lock = threading.Lock()
         self._answers: OrderedDict[tuple[int, str, str], tuple[int, array[int]]] = OrderedDict()
         self._kept = 0  # ids in them
@@ -160,7 +163,7 @@ class Index:
             if kept is not None and kept[0] == position:
                 self._answers.move_to_end(key)
                 return kept[1]
-        ids = rows.ids(tx, account_id, table, match)
+        ids = self._asked(tx, account_id, position, table, match)
         with self._lock:
             before = self._answers.pop(key, None)
             self._answers[key] = position, ids
@@ -169,6 +172,22 @@ class Index:
                 _, (_, gone) = self._answers.popitem(last=False)
                 self._kept -= len(gone) + 100
         return ids
+
+    def _asked(self, tx: Tx, account_id: int, position: int, table: str, match: str) -> "array[int]":
+        """What the tables answer. Of much mail another thread looks through the second half meanwhile."""
+        middle = rows.middle(tx, account_id, LARGE)
+        if not middle or not self._helping.acquire(blocking=False):
+            return rows.ids(tx, account_id, table, match)
+        try:
+            # Its snapshot may be a later one: what is above the position is not of this answer.
+            half = self._helper.submit(
+                self._file.read, lambda tx: rows.ids(tx, account_id, table, match, middle + 1, position)
+            )
+            ids = rows.ids(tx, account_id, table, match, 0, middle)
+            ids.extend(half.result())
+            return ids
+        finally:
+            self._helping.release()
 
     # Writing
 
@@ -247,6 +266,7 @@ class Index:
     async def close(self) -> None:
         """Finish what is being written, then close."""
         await asyncio.to_thread(self._writer.shutdown)
+        await asyncio.to_thread(self._helper.shutdown)
         self._file.close()
 
 

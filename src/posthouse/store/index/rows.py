@@ -10,6 +10,7 @@ not wade through the tokens of the others. A row's id is the account's and the e
 question is bounded to an account by a range of ids.
 """
 
+import json
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -175,18 +176,33 @@ def apart(text: str) -> str:
     return " x ".join([" ".join(run) for run in _unspaced_runs(text)]) if not text.isascii() else ""
 
 
-def ids(tx: Tx, account_id: int, table: str, question: str) -> "array[int]":
-    """The ids of the emails of an account that answer to a question, ascending."""
+def ids(tx: Tx, account_id: int, table: str, question: str, first: int = 0, last: int = _EMAIL) -> "array[int]":
+    """The ids of the emails of an account, from `first` to `last`, that answer to a question, ascending."""
     assert table in _TABLES
     row = tx.one(
         # One value: a row each would hand the interpreter lock to and fro for each.
         f"SELECT group_concat(id) FROM (SELECT rowid & {_EMAIL} AS id FROM {table} "  # noqa: S608
         f"WHERE {table} MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid)",
         question,
-        row_of(account_id, 0),
-        row_of(account_id, _EMAIL),
+        row_of(account_id, first),
+        row_of(account_id, last),
     )
-    return array("q", map(int, row[0].split(","))) if row is not None and row[0] else array("q")
+    # JSON, as its parser makes numbers in half the time of int().
+    return array("q", json.loads(f"[{row[0]}]")) if row is not None and row[0] else array("q")
+
+
+def middle(tx: Tx, account_id: int, many: int) -> int:
+    """The email of an account in the middle between its first and its last, if there are `many` ids between them."""
+    bounds = row_of(account_id, 0), row_of(account_id, _EMAIL)
+    row = tx.one(
+        "SELECT (SELECT min(id) FROM body_docsize WHERE id BETWEEN ? AND ?), "
+        "(SELECT max(id) FROM body_docsize WHERE id BETWEEN ? AND ?)",
+        *bounds,
+        *bounds,
+    )
+    if row is None or row[0] is None or row[1] - row[0] < many:
+        return 0
+    return int((row[0] + row[1]) // 2) & _EMAIL
 
 
 def held(tx: Tx, after: int, most: int) -> list[int]:
