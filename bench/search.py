@@ -165,6 +165,8 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     folder = options.folder or None
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
     kept = folder is not None and (Path(folder) / "filled").exists()
     with Demo(options.offset, folder=folder) as demo:
         if not kept:
