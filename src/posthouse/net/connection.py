@@ -112,6 +112,20 @@ class Owner(Protocol):
     def report(self, message: str, error: BaseException) -> None: ...
 
 
+class Turn:
+    """For a coroutine that goes on without waiting for anything: it lets others have a turn after `TURN`."""
+
+    def __init__(self) -> None:
+        self._time = asyncio.get_running_loop().time
+        self._begun = self._time()
+
+    async def over(self) -> None:
+        """Wait for the next turn if this one took long enough."""
+        if self._time() > self._begun + TURN:
+            await asyncio.sleep(0)
+            self._begun = self._time()
+
+
 class Connection(asyncio.Protocol):
     """One TCP connection with its session. Sessions use `peer`, `tls`, `flush`, `drain`, `start_tls`,
     `set_timeout`, `set_limit`, `wake`, `close`."""

@@ -14,6 +14,7 @@ from posthouse.imap.commands.fetch import FetchRequest, Section
 from posthouse.imap.commands.search import MAX_KEYS
 from posthouse.imap.fetch import SMALL, compile_fetch
 from posthouse.imap.view import USUAL
+from posthouse.net import connection as runtime
 from posthouse.servers.imap import fetch
 from posthouse.servers.imap import list as listing
 from posthouse.servers.imap import select as selecting
@@ -143,6 +144,71 @@ def test_many_texts_cost_one_look_at_a_message(monkeypatch: pytest.MonkeyPatch) 
             assert looks == 2
             answer = await client.try_command("SEARCH " + "TEXT x " * 100 + "TEXT x")
             assert answer.startswith(b"T BAD "), answer
+
+    asyncio.run(main())
+
+
+def _many_parts(count: int) -> bytes:
+    return b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * count + b"--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("mail", "items", "at_once"),
+    [
+        (b"Subject: x\r\n\r\nx\r\n", "BODY.PEEK[]", True),
+        (MESSAGE, "FLAGS BODY.PEEK[] BODY.PEEK[TEXT]<0.9>", True),
+        (MESSAGE, " ".join(f"BODY.PEEK[]<{at}.9>" for at in range(9)), False),
+        (MESSAGE, "BINARY.SIZE[1]", False),
+        (_many_parts(3000), "BODY.PEEK[7]", False),
+        (b"Subject: in a file\r\n\r\n" + LINES * 9000, "BODY.PEEK[TEXT]<0.9>", False),
+        (b"Subject: x\r\n\r\nx\r\n", "ENVELOPE FLAGS", True),
+    ],
+)
+def test_the_event_loop_reads_small_things_only(
+    mail: bytes, items: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            await site.deliver(mail)
+            client = await site.logged_in("INBOX")
+            done = []
+            render = fetch.render
+
+            def noted(tx: Any, *args: Any) -> fetch.Rendered:
+                rendered = render(tx, *args)
+                done.append(tx.brief)
+                return rendered
+
+            monkeypatch.setattr(fetch, "render", noted)
+            answer = await client.command(f"FETCH 1 ({items})")
+            assert answer.startswith(b"* 1 FETCH (")
+            assert set(done) == {at_once}
+
+    asyncio.run(main())
+
+
+def test_many_single_messages_let_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "TURN", -1.0)  # each turn is over at once
+
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database)
+            for _ in range(40):
+                await site.deliver(b"Subject: x\r\n\r\nx\r\n")
+            client = await site.logged_in("INBOX")
+            turns: list[int] = []
+            render = fetch.render
+
+            def noted(*args: Any) -> fetch.Rendered:
+                asyncio.get_running_loop().call_soon(turns.append, 1)
+                seen.append(len(turns))
+                return render(*args)
+
+            seen: list[int] = []
+            monkeypatch.setattr(fetch, "render", noted)
+            await client.command(f"FETCH {','.join(str(n) for n in range(1, 40, 2))} (FLAGS)")
+            assert seen == list(range(20))
 
     asyncio.run(main())
 

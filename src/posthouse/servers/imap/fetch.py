@@ -16,20 +16,22 @@ from posthouse.imap.fetch import SMALL, Plan, Source, Span
 from posthouse.imap.flags import SEEN
 from posthouse.imap.numbers import Ranges, contains
 from posthouse.mime import bodies, sections
+from posthouse.net.connection import Turn
 from posthouse.servers.imap import access, limits, listings
 from posthouse.servers.imap.listings import Kept, Wanted
 from posthouse.servers.imap.progress import Progress
 from posthouse.servers.imap.select import tell_vanished
 from posthouse.store import messages
 from posthouse.store import select as stored
-from posthouse.store.database import Row, Tx
+from posthouse.store.database import Row, TooMuch, Tx
 from posthouse.store.select import Extent
 
 if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
 SLICE = 1000  # messages rendered in one go
-FEW = 20  # messages without their contents that are looked up on the event loop
+# On the event loop: messages without their contents, sections of one message, octets that its part offsets have.
+FEW, FEW_SECTIONS, FEW_PARTS = 20, 4, 4096
 BUDGET = 1024 * 1024  # octets of content in one go
 
 
@@ -75,6 +77,13 @@ def render(
     if plan.sections:
         return _render_sections(tx, mailbox_id, plan, uids, number, recent, told, section, since)
     return _render_rows(tx, mailbox_id, plan, uids, number, recent, since, backwards)
+
+
+def _is_brief(plan: Plan, count: int) -> bool:
+    """One message, or the flags of a few, are looked up on the event loop; what has to be decoded is not."""
+    if not plan.sections:
+        return count <= FEW
+    return count == 1 and len(plan.sections) <= FEW_SECTIONS and not any(one.binary for one in plan.sections)
 
 
 def _render_rows(
@@ -163,6 +172,8 @@ def _render_sections(
         if answer.size >= BUDGET:
             return answer.rendered(at, at - count)
         is_recent = contains(recent, uid)
+        if tx.brief and len(row[width]) > FEW_PARTS:
+            raise TooMuch
         message = stored.Message(tx, row[width + 1], row[width + 3 :])
         source = Source(sections.unpack(row[width]), len(message.prefix), message.size, message.read)
         under_way = section if at == 0 else 0
@@ -259,6 +270,7 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
     backwards = lowest > 0 and not plan.sections
     spans = limits.downwards(found, step) if lowest else found
     alone = numbers.total(found) == 1
+    turn = Turn()
     for low, high in spans:
         end = low
         while low < high:
@@ -268,14 +280,13 @@ async def fetch(session: "ImapSession", event: Fetch) -> None:
                     told = await _mark_seen(session, view.slice(low, end), since)
             # The rest of a response that was too large for one go comes alone.
             uids = view.slice(low, low + 1 if section else end)
+            await turn.over()
             wanted, rendered = None, None
             if not (since or backwards or recent) and listings.may_keep(plan, len(uids)):
                 wanted = Wanted(watch.mailbox_id, event.request, session.engine.manner, uids[0], uids[-1], low + 1)
                 rendered = await _again(session, wanted, uids)
             if rendered is None:
-                # One message, or the flags of a few, are done at once.
-                brief = len(uids) == 1 if plan.sections else len(uids) <= FEW
-                rendered = await (database.glance if brief else database.read)(
+                rendered = await (database.glance if _is_brief(plan, len(uids)) else database.read)(
                     render, watch.mailbox_id, plan, uids, low + 1, recent, told, section, since, backwards
                 )
                 if wanted is not None:
