@@ -167,6 +167,40 @@ def test_what_becomes_of_mail(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_bounce_of_an_old_server(tmp_path: Path) -> None:
+    """Its From names nobody. Nobody else may have such a From, nor a bounce one with a trick in it."""
+
+    async def test(house: House) -> None:
+        def bounce(author: str, above: str = "") -> bytes:
+            return f"{above}From: {author}\r\nSubject: Returned mail: User unknown\r\n\r\nno such user\r\n".encode()
+
+        for author in ("MAILER-DAEMON (Mail Delivery System)", "Postmaster <MAILER-DAEMON>", "<>"):
+            assert (await send(house, "", bounce(author))).startswith("250 "), author
+            data, told = await story_of(house, "250")
+            assert data["authentication"]["dmarc"]["result"] == "none"
+            assert "DMARC: none: " in told
+            refused = await send(house, "a@good.test", bounce(author))
+            assert refused.startswith("550 5.7.1 The From field does not say who wrote this"), author
+        stored = await house.inbox("bob")
+        assert len(stored) == 3
+        assert all(b"\r\n dmarc=none\r\n" in one for one in stored)
+        for author, above in (
+            ("bank.test", ""),
+            ('"ceo@bank.test" <MAILER-DAEMON>', ""),
+            ("=?utf-8?q?ceo=40bank=2Etest?= <MAILER-DAEMON>", ""),
+            ("MAILER-DAEMON", "Sender: ceo@bank.test\r\n"),
+            ("MAILER-DAEMON", "From: postmaster\r\n"),
+            ("MAILER-DAEMON", "X: x\r\n From: ceo@bank.test\r\n"),
+            ("undisclosed:;", ""),
+        ):
+            said = await send(house, "", bounce(author, above))
+            assert said.startswith("550 5.7.1 The From field does not say who wrote this"), (author, said)
+        assert (await send(house, "", bounce("ceo@bank.test"))).startswith("550 5.7.26 bank.test asks by DMARC")
+        assert len(await house.inbox("bob")) == 3
+
+    run(tmp_path, test)
+
+
 def test_refusals_say_who_asks_and_what_failed(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         raw = signed(message("a@bank.test"), "bank.test").replace(b"hello", b"hallo")
