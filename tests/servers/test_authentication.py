@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import io
+import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping
@@ -220,6 +222,23 @@ def test_refusals_say_who_asks_and_what_failed(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_the_log_says_whose_message_was_refused(tmp_path: Path) -> None:
+    written = io.BytesIO()
+
+    async def test(house: House) -> None:
+        to = ("bob@posthouse.test", "alice@posthouse.test")
+        said = await send(house, "a@other.test", message("a@bank.test>, <b@good.test"), *to)
+        (line,) = [json.loads(one) for one in written.getvalue().splitlines() if b"smtp.rejected" in one]
+        assert f"(id {line['message']})" in said
+        assert (line["sender"], line["recipients"], line["recipient"]) == ("a@other.test", 2, "")
+        assert line["authors"] == ["bank.test", "good.test"]
+        assert (line["code"], line["ip"], line["session"] != "") == (550, "127.0.0.1", True)
+        assert line["message_id"]
+        assert line["size"] > 100
+
+    run(tmp_path, test, written=written)
+
+
 def test_fields_in_our_name_are_taken_out_and_signatures_verified_before(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         spf = b"Received-SPF: pass (x) receiver=mail.posthouse.test; identity=mailfrom\r\n"
@@ -236,6 +255,16 @@ def test_fields_in_our_name_are_taken_out_and_signatures_verified_before(tmp_pat
             assert stored.count(b"Received-SPF: ") == 1
             assert theirs in stored
             assert stored.endswith(sent.replace(FORGED, b"").replace(spf, b"")[-200:])
+            data, told = await story_of(house, "250")
+            assert data["forged"] == {"Authentication-Results": 1, "Received-SPF": 1}
+            assert "Taken out, as it claimed to be ours: Authentication-Results, Received-SPF" in told
+        # Of what is refused, too; and what has none says nothing.
+        data, told = await story_of(house, await send(house, "a@bank.test", message("a@bank.test", above=FORGED)))
+        assert (data["forged"], data["authentication"]["done"]) == ({"Authentication-Results": 1}, "reject")
+        assert "Taken out, as it claimed to be ours: Authentication-Results" in told
+        data, told = await story_of(house, await send(house, "a@good.test", message("a@good.test", above=theirs)))
+        assert "forged" not in data
+        assert "Taken out" not in told
 
     run(tmp_path, test)
 

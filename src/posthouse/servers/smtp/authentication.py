@@ -43,7 +43,13 @@ class Passage:
     def __init__(self, authserv_id: str, hostname: str, *, verify: bool, marks_alone: bool = False) -> None:
         self.check = Check() if verify else None
         self.held = 0  # octets that may still come out at once
-        self._removal = Removal(verdict_fields.is_mark if marks_alone else verdict_fields.Forged(authserv_id, hostname))
+        self._forged = verdict_fields.Forged(authserv_id, hostname, marks_alone=marks_alone)
+        self._removal = Removal(self._forged)
+
+    @property
+    def forged(self) -> dict[str, int]:
+        """How many fields that claimed to be ours were taken out, by name."""
+        return self._forged.found
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, and what is to be stored now."""
