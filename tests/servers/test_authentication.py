@@ -558,6 +558,9 @@ def test_messages_are_counted_for_reports(tmp_path: Path) -> None:
                     (["good.test", "mfrom", "pass"], "pass", "fail", "none", 1),
                     (["other.test", "mfrom", "pass"], "fail", "fail", "reject", 1),
                 ]
+                waiting = [one for one in await read(report_counts.waiting) if one.kind == "dmarc"]
+                assert {one.domain for one in waiting} == {"good.test"}
+                assert (sum(one.counted for one in waiting), sum(one.failed for one in waiting)) == (2, 1)
 
     asyncio.run(main())
 
