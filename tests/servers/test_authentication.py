@@ -565,6 +565,29 @@ def test_messages_are_counted_for_reports(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_of_many_signatures_the_weightiest_are_reported_first(tmp_path: Path) -> None:
+    raw = message("a@x.good.test")
+    for domain in ("good.test", "bank.test", "fwd.test"):
+        raw = signed(raw, domain)
+    raw = signed(raw, "odd.test").replace(b"d=odd.test", b"d=nokey.test")
+
+    async def main() -> None:
+        async with asyncio.timeout(60):
+            async with opened(tmp_path, resolver=ZoneResolver(ZONE), **CLEAR, authentication={"exempt": []}) as house:
+                assert (await send(house, "a@other.test", raw)).startswith("250 ")
+            async with opened(tmp_path, **CLEAR) as house:
+                [period] = await house.database.read(report_counts.waiting)
+                [(facts, _)] = await house.database.read(report_counts.of_period, "dmarc", period.day, "good.test")
+                assert [(domain, word) for domain, _, word in facts[4]] == [
+                    ("good.test", "pass"),  # it is lowest in the header
+                    ("fwd.test", "pass"),
+                    ("bank.test", "pass"),
+                    ("nokey.test", "permerror"),
+                ]
+
+    asyncio.run(main())
+
+
 def test_what_the_dns_does_not_answer_may_be_put_off(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         assert (await send(house, "a@down.test", message("a@down.test"))).startswith(
