@@ -42,6 +42,12 @@ def test_ten_lines_are_enough_and_none_is() -> None:
     assert settings.limits.recipients == 1000
 
 
+def test_name_servers_may_have_ports() -> None:
+    written = ["9.9.9.9", "127.0.0.1:5353", "[::1]:5353", "2620:fe::fe", "[::1]"]
+    settings = parse(f"[dns]\nnameservers = {written}\n[signing]\nnameservers = {written}")
+    assert list(settings.dns.nameservers) == list(settings.signing.nameservers) == written
+
+
 def test_settings_do_not_change() -> None:
     settings = parse("")
     with pytest.raises(ValidationError):

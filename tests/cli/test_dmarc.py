@@ -66,6 +66,20 @@ def name_server() -> Iterator[str]:
         loop.close()
 
 
+def test_a_bounce_that_names_nobody(where: str) -> None:
+    plain = b"From: MAILER-DAEMON\r\n\r\nno such user\r\n"
+    for above, arguments, word in (
+        (b"", (), "permerror"),  # who knows whether it is a bounce
+        (b"", ("--mail-from", ""), "none"),
+        (b"Return-Path: <>\r\n", (), "none"),
+        (b"Return-Path: <a@sender.test>\r\n", (), "permerror"),
+        (b"Return-Path: <>\r\nSender: a@b.test\r\n", (), "permerror"),
+    ):
+        code, text = run("check", "--resolver", where, *arguments, message=above + plain)
+        assert (code, text.splitlines()[-1]) == (0, word), text
+        assert ("A bounce of an old server" in text) is (word == "none")
+
+
 def run(*arguments: str, message: bytes = b"") -> tuple[int, str]:
     done = CliRunner().invoke(app, ["dmarc", *arguments], input=message)
     return done.exit_code, done.stdout or str(done.exception)

@@ -424,6 +424,7 @@ async def test_the_command(tmp_path: Path) -> None:
         ("127.0.0.1:5353", "127.0.0.1", 5353),
         ("::1", "::1", 53),
         ("[::1]:54", "::1", 54),
+        ("[::1]", "::1", 53),
     ],
 )
 def test_how_a_resolver_is_written(text: str, host: str, port: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from posthouse.base.clock import SystemClock
 from posthouse.base.errors import Permanent
-from posthouse.cli import opening, output, report_words
+from posthouse.cli import opening, output, report_words, reports
 from posthouse.cli.output import Options
 from posthouse.reports import dmarc_aggregate, tls_rpt
 from posthouse.reports.dmarc_aggregate import Aggregate, Published, Record
@@ -147,6 +147,58 @@ def test_tls_failures_and_what_went_out(server: Server) -> None:
     assert [one["outcome"] for one in told] == ["skipped", "sent"]
     assert (told[0]["at"], told[0]["day"]) == (output.when(NOW), output.when(NOW)[:10])
     assert server.json("reports", "sent", "other.test") == []
+
+
+def test_what_is_counted_before_it_leaves(server: Server) -> None:
+    assert "Nothing waits to be reported. Only domains that ask" in server.text("reports", "counted")
+    assert server.json("reports", "counted") == []
+    today = NOW // DAY
+
+    def facts(header_from: str, spf: str, dkim: str) -> list[Any]:
+        return ["192.0.2.1", header_from, "b.test", ["b.test", "mfrom", "pass"], [], spf, dkim, "none", []]
+
+    def fill(tx: Tx) -> None:
+        seen = [(facts("b.test", "pass", "fail"), 5), (facts("x.b.test", "fail", "pass"), 2)]
+        seen += [(facts("b.test", "fail", "fail"), 4)]
+        report_counts.add(tx, "dmarc", today, [Counted("b.test", ["v=DMARC1"], NOW + DAY, seen)])
+        report_counts.add(tx, "dmarc", today - 1, [Counted("old.test", ["v=DMARC1"], NOW, seen[:1])])
+        report_counts.later(tx, Period("dmarc", today - 1, "old.test", [], 0, 0), NOW + 1)
+        tls = [(["sts", "", "", ""], 30), (["sts", "certificate-expired", "mx.b.test", "192.0.2.1"], 10)]
+        report_counts.add(tx, "tls", today, [Counted("b.test", [], NOW + DAY, tls)])
+        report_counts.add(tx, "tls", today, [Counted("odd.test", [], NOW + DAY, [(["of another version"], 1)])])
+        tx.run("UPDATE report_period SET lost = 7 WHERE kind = 'tls' AND domain = 'b.test'")
+
+    opening.write(Options(server.path), fill)
+    lines = [" ".join(line.split()) for line in server.text("reports", "counted").splitlines()]
+    day, before = output.when(NOW)[:10], output.when(NOW - DAY)[:10]
+    assert lines[0] == "Day Kind About Counted Failed Pass No room Goes out Attempts"
+    assert lines[1] == f"{day} tls b.test 40 10 75 % 7 {output.when(NOW + DAY)}"
+    assert lines[2] == f"{day} dmarc b.test 11 4 63 % {output.when(NOW + DAY)}"
+    assert lines[3] == f"{day} tls odd.test 1 0 100 % {output.when(NOW + DAY)}"
+    assert lines[4] == f"{before} dmarc old.test 5 0 100 % {output.when(NOW + 1)} 1"
+    told = server.json("reports", "counted", "B.test")
+    assert [(one["kind"], one["counted"], one["failed"], one["lost"]) for one in told] == [
+        ("tls", 40, 10, 7),
+        ("dmarc", 11, 4, 0),
+    ]
+    assert (told[0]["day"], told[0]["due"]) == (day, output.when(NOW + DAY))
+    assert "Nothing about other.test waits" in server.text("reports", "counted", "other.test")
+
+
+def test_of_very_many_that_wait_the_first_are_shown(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "MOST_WAITING", 2)
+
+    def fill(tx: Tx) -> None:
+        for number in range(3):
+            report_counts.add(
+                tx, "tls", 20_000, [Counted(f"d{number}.test", [], NOW, [(["sts", "", "", ""], number + 1)])]
+            )
+
+    opening.write(Options(server.path), fill)
+    said = server.text("reports", "counted")
+    assert "d2.test" in said
+    assert "d0.test" not in said
+    assert "These are the first 2" in said
 
 
 def test_files_of_anybody(server: Server, tmp_path: Path) -> None:

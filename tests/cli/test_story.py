@@ -297,11 +297,13 @@ def test_one_line_of_a_message() -> None:
         ),
         ({"unsigned": "the DNS has no key of here.test"}, ["Not signed: the DNS has no key of here.test"]),
         ({"sealed": {"d": "here.test", "s": "r1", "cv": "none"}}, ["Sealed (ARC) for here.test with r1, cv=none"]),
+        ({"forged": {"Authentication-Results": 2, "Received-SPF": 1}},
+         ["Taken out, as it claimed to be ours: Authentication-Results (2), Received-SPF"]),
         ({"unsealed": "its chain is too long"}, ["Not sealed: its chain is too long"]),
         ({}, []),
     ],
 )  # fmt: skip
 def test_who_signed(data: dict[str, Any], lines: list[str]) -> None:
     rows = [line.strip() for line in told(case(event(1, "accepted", **(HERE | data))))]
-    words = ("Date", "Signed", "Not s", "Sealed")
+    words = ("Date", "Signed", "Not s", "Sealed", "Taken")
     assert [row for row in rows if row.startswith(words)] == lines

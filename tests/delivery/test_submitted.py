@@ -18,7 +18,7 @@ _fields = st.sampled_from(
     [
         b"From: a@example.org\r\n", b"Subject: x\r\n", b"Bcc: b@example.org,\r\n c@example.org\r\n", b"bcc:\r\n",
         b"Date: x\r\n", b"message-id : <1@x>\r\n", b"Resent-Bcc: d@example.org\r\n", b"no field\r\n", b" folded\r\n",
-        b"\xef\xbb\xbfTo: x\r\n", b"From x Mon\r\n",
+        b"\xef\xbb\xbfTo: x\r\n", b"From x Mon\r\n", b"Date:\r\n \t\r\n", b"MESSAGE-ID: <>\r\n", b"Message-ID:\r\n",
     ]
 )  # fmt: skip
 _bodies = st.sampled_from(
@@ -59,7 +59,8 @@ def test_however_it_comes(message: bytes, cuts: list[int]) -> None:
     # What begins with a line that is no field has no header: all of it is a body.
     given_one = dkim.split(message)[0] if not message.startswith(b"no field") else b""
     for name in (rb"date", rb"message-id"):
-        field = re.compile(rb"(?im)^(?:\xef\xbb\xbf)?" + name + rb"[ \t]*:")
+        field = re.compile(rb"(?im)^(?:\xef\xbb\xbf)?" + name + rb"[ \t]*:(?!(?:\s*|\s*<>\s*)(?:^\S|\Z))")
+        assert not re.search(rb"(?im)^(?:\xef\xbb\xbf)?" + name + rb"[ \t]*:[ \t]*(?:<>)?\r\n(?![ \t])", header)
         assert len(field.findall(header)) == max(1, len(field.findall(given_one)))
     assert not re.search(rb"(?im)^(?:resent-)?bcc[ \t]*:", header)
     assert taken.odd is (stored.startswith(b"no field") and not message.startswith(b"no field"))
@@ -79,7 +80,24 @@ def test_what_is_added() -> None:
     assert run(b"From: a@example.org\r\n\r\nx\r\n", [])[0] == b"From: a@example.org\r\n" + DATE + ID + b"\r\nx\r\n"
     assert run(b"text\r\n", [])[0] == DATE + ID + b"\r\ntext\r\n"
     assert run(b"\r\ntext\r\n", [])[0] == DATE + ID + b"\r\ntext\r\n"
-    assert run(b"date: \r\n\r\n", [])[0] == b"date: \r\n" + ID + b"\r\n"
+    assert run(b"date: \r\n\r\n", [])[0] == DATE + ID + b"\r\n"
+
+
+def test_what_holds_nothing_is_replaced() -> None:
+    for empty in (
+        b"Date:\r\n",
+        b"message-id : <>\r\n",
+        b"Message-ID: \r\n \t\r\nDate: \t \r\n",
+        b"Date: " + b" " * 70_000 + b"\r\n",
+    ):
+        stored, taken = run(empty + b"From: a@example.org\r\nBcc: b@example.org\r\n\r\nx\r\n", [7, 30])
+        assert stored == b"From: a@example.org\r\n" + DATE + ID + b"\r\nx\r\n"
+        assert (taken.added, taken.removed) == (("date", "message-id"), 1)
+    # Of several, the one that holds something stays.
+    for several in (b"Date: x\r\nDate:\r\n", b"Date:\r\nDate: x\r\n"):
+        assert run(several + b"\r\n", [])[0] == b"Date: x\r\n" + ID + b"\r\n"
+    for odd in (b"Date: \0\r\n", b"Message-ID: <\r\n >\r\n", b"Date: (no)\r\n"):
+        assert run(odd + b"\r\n", [])[0].startswith(odd)
 
 
 @given(_messages, st.lists(st.integers(0, 200), max_size=8))

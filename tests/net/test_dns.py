@@ -49,6 +49,26 @@ async def test_mx_records_come_by_preference() -> None:
 
 
 @on_loop
+async def test_name_servers_may_have_ports_of_their_own() -> None:
+    table: Table = {("a.test.", "MX"): ["10 mx.a.test."]}
+    first, second = NameServer({("a.test.", "MX"): "SERVFAIL"}), NameServer(table)
+    ports = [await first.start(), await second.start()]
+    try:
+        named = [f"127.0.0.1:{port}" for port in ports]
+        resolver = SystemResolver(FakeClock(), named, cache_size=0)
+        assert await resolver.mx("a.test") == [(10, "mx.a.test")]
+        assert first.questions
+        assert second.questions
+        assert resolver.trusted  # loopback, whatever the port
+        # One without a port is asked at `port`.
+        assert await SystemResolver(FakeClock(), ["127.0.0.1"], port=ports[1]).mx("a.test") == [(10, "mx.a.test")]
+        assert await SystemResolver(FakeClock(), named[1:], port=ports[0]).mx("a.test") == [(10, "mx.a.test")]
+    finally:
+        await first.stop()
+        await second.stop()
+
+
+@on_loop
 async def test_null_mx_is_an_empty_host() -> None:
     async with asked({("a.test.", "MX"): ["0 ."]}) as (resolver, _, _):
         assert await resolver.mx("a.test") == [(0, "")]

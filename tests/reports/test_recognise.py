@@ -178,7 +178,7 @@ def test_a_failure_report() -> None:
         domain="example.org",
         failed="dmarc",
         report_id="m1@bad.test",
-        aligned="none",
+        identity_alignment="none",
         result="reject",
         source_ip="192.0.2.9",
         sender="a@bad.test",

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from posthouse.net.dns import Answer, Unavailable, ZoneResolver, zone_of_text
 from posthouse.senderauth import dkim as dkims
 from posthouse.senderauth import spf as spfs
-from posthouse.senderauth.dmarc import MAX_AUTHORS, MORE, Result, author_domains, evaluate
+from posthouse.senderauth.dmarc import MAX_AUTHORS, MORE, Result, author_domains, claims_nobody, evaluate
+from tests.support.growth import assert_linear
 from tests.support.loop import on_loop
 
 WORDS = {"none", "pass", "fail", "temperror", "permerror"}
@@ -70,6 +71,105 @@ def test_many_authors_are_counted_and_not_all_looked_at() -> None:
     assert author_domains(b"From: a@example.org\r\n" * 30) == ("example.org", MORE)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"From: MAILER-DAEMON\r\n",
+        b"To: ann@example.org\r\nfrom :\r\n MAILER-DAEMON (Mail Delivery\r\n\tSubsystem)\r\nX-From: a@b.test\r\n",
+        b'From: "Mail Delivery System" <MAILER-DAEMON>\r\nTo: ann@example.org\r\n',
+        b"From: <>\r\n",
+        b"From:\r\nSender: postmaster\r\n",
+        b"From: System Admin. (St. Nicholas)\r\nReply-To: help@example.org\r\n",
+        b"From mx Mon Sep 21 14:13:20 2026\r\nFrom: postmaster\r\n",
+        b"From: MAILER-DAEMON\nTo: ann@example.org\n",
+    ],
+)
+def test_a_from_that_names_nobody(header: bytes) -> None:
+    assert author_domains(header) == ()
+    assert claims_nobody(header)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"bank.test",
+        b'"bank.test" <MAILER-DAEMON>',
+        b"MAILER-DAEMON (ceo@bank.test)",
+        b'"ceo@bank.test" <MAILER-DAEMON>',
+        b"ceo (at) bank.test",
+        b"ceo=40bank",
+        b"=?utf-8?q?ceo=40bank=2Etest?=",
+        b"=?utf-8?b?Y2VvQGJhbmsudGVzdA==?= <MAILER-DAEMON>",
+        b"ceo&#64;bank&#46;test",
+        b"ceo%bank",
+        b"bank!ceo",
+        b"<@bank:ceo>",
+        b"ceo\\@bank",
+        b"bank: ceo;",
+        b"undisclosed:;",
+        b"ceo, MAILER-DAEMON",
+        b"MAILER-DAEMON;",
+        b"<[192.0.2.1]>",
+        b"a@",
+        b"@",
+        b"ceo\xef\xbc\xa0bank",  # a full-width at
+        b"ceo\xc2\xa0",
+        b"MAILER\0DAEMON",
+        b"MAILER\x0bDAEMON",
+        b"MAILER-DAEMON\rX",
+    ],
+)
+def test_what_is_more_than_plain_words_claims_somebody(value: bytes) -> None:
+    assert not claims_nobody(b"From: " + value + b"\r\n")
+    for field in (b"Sender", b"Resent-From", b"resent-sender"):
+        assert not claims_nobody(b"From: MAILER-DAEMON\r\n" + field + b": " + value + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        b"From: postmaster\r\n",
+        b"FROM\t: ceo@bank.test\r\n",
+        b"\xef\xbb\xbfFrom: ceo@bank.test\r\n",
+        b" From: ceo@bank.test\r\n",
+        b"From\0: ceo@bank.test\r\n",
+        b"Fr\0om: ceo@bank.test\r\n",
+        b"\x1b\x01From\x0e: ceo@bank.test\r\n",
+        b"\x7fFrom\xa0: ceo@bank.test\r\n",
+        b"X: x\rFrom: ceo@bank.test\r\n",
+        b"X: x\x0cFrom: ceo@bank.test\r\n",
+        b"X: x\r\n\tFrom: ceo@bank.test\r\n",
+    ],
+)
+def test_nothing_beside_it_may_be_taken_for_another_from(beside: bytes) -> None:
+    assert not claims_nobody(b"From: MAILER-DAEMON\r\n" + beside)
+    assert not claims_nobody(beside + b"From: MAILER-DAEMON\r\n")
+
+
+def test_without_a_from_nobody_is_claimed_by_no_field() -> None:
+    assert not claims_nobody(b"")
+    assert not claims_nobody(b"Sender: MAILER-DAEMON\r\n")
+    assert not claims_nobody(b"no field\r\n\r\nFrom")
+
+
+@pytest.mark.parametrize("unit", [b"\n", b"\xff", b"From\n", b"From:", b"a. ", b"\r\n ", b"\0", b"Sender: a\r\n"])
+def test_to_claim_nobody_costs_little(unit: bytes) -> None:
+    assert_linear(claims_nobody, lambda size: b"From: a\r\n" + unit * (size // len(unit)), 2000)
+
+
+@on_loop
+async def test_only_a_bounce_that_claims_nobody_has_no_result() -> None:
+    found = await evaluate(ZoneResolver({}), (), (), (), dice=0, nobody=True)
+    assert (found.word, found.disposition, found.is_malformed, found.authors) == ("none", "none", False, 0)
+    other = await evaluate(ZoneResolver({}), (), (), (), dice=0)
+    assert (other.word, other.is_malformed) == ("permerror", True)
+    # It says nothing about a From that has a domain.
+    forged = await evaluate(
+        ZoneResolver(zone_of_text({"_dmarc.a.test": {"TXT": [STRICT]}})), ("a.test",), (), (), dice=0, nobody=True
+    )
+    assert (forged.word, forged.disposition) == ("fail", "reject")
+
+
 parts = st.sampled_from(
     [
         *(
@@ -102,6 +202,7 @@ parts = st.sampled_from(
 @settings(deadline=None)
 def test_no_from_breaks_the_reader(header: bytes) -> None:
     found = author_domains(header)
+    claims_nobody(header)
     assert len(found) <= MAX_AUTHORS + 1
     assert all(name and len(name) <= 1_020 and name.isascii() and name.isprintable() for name in found)
     result = asyncio.run(evaluate(ZoneResolver({}), found, (), (), dice=0))

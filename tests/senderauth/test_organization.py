@@ -28,7 +28,7 @@ async def walker(records: dict[str, str], **options: float) -> AsyncIterator[tup
     server = NameServer(table)
     port = await server.start()
     try:
-        yield Walker(SystemResolver(FakeClock(), ["127.0.0.1"], port=port, timeout=0.05, **options)), server  # type: ignore[arg-type]
+        yield Walker(SystemResolver(FakeClock(), ["127.0.0.1"], port=port, **options)), server  # type: ignore[arg-type]
     finally:
         await server.stop()
 

@@ -30,6 +30,21 @@ def test_names_that_some_programs_read_as_ours() -> None:
         assert passed(name + value) == name + value + REST
 
 
+def test_what_went_is_counted_by_name() -> None:
+    forged = Forged(OURS, OURS)
+    head = (
+        b"AUTHENTICATION-results: mx.example.net; spf=pass\r\nAuthentication-Results\0 : mx.example.net; spf=pass\r\n"
+    )
+    head += b"Authentication-Results: other.test; spf=pass\r\nx-posthouse-tag: spam\r\nSubject: x\r\n\r\n"
+    removal = Removal(forged)
+    removal.feed(head)
+    assert forged.found == {"Authentication-Results": 2, "X-Posthouse-Tag": 1}
+    assert removal.removed == 3
+    marks = Forged(OURS, OURS, marks_alone=True)
+    assert Removal(marks).feed(head).count(b"\r\n") == 5
+    assert marks.found == {"X-Posthouse-Tag": 1}
+
+
 def test_of_very_many_fields_only_the_first_are_read() -> None:
     """Each costs the event loop: the rest counts as ours."""
     other = b"Authentication-Results: other.test; spf=pass\r\n"

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import io
+import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping
@@ -167,6 +169,40 @@ def test_what_becomes_of_mail(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_bounce_of_an_old_server(tmp_path: Path) -> None:
+    """Its From names nobody. Nobody else may have such a From, nor a bounce one with a trick in it."""
+
+    async def test(house: House) -> None:
+        def bounce(author: str, above: str = "") -> bytes:
+            return f"{above}From: {author}\r\nSubject: Returned mail: User unknown\r\n\r\nno such user\r\n".encode()
+
+        for author in ("MAILER-DAEMON (Mail Delivery System)", "Postmaster <MAILER-DAEMON>", "<>"):
+            assert (await send(house, "", bounce(author))).startswith("250 "), author
+            data, told = await story_of(house, "250")
+            assert data["authentication"]["dmarc"]["result"] == "none"
+            assert "DMARC: none: " in told
+            refused = await send(house, "a@good.test", bounce(author))
+            assert refused.startswith("550 5.7.1 The From field does not say who wrote this"), author
+        stored = await house.inbox("bob")
+        assert len(stored) == 3
+        assert all(b"\r\n dmarc=none\r\n" in one for one in stored)
+        for author, above in (
+            ("bank.test", ""),
+            ('"ceo@bank.test" <MAILER-DAEMON>', ""),
+            ("=?utf-8?q?ceo=40bank=2Etest?= <MAILER-DAEMON>", ""),
+            ("MAILER-DAEMON", "Sender: ceo@bank.test\r\n"),
+            ("MAILER-DAEMON", "From: postmaster\r\n"),
+            ("MAILER-DAEMON", "X: x\r\n From: ceo@bank.test\r\n"),
+            ("undisclosed:;", ""),
+        ):
+            said = await send(house, "", bounce(author, above))
+            assert said.startswith("550 5.7.1 The From field does not say who wrote this"), (author, said)
+        assert (await send(house, "", bounce("ceo@bank.test"))).startswith("550 5.7.26 bank.test asks by DMARC")
+        assert len(await house.inbox("bob")) == 3
+
+    run(tmp_path, test)
+
+
 def test_refusals_say_who_asks_and_what_failed(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         raw = signed(message("a@bank.test"), "bank.test").replace(b"hello", b"hallo")
@@ -186,6 +222,23 @@ def test_refusals_say_who_asks_and_what_failed(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_the_log_says_whose_message_was_refused(tmp_path: Path) -> None:
+    written = io.BytesIO()
+
+    async def test(house: House) -> None:
+        to = ("bob@posthouse.test", "alice@posthouse.test")
+        said = await send(house, "a@other.test", message("a@bank.test>, <b@good.test"), *to)
+        (line,) = [json.loads(one) for one in written.getvalue().splitlines() if b"smtp.rejected" in one]
+        assert f"(id {line['message']})" in said
+        assert (line["sender"], line["recipients"], line["recipient"]) == ("a@other.test", 2, "")
+        assert line["authors"] == ["bank.test", "good.test"]
+        assert (line["code"], line["ip"], line["session"] != "") == (550, "127.0.0.1", True)
+        assert line["message_id"]
+        assert line["size"] > 100
+
+    run(tmp_path, test, written=written)
+
+
 def test_fields_in_our_name_are_taken_out_and_signatures_verified_before(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         spf = b"Received-SPF: pass (x) receiver=mail.posthouse.test; identity=mailfrom\r\n"
@@ -202,6 +255,16 @@ def test_fields_in_our_name_are_taken_out_and_signatures_verified_before(tmp_pat
             assert stored.count(b"Received-SPF: ") == 1
             assert theirs in stored
             assert stored.endswith(sent.replace(FORGED, b"").replace(spf, b"")[-200:])
+            data, told = await story_of(house, "250")
+            assert data["forged"] == {"Authentication-Results": 1, "Received-SPF": 1}
+            assert "Taken out, as it claimed to be ours: Authentication-Results, Received-SPF" in told
+        # Of what is refused, too; and what has none says nothing.
+        data, told = await story_of(house, await send(house, "a@bank.test", message("a@bank.test", above=FORGED)))
+        assert (data["forged"], data["authentication"]["done"]) == ({"Authentication-Results": 1}, "reject")
+        assert "Taken out, as it claimed to be ours: Authentication-Results" in told
+        data, told = await story_of(house, await send(house, "a@good.test", message("a@good.test", above=theirs)))
+        assert "forged" not in data
+        assert "Taken out" not in told
 
     run(tmp_path, test)
 
@@ -494,6 +557,32 @@ def test_messages_are_counted_for_reports(tmp_path: Path) -> None:
                 assert sorted((facts[3], *facts[5:8], count) for facts, count in found) == [
                     (["good.test", "mfrom", "pass"], "pass", "fail", "none", 1),
                     (["other.test", "mfrom", "pass"], "fail", "fail", "reject", 1),
+                ]
+                waiting = [one for one in await read(report_counts.waiting) if one.kind == "dmarc"]
+                assert {one.domain for one in waiting} == {"good.test"}
+                assert (sum(one.counted for one in waiting), sum(one.failed for one in waiting)) == (2, 1)
+
+    asyncio.run(main())
+
+
+def test_of_many_signatures_the_weightiest_are_reported_first(tmp_path: Path) -> None:
+    raw = message("a@x.good.test")
+    for domain in ("good.test", "bank.test", "fwd.test"):
+        raw = signed(raw, domain)
+    raw = signed(raw, "odd.test").replace(b"d=odd.test", b"d=nokey.test")
+
+    async def main() -> None:
+        async with asyncio.timeout(60):
+            async with opened(tmp_path, resolver=ZoneResolver(ZONE), **CLEAR, authentication={"exempt": []}) as house:
+                assert (await send(house, "a@other.test", raw)).startswith("250 ")
+            async with opened(tmp_path, **CLEAR) as house:
+                [period] = await house.database.read(report_counts.waiting)
+                [(facts, _)] = await house.database.read(report_counts.of_period, "dmarc", period.day, "good.test")
+                assert [(domain, word) for domain, _, word in facts[4]] == [
+                    ("good.test", "pass"),  # it is lowest in the header
+                    ("fwd.test", "pass"),
+                    ("bank.test", "pass"),
+                    ("nokey.test", "permerror"),
                 ]
 
     asyncio.run(main())

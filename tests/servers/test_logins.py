@@ -125,6 +125,7 @@ def test_every_line_of_the_log_names_its_session(tmp_path: Path) -> None:
         assert lines[0]["session"]
         assert events["smtp.rejected"]["recipient"] == "nobody@posthouse.test"
         assert events["smtp.rejected"]["code"] == 550
+        assert events["smtp.rejected"]["login"] == events["smtp.rejected"]["sender"] == "alice@posthouse.test"
         assert events["smtp.accepted"]["login"] == "alice@posthouse.test"
         assert PASSWORD.encode() not in written.getvalue()
 

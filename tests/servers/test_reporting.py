@@ -23,10 +23,11 @@ from posthouse.net.dns import ZoneResolver
 from posthouse.net.http import HttpFailed, Response
 from posthouse.queue.tls_counts import Counts, Recorder
 from posthouse.queue.transport_security import Finding
-from posthouse.reports import recognise
+from posthouse.reports import letters, recognise
 from posthouse.reports.dmarc_aggregate import Aggregate
 from posthouse.reports.tls_rpt import TlsReport
 from posthouse.senderauth.tally import Tally
+from posthouse.servers import report_making
 from posthouse.servers import reporting as reporting_module
 from posthouse.servers.reporting import Reporting
 from posthouse.store import accounts, report_counts, report_tables, sts
@@ -125,6 +126,33 @@ async def desk(folder: Path, zone: dict[str, Any], **reports: Any) -> AsyncItera
 
 def record(rua: str) -> dict[str, list[bytes]]:
     return {"TXT": [f"v=DMARC1; p=reject; sp=none; rua={rua}".encode()]}
+
+
+@pytest.mark.parametrize(
+    ("text", "header_from", "aligned", "done", "disposition"),
+    [
+        ("p=reject", "example.org", "pass", "none", "pass"),
+        ("p=reject", "a.example.org", "pass", "none", "pass"),
+        ("p=none; sp=reject", "example.org", "pass", "none", "none"),
+        ("p=none; sp=reject", "a.example.org", "pass", "none", "pass"),
+        ("p=reject; sp=none", "a.example.org", "pass", "none", "none"),
+        ("p=reject", "example.org", "fail", "reject", "reject"),
+        ("p=reject", "example.org", "fail", "none", "none"),
+        ("p=nothing; rua=mailto:a@b.test", "example.org", "pass", "none", "none"),
+        ("p=reject; sp=nothing; rua=mailto:a@b.test", "example.org", "fail", "none", "none"),
+        ("p=reject; sp=nothing; rua=mailto:a@b.test", "example.org", "pass", "none", "none"),
+    ],
+)
+def test_pass_means_that_there_was_a_policy_to_apply(
+    text: str, header_from: str, aligned: str, done: str, disposition: str
+) -> None:
+    facts = ["192.0.2.1", header_from, "b.test", ["b.test", "mfrom", "pass"], [], aligned, "fail", done, []]
+    period = report_counts.Period("dmarc", 1, "example.org", [f"v=DMARC1; {text}", "treewalk"], 0, 0)
+    who = letters.From("Here", "here.test", "postmaster@here.test")
+    report = report_making.dmarc(period, [(facts, 3)], who, "u1", 0, 1, "")
+    [found] = report.records
+    assert report.policy.p == ("none" if "nothing" in text else text[2:].partition(";")[0])
+    assert (found.disposition, found.messages) == (disposition, 3)
 
 
 @on_loop

@@ -127,7 +127,10 @@ def test_of_any_size_and_without_a_change(tmp_path: Path, size: int) -> None:
     ("content", "signatures"),
     [
         (COMPLETE, 2),  # no empty line
-        (PLAIN + b"Message-ID: \r\n" + BODY, 2),  # there, however empty: a second one would be worse
+        (
+            PLAIN + b"Message-ID: \r\nDate:\r\n \r\nmessage-id: <>\r\n" + BODY,
+            2,
+        ),  # as good as none: ours take their place
         (b"date: x\r\nMESSAGE-id: <a@b>\r\n" + PLAIN + BODY, 2),
         (b"just a text\r\n\r\nof somebody\r\n", 0),  # no From
         (b"Subject: nobody\r\n" + BODY, 0),

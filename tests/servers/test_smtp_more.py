@@ -164,7 +164,8 @@ def test_users_send_as_themselves_unless_granted_more(tmp_path: Path) -> None:
         assert (await sent("bob@posthouse.test", me)).startswith("553 5.7.1 ")
         assert (await sent(me, "Bob <bob@posthouse.test>")).startswith("550 5.7.1 You may not send as bob@")
         assert (await sent(me, f"{me}, boss@elsewhere.example")).startswith("550 5.7.1 ")
-        for header in (f"{me}\r\nSender: bob@posthouse.test", f"{me}\r\nSubject: x\r\njunk\r\nFrom: bob@posthouse.test",
+        for header in (f"{me}\r\nSender: bob@posthouse.test", f"{me}\r\nResent-From: bob@posthouse.test",
+                       f"{me}\r\nSubject: x\r\njunk\r\nFrom: bob@posthouse.test",
                        f"{me}\r\n\ufeffFrom: bob@posthouse.test", f"{me}\r\nFrom\0: bob@posthouse.test"):  # fmt: skip
             assert (await sent(me, header)).startswith("550 "), header
         await house.database.write(accounts.grant, me, "bob@posthouse.test")

@@ -24,7 +24,7 @@ EVENTS = {  # event: what it means; a test holds the code against this list
     "index.incomplete": "a message, or a document in it, is in the search index only as far as it could be read",
     "smtp.accepted": "a message is committed and answered 250",
     "smtp.refused": "a message was refused after its content",
-    "smtp.rejected": "a sender or recipient was refused",
+    "smtp.rejected": "a sender, a recipient or a whole message was refused; of a message the domains of its authors",
     "smtp.failed": "an event could not be answered; the peer was told 4yz",
     "smtp.closed": "a connection ended",
     "imap.failed": "a command could not be answered; the client was told NO",

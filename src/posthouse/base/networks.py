@@ -40,6 +40,29 @@ def public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and ip not in _6TO4_RELAYS
 
 
+def host_and_port(text: str, port: int) -> tuple[str, int] | None:
+    """The parts of HOST, HOST:PORT, an IPv6 address, or one in brackets with a port behind; None: it is none of these.
+    Without a port it is `port`."""
+    host, _, given = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", str(port))
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") == host.endswith("]") else ""
+    good = given.isascii() and given.isdecimal() and len(given) <= 5 and 0 < int(given) < 65536
+    return (host, int(given)) if host and good else None
+
+
+def name_server(text: str, port: int = 53) -> tuple[str, int]:
+    """The address and the port of a name server as the settings name it; raises ValueError."""
+    found = host_and_port(text, port)
+    try:
+        if found is not None:
+            return str(ip_address(found[0])), found[1]
+    except ValueError:
+        pass
+    raise ValueError(
+        f"{text[:60]!r} is not the address of a name server; write one like 9.9.9.9, with a port if it is not 53: "
+        "127.0.0.1:5353 or [::1]:5353"
+    )
+
+
 def site(ip: str) -> str:
     """What counts as one client: an IPv4 address, an IPv6 /64 (one customer's network)."""
     if ":" not in ip:

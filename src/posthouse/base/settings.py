@@ -30,7 +30,17 @@ from posthouse.base.filter_settings import Filter
 from posthouse.base.queue_settings import Queue, Relay, TransportSecurity
 from posthouse.base.report_settings import Reports
 from posthouse.base.route_settings import MAX_POOLS, MAX_ROUTES, Pool, Route, references
-from posthouse.base.settings_types import FilePath, HostName, Networks, Section, Size, Span, in_folder, is_hostname
+from posthouse.base.settings_types import (
+    FilePath,
+    HostName,
+    NameServer,
+    Networks,
+    Section,
+    Size,
+    Span,
+    in_folder,
+    is_hostname,
+)
 from posthouse.base.signing_settings import Signing
 from posthouse.base.webhook_settings import Webhook, distinct
 
@@ -353,8 +363,10 @@ class Limits(Section):
 class Dns(Section):
     """Where names are looked up."""
 
-    nameservers: tuple[str, ...] = Field(
-        default=(), description="IP addresses of resolvers to ask; by default those of /etc/resolv.conf."
+    nameservers: tuple[NameServer, ...] = Field(
+        default=(),
+        description="IP addresses of resolvers to ask, with a port if it is not 53: 9.9.9.9, 127.0.0.1:5353, "
+        "[::1]:5353; by default those of /etc/resolv.conf.",
     )
     timeout: Span = Field(default=10.0, gt=0, description="Time for one lookup, repeats included.")
     validating: Literal["auto", "yes", "no"] = Field(
@@ -367,16 +379,6 @@ class Dns(Section):
         description='Answers given without asking: name = { MX = ["10 mail.test"], A = ["192.0.2.1"] }.',
     )
     only_zone: bool = Field(default=False, description="Ask nobody: names that are not in `zone` do not exist.")
-
-    @field_validator("nameservers")
-    @classmethod
-    def _are_addresses(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
-        for server in servers:
-            try:
-                ip_address(server)
-            except ValueError:
-                raise ValueError(f"{server!r} is not an IP address; write one like 9.9.9.9") from None
-        return servers
 
     @field_validator("zone")
     @classmethod

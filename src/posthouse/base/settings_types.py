@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from posthouse.base.networks import Network
+from posthouse.base.networks import Network, name_server
 from posthouse.base.units import parse_size, parse_span
 
 # RFC 1123 section 2.1, letters of any case; an underscore is tolerated because machines are named so.
@@ -42,11 +42,17 @@ def _hostname(name: str) -> str:
     return name.lower()
 
 
+def _name_server(text: str) -> str:
+    name_server(text)
+    return text
+
+
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Span = Annotated[float, BeforeValidator(parse_span), Field(ge=0)]
 FilePath = Annotated[Path, AfterValidator(in_folder)]
 Networks = tuple[Annotated[Network, BeforeValidator(_network)], ...]
 HostName = Annotated[str, AfterValidator(_hostname)]
+NameServer = Annotated[str, AfterValidator(_name_server)]  # `networks.name_server` reads it
 
 
 class Section(BaseModel):

@@ -1,11 +1,10 @@
 """Settings of signatures below mail of our own domains (DKIM). Part of `base/settings.py`."""
 
-from ipaddress import ip_address
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from posthouse.base.settings_types import Section
+from posthouse.base.settings_types import NameServer, Section
 
 Algorithm = Literal["rsa-sha256", "ed25519-sha256"]
 
@@ -29,18 +28,9 @@ class Signing(Section):
         le=3650,
         description="Days after which a new key is made, to be published, and then used; 0: only by `dkim rotate`.",
     )
-    nameservers: tuple[str, ...] = Field(
+    nameservers: tuple[NameServer, ...] = Field(
         default=(),
         max_length=10,
-        description="IP addresses of further resolvers that must know the record of a key before it is used.",
+        description="IP addresses of further resolvers (with a port if it is not 53) that must know the record of a "
+        "key before it is used.",
     )
-
-    @field_validator("nameservers")
-    @classmethod
-    def _are_addresses(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
-        for server in servers:
-            try:
-                ip_address(server)
-            except ValueError:
-                raise ValueError(f"{server!r} is not an IP address; write one like 9.9.9.9") from None
-        return servers

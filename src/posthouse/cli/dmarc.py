@@ -75,6 +75,7 @@ async def _check(asked: "Resolver", message: bytes, ip: Any, helo: str, mail_fro
 
     now = SystemClock().now()
     header, _ = dkim.split(message)
+    is_known = mail_from is not None or headers.find(header, b"return-path") is not None
     if mail_from is None:
         mail_from = (headers.find(header, b"return-path") or b"").strip().decode("utf-8", "replace")
 
@@ -88,7 +89,8 @@ async def _check(asked: "Resolver", message: bytes, ip: Any, helo: str, mail_fro
 
     senders, signatures = await asyncio.gather(sender(), dkim.verify(message, asked.txt, now // 1_000_000))
     # Nobody throws dice for a message in a file: what pct= leaves to chance is told in words.
-    found = await dmarc.evaluate(asked, dmarc.author_domains(header), senders, signatures, dice=0.0)
+    nobody = is_known and not mail_from.strip("<> ") and dmarc.claims_nobody(header)
+    found = await dmarc.evaluate(asked, dmarc.author_domains(header), senders, signatures, dice=0.0, nobody=nobody)
     return _Checked(senders, signatures, found, await bimi.find(asked, found, header))
 
 
@@ -151,6 +153,8 @@ def _advice(checked: _Checked) -> str:
             return f"The message may be forged; {found.domain} wants it among the junk."
         case "fail", _:
             return f"The message may be forged; {found.domain} wants it refused."
+        case "none", _ if not found.domain:
+            return "A bounce of an old server; DMARC has nothing to say of it."
         case "none", _:
             return "Nobody says who may use the domain in From."
         case "temperror", _:

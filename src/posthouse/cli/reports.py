@@ -27,6 +27,7 @@ Unverified = Annotated[
 DAY = 86_400_000_000
 TOLD = 10  # failing sources of a domain that are told in words
 FEW = 3  # of each domain in the overview
+MOST_WAITING = 1000  # lines of what is counted
 PATIENCE = 4.0  # seconds for the names of all addresses
 
 
@@ -277,6 +278,41 @@ def failures(context: typer.Context, domain: Domain = "", days: Days = 7, as_jso
     ]
     columns = ("Received", "Domain", "Failed", "Source", "Result", "From", "Reporter", "Subject")
     output.show(context.obj, False, columns, rows, f"No failure report came in {days:g} days.", folded=("Subject",))
+
+
+@app.command()
+def counted(context: typer.Context, domain: Domain = "", as_json: Json = False) -> None:
+    """What was counted for reports to others that did not go out yet: today's, and of days before."""
+    from posthouse.store import report_counts
+
+    found = opening.read(context.obj, report_counts.waiting, domain.lower(), MOST_WAITING)
+    if as_json:
+        print(
+            json.dumps(
+                [one._asdict() | {"day": output.when(one.day * DAY)[:10], "due": output.when(one.due)} for one in found]
+            )
+        )
+        return
+    rows = [
+        (
+            output.when(one.day * DAY)[:10],
+            one.kind,
+            one.domain,
+            one.counted,
+            one.failed,
+            _percent(one.counted - one.failed, one.counted),
+            one.lost or "",
+            output.when(one.due),
+            one.attempts or "",
+        )
+        for one in found
+    ]
+    columns = ("Day", "Kind", "About", "Counted", "Failed", "Pass", "No room", "Goes out", "Attempts")
+    about = f" about {domain.lower()}" if domain else ""
+    empty = f"Nothing{about} waits to be reported. Only domains that ask for reports are counted (docs/reports.md)."
+    output.show(context.obj, False, columns, rows, empty)
+    if len(found) == MOST_WAITING:
+        _say(context.obj, [f"These are the first {MOST_WAITING}. Name a domain to see another one."])
 
 
 @app.command()

@@ -20,19 +20,21 @@ def name_server(text: str) -> tuple[list[str], int]:
     import socket
     from ipaddress import ip_address
 
-    host, _, port = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", "53")
-    host = host.strip("[]")
+    from posthouse.base.networks import host_and_port
+
+    named = host_and_port(text, 53)
     hint = "write an address or a host, with a port if it is not 53: 127.0.0.1:5353"
-    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536):
+    if named is None:
         raise typer.BadParameter(hint, param_hint="--resolver")
+    host, port = named
     try:
-        return [str(ip_address(host))], int(port)
+        return [str(ip_address(host))], port
     except ValueError:
         try:
-            found = socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM)
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         except (OSError, UnicodeError):
             raise typer.BadParameter(f"{host!r} has no address; {hint}", param_hint="--resolver") from None
-    return list(dict.fromkeys(str(address[0]) for *_, address in found)), int(port)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found)), port
 
 
 def chosen(options: output.Options, text: str, timeout: float = 5.0) -> "Resolver":

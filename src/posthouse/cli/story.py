@@ -129,6 +129,7 @@ def _accepted(case: Case, event: Event) -> list[Line]:
         lines.append(_line(began, _mail(data)))
     lines += _recipients(case, data)
     lines += authentication(data.get("authentication", {}))
+    lines += _forged(data)
     lines += _filters(data)
     took = []
     if "ms" in data:
@@ -157,6 +158,7 @@ def _refused(case: Case, event: Event) -> list[Line]:
     lines += _more(len(accepted) - MOST + data.get("recipients_more", 0))
     lines += _refusals(data)
     lines += authentication(data.get("authentication", {}))
+    lines += _forged(data)
     lines += _filters(data)
     final = outcome.summary(case).state
     word = "Put off: it may be tried again" if final == outcome.PUT_OFF else "Refused"
@@ -287,6 +289,15 @@ def _content(data: Mapping[str, Any]) -> list[Line]:
     if data.get("from"):
         lines.append(_line(0, f"From: {data['from']}", depth=1))
     return lines
+
+
+def _forged(data: Mapping[str, Any]) -> list[Line]:
+    """What came in our name and was taken out."""
+    found = data.get("forged", {})
+    if not found:
+        return []
+    names = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in found.items())
+    return [_line(0, ("Taken out", "wait"), f", as it claimed to be ours: {names}", depth=1)]
 
 
 def _signed(data: Mapping[str, Any]) -> list[Line]:

@@ -1,8 +1,9 @@
 """The content of a message that is submitted: put right while it comes in, and made ready to be signed.
 
 RFC 6409 section 8 leaves to the server that takes a message first what no later one may do: Date and Message-ID are
-added where they are missing, Bcc is removed. Nothing else is touched, and a header with lines that are no field is left
-for others to judge. The body is hashed as it passes, so a signature costs no second look at the content.
+added where they are missing or hold nothing, Bcc is removed. Nothing else is touched, and a header with lines that are
+no field is left for others to judge. The body is hashed as it passes, so a signature costs no second look at the
+content.
 
 Added fields are a part of the content and not of what goes before it: ENVELOPE, threads and searches are made of it.
 """
@@ -19,6 +20,7 @@ from posthouse.senderauth.signing import BODY, NOTHING, Signed, Signing, author_
 # RFC 5322 section 3.6.3: the sending program may leave it to the server to remove it.
 REMOVED = (b"bcc", b"resent-bcc")
 _ONE = (b"from", b"date", b"message-id")  # what is looked at
+_EMPTY = {b"date": (b"",), b"message-id": (b"", b"<>")}  # what is as good as none
 MOST_START = 1000  # octets in which it must be clear whether there is a header at all
 MOST_FROM = 3  # fields that are kept
 MOST_ADDED = 400  # octets, with a host name as long as may be
@@ -108,12 +110,13 @@ class Submitted:
         self._removal = Removal(self._is_unwanted, missing=self._missing)
         self._seen: set[bytes] = set()
         self._from: list[bytes] = []
+        self._empty = 0  # fields that went because they hold nothing: ours take their place
         self._hashed = Hashed(self._removal)
 
     @property
     def removed(self) -> int:
-        """How many fields were removed."""
-        return self._removal.removed
+        """How many fields were removed, and not replaced."""
+        return self._removal.removed - self._empty
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, and what is to be stored now."""
@@ -152,6 +155,9 @@ class Submitted:
     def _is_unwanted(self, name: bytes, value: bytes) -> bool:
         name = name.lower()
         if name in _ONE:
+            if value.strip(b" \t\r\n") in _EMPTY.get(name, ()):
+                self._empty += 1
+                return True
             self._seen.add(name)
             if name == b"from" and len(self._from) < MOST_FROM:
                 self._from.append(value)

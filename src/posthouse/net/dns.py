@@ -33,6 +33,7 @@ import dns.resolver
 
 from posthouse.base.clock import Clock
 from posthouse.base.errors import Permanent, Temporary
+from posthouse.base.networks import name_server
 
 # Longest time an answer is kept, whatever its time to live says: long enough to spare the network,
 # short enough that a repaired record is seen on the same day. RFC 2308 section 5 advises one to three
@@ -225,7 +226,7 @@ async def _by_tcp(host: str, port: int, question: bytes) -> bytes:
 
 
 class SystemResolver(Questions):
-    """Asks name servers: those given, or those of the system's resolv.conf.
+    """Asks name servers: those given, each with a port of its own or at `port`, or those of the system's resolv.conf.
 
     `timeout` is for one question with all its retries. At most `cache_size` answers are kept, in about `cache_octets`
     of memory, those that say "none" too, and at most `concurrency` questions are on the way at a time; equal questions
@@ -365,8 +366,7 @@ class SystemResolver(Questions):
             # then Unavailable, and the server, which may need no DNS at all, still starts.
             resolver = dns.asyncresolver.Resolver(configure=not self._nameservers)
             if self._nameservers:
-                resolver.nameservers = list(self._nameservers)
-                resolver.port = self._port
+                resolver.nameservers = [_Server(*name_server(one, self._port)) for one in self._nameservers]
             resolver.nameservers = [
                 _Server(one, resolver.port) if isinstance(one, str) and dns.inet.is_address(one) else one
                 for one in resolver.nameservers

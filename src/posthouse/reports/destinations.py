@@ -13,7 +13,7 @@ from posthouse.base.settings_types import is_hostname
 from posthouse.wire.address import Address
 
 MAX_RECORD = 4096  # octets of a record that are read
-MAX_TARGETS = 5  # addresses of one record that are used; RFC 9989 wants two at the least
+MAX_TARGETS = 5  # addresses of one record that are used: RFC 9990 section 3.5 lets us have a limit, RFC 7489 wanted two
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _limit = re.compile(r"!(\d{1,15})([kmgt]?)\Z", re.IGNORECASE).search

@@ -19,7 +19,9 @@ class Failure(NamedTuple):
     domain: str  # Reported-Domain: whose authentication failed
     failed: str  # "dmarc", "spf", "dkim" (bodyhash, revoked, signature), "adsp"
     report_id: str  # Message-ID of the message that is reported, or the report's own words for it
-    aligned: str = ""  # Identity-Alignment: "none", "spf", "dkim", "spf, dkim"
+    # Identity-Alignment: "none", "spf", "dkim", "spf, dkim". Nobody can tell which are meant: those that proved an
+    # aligned domain (RFC 7489 section 7.3.1), or those that did not (RFC 9991 section 4).
+    identity_alignment: str = ""
     result: str = ""  # Delivery-Result: "delivered", "spam", "policy", "reject", "other"
     source_ip: str = ""
     sender: str = ""  # Original-Mail-From
@@ -56,7 +58,7 @@ def parse(raw: bytes) -> Failure | None:
         domain=domain.rstrip(".").lower(),
         failed=one("auth-failure", 40).lower() or "dmarc",
         report_id=ids[0] if ids else one("original-envelope-id"),
-        aligned=one("identity-alignment", 40).lower(),
+        identity_alignment=one("identity-alignment", 40).lower(),
         result=one("delivery-result", 40).lower(),
         source_ip=one("source-ip", 45),
         sender=one("original-mail-from").strip("<>"),

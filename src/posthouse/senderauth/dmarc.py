@@ -4,6 +4,7 @@ what does that domain want?
 `author_domains` reads From, `evaluate` finds the record (`organization.py`), compares domains, and says which policy
 the domain asks for and which is left after testing (`t=y`) and sampling (`pct`, RFC 7489). What becomes of the message
 is for the callers: overrides for mailing lists and forwarders, and what to do without an answer of the DNS.
+`claims_nobody` tells the From of an old server's bounce, to which DMARC cannot be applied, from one with tricks in it.
 
 It raises nothing for what a message or the DNS says: `permerror` is a message without an author, or a record that
 cannot be used, `temperror` an answer of the DNS that is missing and might have changed the result. A temperror of SPF
@@ -11,6 +12,7 @@ or DKIM is one here, too, if that domain would have counted (section 5.3.6).
 """
 
 import asyncio
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -32,6 +34,13 @@ MAX_DOMAINS = 10  # that passed, besides the author's own, whose organization is
 MAX_SENTENCES = 40
 PATIENCE = 20.0  # seconds for everything
 MORE = "more than is looked at"  # stands among the domains for those that were not read
+
+# What may stand in a From that names nobody: words without "@", without anything that a program decodes ("=?", "&#64;",
+# "\\") or reads as a list, a group or a route, and without a dot inside a word, as names of domains have.
+_nameless = re.compile(rb"(?:[A-Za-z0-9 \t_'/<>()\"+-]|\.(?![A-Za-z0-9-])|\r?\n[ \t])*+\Z").match
+_breaks = re.compile(rb"[\r\n\x0b\x0c\x1c-\x1e]+").split  # where any program may see the end of a line
+_UNSEEN = bytes([*range(33), *range(127, 256)])  # what some pass over in the name of a field, and before it
+_SHOWN = (b"sender", b"resent-from", b"resent-sender")  # what programs show in the place of an author
 
 Word = Literal["none", "pass", "fail", "temperror", "permerror"]
 _MILDER: dict[Policy, Policy] = {"reject": "quarantine", "quarantine": "none", "none": "none"}
@@ -100,6 +109,22 @@ def author_domains(header: bytes) -> tuple[str, ...]:
     return tuple(domains)[: MAX_AUTHORS + 1]
 
 
+def claims_nobody(header: bytes) -> bool:
+    """Whether a header without `author_domains` claims to be of nobody at all, as bounces of old servers do: "From:
+    MAILER-DAEMON (Mail Delivery System)". It has one From and nothing that some program might take for another one, and
+    neither that nor a field that is shown in its place holds more than plain words.
+
+    Section 5.3.1 ends DMARC where there is no domain, and section 11.5 warns of those who bring that about: so this
+    names what is harmless, and whatever it does not name is not.
+    """
+    names = [line.partition(b":")[0] for line in _breaks(header) if b":" in line]
+    if sum([name.translate(None, _UNSEEN).lower() == b"from" for name in names]) != 1:
+        return False
+    fields = headers.find_all(header, b"from")
+    shown = [value for name in _SHOWN for value in headers.find_all(header, name)]
+    return len(fields) == 1 and all(_nameless(value) for value in (*fields, *shown))
+
+
 def _domain(raw: bytes) -> str:
     text = raw[:1000].decode("utf-8", "replace").removesuffix(".")
     return parse_domain(text, utf8=True) or text_of(text.lower().encode()[:255])
@@ -113,13 +138,18 @@ async def evaluate(
     *,
     dice: float,
     patience: float = PATIENCE,
+    nobody: bool = False,
 ) -> Result:
-    """Evaluate a message. `authors` are its `author_domains`, `dice` is a random number from 0 to 1 for `pct`.
+    """Evaluate a message. `authors` are its `author_domains`, `dice` is a random number from 0 to 1 for `pct`. With
+    `nobody` it is a bounce whose header `claims_nobody`: there is no domain that might want it refused.
 
     Of SPF only MAIL FROM counts (section 3.2.4); results for HELO are used if there is none for MAIL FROM, which is
     what an empty reverse-path means (RFC 7208 section 2.4). Several authors are each evaluated: the message passes if
     all do, and the strictest policy of those that fail is applied (section 11.5).
     """
+    if not authors and nobody:
+        why = "it is a bounce, and its From names no domain that could be asked"
+        return Result("none", "", because=(why,), authors=0)
     if not authors:
         return Result("permerror", "", because=("the message has no From with a domain",), authors=0)
     walker = Walker(resolver)

@@ -5,8 +5,8 @@ nobody finds proves nothing (RFC 6376 section 6.1 has verifiers treat it as none
 it as one that failed: no signature is the better one. `signing.sign` says so otherwise.
 
 The key must be of the very domain in From: others may own what is above or below it. Only in the name of this host,
-which writes bounces and reports, the domain above it signs too (relaxed alignment, RFC 9989 section 3.2). Messages of
-others that aliases pass on are sealed (ARC) by the domain of the alias, with the same keys.
+which writes bounces and reports, the domain above it signs too (relaxed alignment, RFC 9989 section 3.2.10.1). Messages
+of others that aliases pass on are sealed (ARC) by the domain of the alias, with the same keys.
 
 Keys are kept ready for `REMEMBERED` domains and dropped when they change. Nothing here raises for what a message says:
 it is not signed then, and `Hand.why` or the log tell the reason.

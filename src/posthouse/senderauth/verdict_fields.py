@@ -15,7 +15,7 @@ MOST = 20  # signatures that are listed
 MARK = b"x-posthouse-tag"  # of the action "tag": later rules, and filters of people, go by it
 MOST_ASKED = 100  # fields of a message
 
-_OURS = frozenset({authres.NAME.lower().encode(), received_spf.NAME.lower().encode()})
+_OURS = {name.lower().encode(): name for name in (authres.NAME, received_spf.NAME, "X-Posthouse-Tag")}
 _FIRST = b"AaRrXx" + bytes(range(32)) + b"\x7f"
 _controls = re.compile(rb"[\x00-\x1f\x7f]+").sub  # which some programs pass over, or end a text at
 
@@ -31,12 +31,14 @@ def fields(verdict: Verdict, decision: Decision, authserv_id: str, hostname: str
 
 
 class Forged:
-    """Which fields of one message from outside claim to be ours (RFC 8601 section 5); marks of filters always do. Of
-    results that could, the first `MOST_ASKED` are read and the others count as forged: the event loop waits while they
-    are."""
+    """Which fields of one message from outside claim to be ours (RFC 8601 section 5); marks of filters always do, and
+    with `marks_alone`, where nothing is verified, nothing else. Of results that could, the first `MOST_ASKED` are read
+    and the others count as forged: the event loop waits while they are. `found` counts those that do, by name."""
 
-    def __init__(self, authserv_id: str, hostname: str) -> None:
+    def __init__(self, authserv_id: str, hostname: str, *, marks_alone: bool = False) -> None:
+        self.found: dict[str, int] = {}
         self._authserv_id, self._hostname = authserv_id, hostname
+        self._marks_alone = marks_alone
         self._asked = 0
 
     def __call__(self, name: bytes, value: bytes) -> bool:
@@ -44,19 +46,20 @@ class Forged:
         if name[:1] not in _FIRST:  # nearly all: this is asked of every field
             return False
         bare = _controls(b"", name).lower()
-        if bare not in _OURS:
-            return bare == MARK
+        if bare not in _OURS or not (bare == MARK or self._claims(bare, value)):
+            return False
+        self.found[_OURS[bare]] = self.found.get(_OURS[bare], 0) + 1
+        return True
+
+    def _claims(self, bare: bytes, value: bytes) -> bool:
+        if self._marks_alone:
+            return False
         self._asked += 1
         return (
             self._asked > MOST_ASKED
             or authres.claims(bare, value, self._authserv_id)
             or received_spf.claims(bare, value, self._hostname)
         )
-
-
-def is_mark(name: bytes, _value: bytes) -> bool:
-    """Whether a field is a mark of filters: that alone goes where nothing is verified."""
-    return name[:1] in _FIRST and _controls(b"", name).lower() == MARK
 
 
 def methods(verdict: Verdict, decision: Decision) -> Iterator[Method]:

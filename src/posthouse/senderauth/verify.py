@@ -99,6 +99,7 @@ class Check:
         self.header = b""
         self.is_too_long = False  # the header: there may be fields that are not looked at
         self.authors: tuple[str, ...] = ()
+        self.claims_nobody = False  # its From is that of an old server's bounce, and no trick
         self.dkim: dkim.Verifier | None = None
         self.arc: arc.Verifier | None = None
 
@@ -132,6 +133,7 @@ class Check:
         self.authors = dmarc.author_domains(header)
         if self.is_too_long:
             self.authors = (*self.authors[: dmarc.MAX_AUTHORS], dmarc.MORE)
+        self.claims_nobody = not self.authors and dmarc.claims_nobody(header)
         self.dkim, self.arc = dkim.Verifier(header), arc.Verifier(header)
 
 
@@ -226,7 +228,13 @@ class Authenticator:
         asked.extend(asyncio.get_running_loop().time() + LEAST)
         verdict = Verdict(client, authors, helo, mail_from, tuple(signatures), chain, name)
         judged = await dmarc.evaluate(
-            asked, authors, verdict.spf, signatures, dice=self._chance(), patience=max(LEAST, patience)
+            asked,
+            authors,
+            verdict.spf,
+            signatures,
+            dice=self._chance(),
+            patience=max(LEAST, patience),
+            nobody=check.claims_nobody and not client.sender,
         )
         indicator = await bimi.find(asked, judged, check.header) if judged.word == "pass" else None
         return verdict._replace(dmarc=judged, bimi=indicator, seen=asked.seen)

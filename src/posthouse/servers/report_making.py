@@ -25,7 +25,7 @@ def dmarc(period: Period, counts: Counts, who: From, unique: str, begin: int, en
     policy = _published(period.domain, str(text), str(discovery))
     errors = [f"{period.lost} messages are not in this report"] if period.lost else []
     errors += dmarc_record.parse(str(text).encode("ascii", "replace")).mistakes
-    records = [one for facts, number in counts if (one := _record(facts, number, policy.p)) is not None]
+    records = [one for facts, number in counts if (one := _record(facts, number, policy)) is not None]
     return Aggregate(
         organization=who.organization,
         email=who.contact,
@@ -44,7 +44,7 @@ def _published(domain: str, text: str, discovery: str) -> Published:
     record = dmarc_record.parse(text.encode("ascii", "replace"))
     return Published(
         domain,
-        p=record.p or "none",
+        p=record.policy(inherited=False),  # none if a policy cannot be read, as nothing is applied then
         sp=record.policy(inherited=True),
         np=record.policy(inherited=True, exists=False),
         adkim=record.adkim,
@@ -55,10 +55,12 @@ def _published(domain: str, text: str, discovery: str) -> Published:
     )
 
 
-def _record(facts: list[Any], number: int, policy: str) -> Record | None:
+def _record(facts: list[Any], number: int, published: Published) -> Record | None:
     try:
         ip, header_from, envelope_from, spf, dkim, aligned_spf, aligned_dkim, disposition, reasons = facts
         passes = "pass" in (aligned_spf, aligned_dkim)
+        # Of a name below, whose existence (np) is not among the facts, it is the policy for those that are there.
+        policy = published.p if header_from == published.domain else published.sp
         return Record(
             source_ip=ip,
             messages=number,

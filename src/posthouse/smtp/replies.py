@@ -210,9 +210,9 @@ def with_id(reply: Reply, text: str) -> Reply:
     return reply._replace(text="\n".join([*lines, f"{last[: _MAX_TEXT - 40]} (id {text})"]))
 
 
-def from_not_yours(address: str) -> Reply:
-    """The From field names somebody else."""
-    return Reply(550, "5.7.1", f"You may not send as {address[:100]}: ask for the right to, or correct From")
+def from_not_yours(address: str, field: str = "From") -> Reply:
+    """The From field, or another that says who sends it, names somebody else."""
+    return Reply(550, "5.7.1", f"You may not send as {address[:100]}: ask for the right to, or correct {field}")
 
 
 def chunk_taken(octets: int) -> Reply:

@@ -42,6 +42,19 @@ class Period(NamedTuple):
     attempts: int
 
 
+class Waiting(NamedTuple):
+    """What was counted so far in a period whose report did not go out yet."""
+
+    kind: str
+    domain: str
+    day: int
+    counted: int  # messages or sessions
+    failed: int  # of them
+    lost: int  # that found no room, besides
+    due: int  # when the report is to be sent
+    attempts: int
+
+
 class Sent(NamedTuple):
     """What became of one report to one address. The order is that of `_SENT`; `id` 0 for a new one."""
 
@@ -155,6 +168,30 @@ def of_period(tx: Tx, kind: Kind, day: int, domain: str) -> list[tuple[list[Any]
         domain,
     )
     return [(json.loads(facts), counted) for facts, counted in rows]
+
+
+def waiting(tx: Tx, domain: str = "", most: int = 1000) -> list[Waiting]:
+    """What waits to be reported, the newest day first, of a day the largest number."""
+    rows = tx.all(
+        "SELECT kind, domain, day, lost, due, attempts, (SELECT coalesce(sum(counted), 0) FROM report_count "
+        "WHERE report_count.kind = report_period.kind AND report_count.day = report_period.day "
+        "AND report_count.domain = report_period.domain) AS number "
+        "FROM report_period WHERE ? = '' OR domain = ? ORDER BY day DESC, number DESC, domain, kind LIMIT ?",
+        domain,
+        domain,
+        most,
+    )
+    found = []
+    for kind, about, day, lost, due, attempts, number in rows:
+        failed = sum(count for facts, count in of_period(tx, kind, day, about) if _is_failure(kind, facts))
+        found.append(Waiting(kind, about, day, int(number), failed, lost, due, attempts))
+    return found
+
+
+def _is_failure(kind: str, facts: list[Any]) -> bool:
+    """Of facts it is known here what says that nothing passed: in those of TLS (`queue/tls_counts.py`) the name of a
+    failure, in those of DMARC (`senderauth/tally.py`) two words."""
+    return facts[1:2] not in ([], [""]) if kind == "tls" else "pass" not in facts[5:7]
 
 
 def later(tx: Tx, period: Period, due: int) -> None:

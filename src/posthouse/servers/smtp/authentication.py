@@ -9,13 +9,14 @@ elsewhere, only the forged fields go. Why a message is refused is said in the re
 asks for it.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from posthouse.base.networks import trusted
 from posthouse.base.settings import Settings
 from posthouse.mime.removal import Removal
-from posthouse.senderauth import authres, policy, verdict_fields, verdict_trace
+from posthouse.senderauth import authres, dkim, dmarc, policy, verdict_fields, verdict_trace
 from posthouse.senderauth.policy import Decision
 from posthouse.senderauth.tally import Evaluated, Tally
 from posthouse.senderauth.verify import Authenticator, Check, Client, Verdict
@@ -43,7 +44,13 @@ class Passage:
     def __init__(self, authserv_id: str, hostname: str, *, verify: bool, marks_alone: bool = False) -> None:
         self.check = Check() if verify else None
         self.held = 0  # octets that may still come out at once
-        self._removal = Removal(verdict_fields.is_mark if marks_alone else verdict_fields.Forged(authserv_id, hostname))
+        self._forged = verdict_fields.Forged(authserv_id, hostname, marks_alone=marks_alone)
+        self._removal = Removal(self._forged)
+
+    @property
+    def forged(self) -> dict[str, int]:
+        """How many fields that claimed to be ours were taken out, by name."""
+        return self._forged.found
 
     def feed(self, data: bytes) -> bytes:
         """The next piece, and what is to be stored now."""
@@ -137,6 +144,20 @@ def _of_spf(word: str, domain: str, *, aligned: bool) -> str:
     return f"SPF {word} for {domain[:60]}{' (another domain)' * (word == 'pass' and not aligned)}"
 
 
+def _weighed(signatures: Sequence[dkim.Result], judged: dmarc.Result) -> Sequence[dkim.Result]:
+    """Signatures in the order in which a report wants them, if it has no room for all (RFC 9990 section 3.1.3): who
+    sends can put many before the one that proves him."""
+
+    def weight(one: dkim.Result) -> int:
+        if one.word != "pass":
+            return 3
+        if one.domain == judged.domain:
+            return 0
+        return 1 if judged.organization and f".{one.domain}".endswith(f".{judged.organization}") else 2
+
+    return sorted(signatures, key=weight) if len(signatures) > 1 else signatures
+
+
 def _evaluated(verdict: Verdict, decision: Decision) -> Evaluated | None:
     """What a message contributes to the report for the domain whose policy it is."""
     judged = verdict.dmarc
@@ -151,7 +172,7 @@ def _evaluated(verdict: Verdict, decision: Decision) -> Evaluated | None:
         header_from=judged.domain,
         envelope_from=verdict.mail_from.domain if verdict.mail_from is not None else "",
         spf=(said.domain, scope, said.result) if said is not None else ("", "", ""),
-        dkim=tuple([(one.domain, one.selector, one.word) for one in verdict.dkim if one.domain]),
+        dkim=tuple([(one.domain, one.selector, one.word) for one in _weighed(verdict.dkim, judged) if one.domain]),
         aligned_spf="pass" if judged.aligned_spf else "fail",
         aligned_dkim="pass" if judged.aligned_dkim else "fail",
         disposition=decision.disposition,

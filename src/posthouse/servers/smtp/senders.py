@@ -1,8 +1,8 @@
 """In whose name an account may send: its own addresses, those of a catch-all of its, and what was granted to it.
 
-That holds for the reverse-path, for From and for Sender; the null reverse-path is free, because receipts of mail
-programs use it (RFC 8098 section 3). Without From nothing is claimed. A header with lines that are no fields is
-refused.
+That holds for the reverse-path, for From and Sender, and for who sends a message again (Resent-From, Resent-Sender: RFC
+5322 section 3.6.6), of whom some programs say no less; the null reverse-path is free, because receipts of mail programs
+use it (RFC 8098 section 3). Without From nothing is claimed. A header with lines that are no fields is refused.
 """
 
 import re
@@ -22,8 +22,9 @@ _field_line = re.compile(rb"[ \t]|[!-9;-~]+[ \t]*:").match
 # Each stretch between two marks is read once, from its beginning: from every "@" it would cost the square of that.
 _at_in_name = re.compile(rb"(?:\A|[<>,;])[^<>,;@]*+@[^<>,;]*+<|>[^<>,;@]*+@").search
 _quoted = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:(")|\\?\Z)', re.S)
+CLAIMS = (b"From", b"Sender", b"Resent-From", b"Resent-Sender")
 MOST = 50  # addresses of a user's From
-MOST_OCTETS = 16 * 1024  # of all its From and Sender fields: that many addresses as long as they may be
+MOST_OCTETS = 16 * 1024  # of all its fields of these names: that many addresses as long as they may be
 
 
 def check_envelope(owned: set[str], sender: Address) -> Reply | None:
@@ -37,11 +38,11 @@ def check_header(owned: set[str], head: bytes, size: int) -> Reply | None:
     """The refusal of a message of `size` octets for what its header says, or None."""
     if _odd(head, size):
         return replies.ODD_HEADER
-    values = [*header.find_all(head, b"From"), *header.find_all(head, b"Sender")]
+    values = [(name, value) for name in CLAIMS for value in header.find_all(head, name)]
     # Before anything is parsed: the event loop waits while it is, and everybody else with it.
-    if len(values) > MOST or sum(map(len, values)) > MOST_OCTETS:
+    if len(values) > MOST or sum([len(value) for _, value in values]) > MOST_OCTETS:
         return replies.ODD_FROM
-    for value in values:
+    for name, value in values:
         # What is in a quoted string is a name. A quote that never ends is one to some and nothing to others.
         outside = _quoted.sub(lambda quoted: b"''" if quoted[1] else b'"', value)
         if b'"' in outside or _at_in_name(outside):
@@ -53,7 +54,7 @@ def check_header(owned: set[str], head: bytes, size: int) -> Reply | None:
             local = address.local.decode("utf-8", "replace")
             domain = parse_domain(address.domain.decode("utf-8", "replace"), True) or ""
             if not owns(owned, local, domain):
-                return replies.from_not_yours(f"{local}@{domain}")
+                return replies.from_not_yours(f"{local}@{domain}", name.decode("ascii"))
     return None
 
 

@@ -356,14 +356,12 @@ class SmtpSession:
         """A line in the log, and in the trace: who asks why a mail did not come finds it here."""
         if self.transaction is not None:
             self.transaction.reject(recipient, reply)
+        self._log_rejection(reply, sender=sender, recipient=recipient)
+
+    def _log_rejection(self, reply: Reply, **who: Any) -> None:
+        login = {"login": self.login.name} if self.login is not None else {}
         self.service.log.info(
-            "smtp.rejected",
-            session=self.id,
-            ip=self.ip,
-            sender=sender,
-            recipient=recipient,
-            code=reply.code,
-            reply=reply.text,
+            "smtp.rejected", session=self.id, ip=self.ip, **login, **who, code=reply.code, reply=reply.text
         )
 
     def _decide(self, resolution: Resolution) -> Reply:
@@ -430,6 +428,7 @@ class SmtpSession:
         else:
             content, digest, scanned = intake.finish()
         self._intake = None
+        transaction.forged = way.forged if way is not None else {}
         header = scanned.root.header_bytes
         try:
             facts = ContentFacts(header, content.size, digest.message_id, self._head, content.size > len(self._head))
@@ -491,9 +490,20 @@ class SmtpSession:
     def _refuse(self, transaction: Transaction, reply: Reply, content: Stored, digest: Digest) -> None:
         """A complete message is not wanted. Where the trace of that is kept, the client hears its id."""
         self._discard(content.file)
-        self.rejected(reply, str(transaction.sender))
+        transaction.reject("", reply)
         number = self._keep_refusal(transaction, content, digest)
-        self.end(replies.with_id(reply, ids.to_text(number)) if number else reply)
+        text = ids.to_text(number) if number else ""
+        self._log_rejection(
+            reply,
+            message=text,  # the id of its trace
+            sender=str(transaction.sender),
+            recipient="",
+            recipients=len(transaction.recipients),
+            authors=list(transaction.judged.verdict.authors) if transaction.judged is not None else [],
+            size=content.size,
+            message_id=digest.message_id,
+        )
+        self.end(replies.with_id(reply, text) if text else reply)
 
     def _keep_refusal(
         self, transaction: Transaction, content: Stored | None = None, digest: Digest | None = None

@@ -43,6 +43,11 @@ class Way:
         return self._passage.check if self._passage is not None else None
 
     @property
+    def forged(self) -> dict[str, int]:
+        """The fields in our name that were taken out: how many, by name."""
+        return self._passage.forged if self._passage is not None else {}
+
+    @property
     def held(self) -> int:
         """Octets that may still come out at once."""
         return sum([one.held for one in self._stages])

@@ -61,6 +61,7 @@ class Transaction:
         "discarded",
         "due",
         "exempt",
+        "forged",
         "forwarded",
         "homes",
         "into",
@@ -106,6 +107,7 @@ class Transaction:
         self.into: dict[int, str] = {}  # accounts whose copy goes into another mailbox than INBOX
         self.discarded: list[str] = []  # names of accounts that get none, because a hook said so
         self.judged: Judged | None = None  # who sent it, if that was looked at
+        self.forged: dict[str, int] = {}  # fields in our name that were taken out: how many, by name
 
     def add(self, recipient: Address, params: RcptParams, resolution: Resolution) -> None:
         """One more recipient, who was accepted."""
@@ -309,6 +311,8 @@ class Transaction:
             event["rcpt"] = self.asked
         if self.judged is not None:
             event["authentication"] = self.judged.trace
+        if self.forged:
+            event["forged"] = self.forged
         if self.notes:
             event["filter"] = [_note(one) for one in self.notes]
         if self.rejections:
