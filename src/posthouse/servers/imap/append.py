@@ -14,7 +14,7 @@ from posthouse.imap import numbers, replies
 from posthouse.imap.commands import any as common
 from posthouse.imap.commands import append
 from posthouse.imap.commands.append import Start, Step, Target, Url
-from posthouse.servers.imap import access, urls
+from posthouse.servers.imap import access, contexts, urls
 from posthouse.store import events, messages, quota
 from posthouse.store.blobs.writer import Content
 from posthouse.store.database import Tx
@@ -317,6 +317,10 @@ async def _store_put_off(session: "ImapSession") -> None:
     except Exception as error:
         results = [session.status_of(error)] * len(put_off)
     session.tell()
+    try:
+        await contexts.refresh(session)  # before the answers, as for every other command
+    except Exception as error:  # it is logged; what is stored is answered all the same
+        session.status_of(error)
     for one, stored in zip(put_off, results, strict=True):
         if isinstance(stored, Stored):
             session.engine.complete(one.tag, replies.ok("APPEND completed", _code(stored)))
