@@ -16,7 +16,8 @@ class GenUrlAuth:
 
 @dataclass(frozen=True, slots=True)
 class UrlFetch:
-    """URLFETCH: URLs, with what is wanted of each; nothing named: its octets, in the form of RFC 4467"""
+    """URLFETCH: URLs, with what is wanted of each, the structure first; nothing named: its octets, in the form of
+    RFC 4467"""
 
     urls: tuple[tuple[bytes, tuple[bytes, ...]], ...]
 
@@ -58,16 +59,19 @@ def url_fetch(cursor: Cursor) -> UrlFetch:
     return UrlFetch(tuple(urls))
 
 
-_WANTED = frozenset((b"BODY", b"BINARY", b"BODYPARTSTRUCTURE"))
+_STRUCTURE, _CONTENTS = b"BODYPARTSTRUCTURE", frozenset((b"BODY", b"BINARY"))
+_WANTED = _CONTENTS | {_STRUCTURE}
 
 
 def _extended(cursor: Cursor) -> tuple[bytes, tuple[bytes, ...]]:
     """url-fetch-param = "BODY" / "BODYPARTSTRUCTURE" / "BINARY" / atom"""
     url, *wanted = cursor.items(cursor.astring, 1 + len(_WANTED))
-    names = tuple(dict.fromkeys(name.upper() for name in wanted))
-    if not _WANTED.issuperset(names):
+    names = frozenset(name.upper() for name in wanted)
+    if not names <= _WANTED:
         raise BadSyntax("something of a URL that we do not know")
-    return url, names
+    if len(names) < len(wanted) or names >= _CONTENTS:  # RFC 5524 section 3.1
+        raise BadSyntax("something of a URL is asked for twice")
+    return url, tuple(sorted(names, reverse=True, key=_STRUCTURE.__eq__))
 
 
 def reset_key(cursor: Cursor) -> ResetKey:

@@ -5,11 +5,12 @@ authorized there. `granted` is the one place that decides who may read; BURL ask
 """
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from posthouse.base.errors import NotFound
 from posthouse.imap import replies
+from posthouse.imap.body import decoded
 from posthouse.imap.commands.urlauth import GenUrlAuth, ResetKey, UrlFetch
 from posthouse.imap.urls import MessageUrl, owner, parse
 from posthouse.servers.imap import urls
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from posthouse.servers.imap.session import ImapSession
 
 MECHANISM = b"INTERNAL"
+BINARY = b"binary"
 _ALGORITHM = b"\x02"  # first octet of a token: how the rest was made
 _NOTHING = urls.Place(0)  # what cannot be decoded
 _ACCESS = ("anonymous", "authuser", "user+", "submit+")
@@ -99,15 +101,44 @@ async def url_fetch(session: "ImapSession", event: UrlFetch) -> None:
     for text, wanted in event.urls:
         places = [await _place(session, text, access, what) for what in wanted or (b"BODY",)]
         begin = b"* URLFETCH " + replies.quoted(text)
-        if None in places:
+        shown = [] if None in places else await _fitting(session, zip(wanted or (b"BODY",), places, strict=True))
+        if not shown:
             await session.send(begin + b" NIL\r\n")
             continue
-        for what, place in zip(wanted or (b"BODY",), places, strict=True):
-            assert place is not None
-            await _send(session, begin + (b" (%b " % what if wanted else b" "), place, what)
+        for what, place, encoding in shown:
+            await _send(session, begin + (b" (%b " % what if wanted else b" "), place, what, encoding == BINARY)
             begin = b")"
         await session.send(b")\r\n" if wanted else b"\r\n")
     session.done("URLFETCH completed")
+
+
+async def _fitting(
+    session: "ImapSession", places: Iterable[tuple[bytes, urls.Place | None]]
+) -> list[tuple[bytes, urls.Place, bytes]]:
+    """The same, with what encoding the octets have once theirs is undone; and the structure is of these then (RFC 5524
+    section 3.2). It is left out where it is of no part, as that of a header."""
+    found = {what: place for what, place in places if place is not None}
+    encoding = b""
+    binary = found.get(b"BINARY", _NOTHING)
+    structure = found.get(b"BODYPARTSTRUCTURE")
+    if binary is not _NOTHING:
+        encoding = await _encoding(session, binary)
+    if structure is not None and structure.data is None:
+        del found[b"BODYPARTSTRUCTURE"]
+    elif structure is not None and structure.data is not None and encoding:
+        found[b"BODYPARTSTRUCTURE"] = urls.Place(0, decoded(structure.data, encoding, binary.size))
+    return [(what, place, encoding) for what, place in found.items()]
+
+
+async def _encoding(session: "ImapSession", place: urls.Place) -> bytes:
+    """The identity encoding (RFC 2045 section 6.2) that fits octets; a NUL makes them binary (RFC 5524 section 3.1)."""
+    encoding = b"7bit"
+    async for piece in urls.pieces(session.service.database, place):
+        if b"\0" in piece:
+            return BINARY
+        if not piece.isascii():
+            encoding = b"8bit"
+    return encoding
 
 
 async def _place(session: "ImapSession", text: bytes, access: Sequence[str], what: bytes) -> urls.Place | None:
@@ -118,12 +149,12 @@ async def _place(session: "ImapSession", text: bytes, access: Sequence[str], wha
         return _NOTHING
 
 
-async def _send(session: "ImapSession", begin: bytes, place: urls.Place, what: bytes) -> None:
-    """One thing of a URL."""
+async def _send(session: "ImapSession", begin: bytes, place: urls.Place, what: bytes, binary: bool) -> None:
+    """One thing of a URL. `binary`: decoded octets hold a NUL, so they are a literal8."""
     if place is _NOTHING or what == b"BODYPARTSTRUCTURE":
         await session.send(begin + (place.data or b"NIL"), unfinished=True)
         return
-    binary = what == b"BINARY" and (place.data is None or b"\0" in place.data)
+    binary = binary and what == b"BINARY"
     await session.send(begin + b"%b{%d}\r\n" % (b"~" if binary else b"", place.size), unfinished=True)
     async for piece in urls.pieces(session.service.database, place):
         await session.send(piece if binary else piece.replace(b"\0", b"\x80"), unfinished=True)

@@ -62,7 +62,7 @@ def locate(tx: Tx, mailbox_id: int, url: MessageUrl, what: bytes = b"BODY") -> P
         found = part(structure, section.path) if not section.part else None
         if found is None and not section.part:
             raise BadUrl
-        return Place(len(found or b"NIL"), found or b"NIL")
+        return Place(0, found)
     message = stored.Message(tx, prefix, rows[0][4:])
     source = Source(sections.unpack(parts), len(prefix), message.size, message.read)
     if what == b"BINARY" and not section.part:
