@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posthouse.imap.body import decoded, is_attached
 from posthouse.imap.body import part as part_of
 from posthouse.imap.structure import MAX_ADDRESSES, body, body_structure, envelope, string
 from posthouse.mime import header
@@ -243,6 +244,65 @@ def test_a_multipart_without_parts_is_text() -> None:
     result = read_body(body_structure(scan(b"Content-Type: multipart/mixed; boundary=b\n\nwhat came\n")), True)
     assert result[:2] == [b"text", b"plain"]
     assert result[6:8] == [10, 1]
+
+
+ALTERNATIVE = (
+    b"Content-Type: multipart/alternative; boundary=b\n\n--b\n\nhello\n--b\nContent-Type: text/html%b\n\n<p>\n--b--\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "attached"),
+    [
+        (b"\nhello\n", False),
+        (b"Content-Type: text/csv; NAME=x.csv\n\n1;2\n", True),
+        (b"Content-Type: text/csv; name*=utf-8''gr%C3%BCn.csv\n\n1;2\n", True),
+        (b"Content-Type: text/csv; charset=utf-8; name=x.csv\nContent-Disposition: inline\n\n1;2\n", False),
+        (b"Content-Type: text/csv; charset=name\n\n1;2\n", False),
+        (b"Content-Disposition: Attachment\n\n1;2\n", True),
+        (b'Content-Type: text/plain; x="(\\"attachment\\" NIL)"\n\n1;2\n', False),
+        (b'Content-Description: ("name" "x")\n\n1;2\n', False),
+        (ALTERNATIVE % b"", False),
+        (ALTERNATIVE % b"; name=x.html", True),
+        (ALTERNATIVE % b"\nContent-Disposition: inline; filename=x.html", False),
+        (b"Content-Type: message/rfc822; name=x.eml\n\nSubject: s\n\nx\n", True),
+        (b"Content-Type: message/rfc822\nContent-Disposition: inline\n\n" + ALTERNATIVE % b"; name=x.html", True),
+        (b"Content-Type: message/rfc822\n\nSubject: s\n\nx\n", False),
+        (b"Content-Type: multipart/mixed; boundary=b; name=x\n\n--b\n\nhello\n--b--\n", False),
+        (b"Content-Type: multipart/mixed; boundary=b\n" + b"\n--b\n\nhello" * 20 + b"\n--b--\n", False),
+    ],
+)
+def test_is_attached(raw: bytes, attached: bool) -> None:
+    assert is_attached(body_structure(scan(raw))) is attached
+
+
+@given(messages)
+def test_is_attached_reads_every_structure(raw: bytes) -> None:
+    def attached(fields: list[Any]) -> bool:
+        if isinstance(fields[0], list):
+            return any(map(attached, fields[0]))
+        if fields[:2] in ([b"message", b"rfc822"], [b"message", b"global"]) and attached(fields[8]):
+            return True
+        disposition = fields[-3]
+        names = (fields[2] or [])[::2]
+        return disposition[0] == b"attachment" if disposition else any(re.match(rb"name(\*|$)", name) for name in names)
+
+    structure = body_structure(scan(raw))
+    assert is_attached(structure) is attached(read_body(structure, True))
+
+
+def test_is_attached_is_linear_and_no_recursion() -> None:
+    assert_linear(is_attached, lambda size: b"(" * size + b")" * size)
+    leaf = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)'
+    assert_linear(is_attached, lambda size: b"(%b %b)" % (leaf * size, b'"mixed" NIL NIL NIL NIL'))
+
+
+def test_the_structure_of_what_is_decoded() -> None:
+    part = b'("image" "png" NIL NIL NIL "base64" 164 NIL NIL NIL NIL)'
+    assert decoded(part, b"binary", 123) == b'("image" "png" NIL NIL NIL "binary" 123 NIL NIL NIL NIL)'
+    message = body_structure(scan(b"Content-Type: message/rfc822\r\n\r\nSubject: s\r\n\r\nx\r\n"))
+    mixed = body_structure(scan(b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nhello\n--b--\n"))
+    assert (decoded(message, b"7bit", 1), decoded(mixed, b"7bit", 1)) == (message, mixed)
 
 
 @given(messages)

@@ -321,7 +321,7 @@ class ImapServer:
         try:
             steps = upload.advance(literal.text, literal.literals, self.utf8)
         except BadSyntax as error:
-            return replies.bad(f"{'APPEND' if not upload.target.replaces else 'REPLACE'}: {error}")
+            return append.refusal(error, upload.target, self.options.max_messages > 0)
         if steps is None:
             return None
         upload.size += literal.size
@@ -366,7 +366,7 @@ class ImapServer:
         try:
             steps = self._upload.advance(command.text, command.literals, self.utf8, ended=True)
         except BadSyntax as error:
-            self._fail(replies.bad(f"{'REPLACE' if target.replaces else 'APPEND'}: {error}"))
+            self._fail(append.refusal(error, target, self.options.max_messages > 0))
             return append.AppendAborted()
         self._waiting, self._streaming = _ANSWER, False
         return append.AppendEnd(target, steps or ())

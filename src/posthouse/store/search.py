@@ -304,8 +304,11 @@ def _sql(key: Key, known: Answers) -> tuple[str, list[object]] | None:
 def _stored(key: keys.Label | keys.Attachment) -> tuple[str, list[object]]:
     """Keys that only SQL knows."""
     if isinstance(key, keys.Attachment):
-        # A disposition as BODYSTRUCTURE has it (imap/structure.py); a quote within a text would have a backslash.
-        return "instr(m.bodystructure, CAST(? AS BLOB)) > 0", ['("attachment" ']
+        # As BODYSTRUCTURE has it (imap/structure.py); `is_attached` reads it only where it may find something.
+        return (
+            "((instr(m.bodystructure, CAST(? AS BLOB)) > 0 OR instr(m.bodystructure, CAST(? AS BLOB)) > 0) "
+            "AND is_attached(m.bodystructure))"
+        ), ['("attachment" ', '"name']
     name = "lb.name"
     if key.loose:
         name = "replace(replace(lower(lb.name), ' ', '-'), '/', '-')"

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 import apsw
 
 from posthouse.base.errors import Permanent, PosthouseError, StorageFull, Temporary
+from posthouse.imap.body import is_attached
 from posthouse.store import schema
 from posthouse.store.blobs.files import INLINE_MAX, BlobFiles, Keys
 from posthouse.store.database import Row, TooMuch, Tx
@@ -116,6 +117,7 @@ def _connect(
     if keys.database is not None:
         con.execute(f"PRAGMA key = 'raw:{keys.database.hex()}'")
     con.set_busy_timeout(BUSY_TIMEOUT)
+    con.create_scalar_function("is_attached", cast(Any, is_attached), 1, deterministic=True)
     for pragma in (
         f"synchronous = {synchronous}",
         "foreign_keys = OFF",  # check.py looks for what they would forbid; deletes name their order

@@ -14,6 +14,10 @@ from tests.support.store import opened
 
 GMAIL = Imap(gmail=True)
 PLAIN = b"Subject: x\r\n\r\nx\r\n"
+NAMED = (
+    b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/csv; name=x.csv\r\n\r\n1\r\n--b--\r\n"
+)
+ALTERNATIVE = NAMED.replace(b"mixed", b"alternative").replace(b"csv; name=x.csv", b"html")
 ATTACHED = b"Content-Type: text/csv\r\nContent-Disposition: Attachment; filename=x.csv\r\n\r\n1;2\r\n"
 
 
@@ -63,6 +67,25 @@ def test_what_is_thrown_away_is_gone_wherever_it_was() -> None:
             assert b"* 1 FETCH (UID 2 " in await client.command("UID FETCH 1:* (UID X-GM-LABELS)")
             assert b"MESSAGES 0" in await client.command("STATUS Archive (MESSAGES)")
             assert b"MESSAGES 1" in await client.command("STATUS Trash (MESSAGES)")
+
+    asyncio.run(main())
+
+
+def test_what_has_a_name_and_no_disposition_is_attached() -> None:
+    async def main() -> None:
+        async with opened() as database:
+            site = await ImapSite.make(database, imap=GMAIL)
+            inline = NAMED.replace(b"x.csv\r\n", b"x.csv\r\nContent-Disposition: inline\r\n")
+            for message in (NAMED, PLAIN, ALTERNATIVE, ATTACHED, inline):
+                await site.deliver(message)
+            client = await site.logged_in("INBOX")
+            for words, wanted in (
+                ("has:attachment", b"1 4"),
+                ("-has:attachment", b"2 3 5"),
+                ("{has:attachment subject:x}", b"1 2 4"),
+            ):
+                answer = await client.command(f'SEARCH X-GM-RAW "{words}"')
+                assert answer.split(b"\r\n")[0] == b"* SEARCH " + wanted, words
 
     asyncio.run(main())
 

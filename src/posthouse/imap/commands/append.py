@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from operator import length_hint
 from typing import NamedTuple
 
+from posthouse.imap import replies
 from posthouse.imap.flags import Flags
+from posthouse.imap.replies import Status
 from posthouse.imap.tokens import BadSyntax, Cursor
 from posthouse.imap.tokens import tag as match_tag
 
-MAX_MESSAGES = 500  # of one command
+MAX_MESSAGES = 1000  # of one command: as many as RFC 9738 wants a server to take that announces a limit
 MAX_PARTS = 500  # of one CATENATE
 LAST = -1  # "*": the last message is replaced
 
@@ -47,6 +49,18 @@ class Target(NamedTuple):
     name: str
     replaces: int = 0  # the sequence number, or UID, of the message that is replaced (RFC 8508), or LAST; 0: none is
     uid: bool = False
+
+
+class TooMany(BadSyntax):
+    """More messages than one command may bring."""
+
+
+def refusal(error: BadSyntax, target: Target, announced: bool) -> Status:
+    """What the client is told. `announced`: that there is a limit (RFC 9738 section 3.1)."""
+    if isinstance(error, TooMany):
+        code = replies.message_limit(MAX_MESSAGES) if announced else b"LIMIT"
+        return replies.no(f"One command brings {MAX_MESSAGES} messages at most", code)
+    return replies.bad(f"{'REPLACE' if target.replaces else 'APPEND'}: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +149,7 @@ class Upload:
                 if ended and messages and cursor.at_end:
                     break
                 if messages >= (1 if self._replace else MAX_MESSAGES):
-                    raise BadSyntax("too many messages" if not self._replace else "something follows the message")
+                    raise BadSyntax("something follows the message") if self._replace else TooMany
                 start, state = _message(cursor)
                 steps.append(start)
                 messages, parts = messages + 1, 0
