@@ -61,12 +61,10 @@ def references(found: dict[bytes, bytes]) -> list[int]:
     """Hashes of what a message refers to, oldest first: its References, else the first id of In-Reply-To (RFC 5256
     section 3, REFERENCES). What is not in angle brackets is no message id."""
     value = found.get(b"references", b"")
-    ids = fields.message_ids(value) if b"<" in value else []
+    ids = fields.message_ids(value, MAX_IDS, ends=True) if b"<" in value else []
     if not ids:
         value = found.get(b"in-reply-to", b"")
         ids = fields.message_ids(value, 1) if b"<" in value else []
-    elif len(ids) > MAX_IDS:
-        ids = [ids[0], *ids[1 - MAX_IDS :]]
     return [message_id_hash(one) for one in ids]
 
 

@@ -206,12 +206,15 @@ _bracketed = re.compile(rb"<([^<>]*+)>").findall
 _blanks = re.compile(rb"[ \t\r\n]+")
 
 
-def message_ids(value: bytes, limit: int = 1000) -> list[str]:
-    """The message ids of a Message-ID, In-Reply-To or References field, without angle brackets.
+def message_ids(value: bytes, limit: int = 1000, ends: bool = False) -> list[str]:
+    """The message ids of a Message-ID, In-Reply-To or References field, without angle brackets; `ends`: of more than
+    `limit` the first and the last ones, else the first ones.
 
     Where nothing is in brackets, words with an "@" are taken.
     """
-    found = _bracketed(value)[:limit]
+    found = _bracketed(value)
+    if len(found) > limit:
+        found = [found[0], *found[1 - limit :]] if ends and limit > 1 else found[:limit]
     if not found and b"@" in value:
         found = [word.strip(b"<>") for word in re.split(rb"[\s,;\"]+", value, maxsplit=limit) if b"@" in word]
     ids = (_blanks.sub(b"", one) for one in found)
