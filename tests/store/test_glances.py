@@ -82,6 +82,22 @@ def test_too_much_goes_to_a_thread() -> None:
     asyncio.run(main())
 
 
+def test_what_takes_many_steps_goes_to_a_thread() -> None:
+    def count(tx: Tx, most: int) -> tuple[bool, int]:
+        sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
+        row = tx.one(sql, most)
+        return tx.brief, row[0] if row else 0
+
+    async def main() -> None:
+        async with opened() as database:
+            for _ in range(100):  # what others did before does not count
+                assert await database.glance(count, 500) == (True, 500)
+            assert await database.glance(count, 100_000) == (False, 100_000)
+            assert await database.glance(count, 500) == (True, 500)
+
+    asyncio.run(main())
+
+
 def test_a_content_in_a_file_is_not_read_at_once() -> None:
     async def main() -> None:
         async with opened() as database:

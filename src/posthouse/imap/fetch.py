@@ -82,9 +82,13 @@ def compile_fetch(request: FetchRequest, manner: Manner) -> Plan:
 
     Only requests as programs really make them are remembered.
     """
+    return _compile(request, manner) if is_usual(request) else _compile.__wrapped__(request, manner)
+
+
+def is_usual(request: FetchRequest) -> bool:
+    """Is it one as programs make them, which may be remembered?"""
     names = sum(len(section.fields) for section in request.sections)
-    is_usual = len(request.items) + len(request.sections) + names <= USUAL
-    return _compile(request, manner) if is_usual else _compile.__wrapped__(request, manner)
+    return len(request.items) + len(request.sections) + names <= USUAL
 
 
 @lru_cache(256)

@@ -45,6 +45,7 @@ T = TypeVar("T")
 MAX_GROUP = 256  # transactions in one commit: bounds the time a group holds the write lock
 CROWD = 3  # transactions in the last group from which on the next one waits for as many
 GATHER_STEP, GATHER_STEPS = 0.0005, 8  # seconds between looks, and how many: 4 ms at most
+LOOK_STEPS, LOOKS = 2000, 20  # steps of SQLite's machine between two looks, and how many a glance may have
 BUSY_TIMEOUT = 10_000  # ms to wait for another process (a command, a backup) that writes
 CHECKPOINT_PAGES = 4000  # 16 MiB of WAL, then its pages move to the database file
 CACHE_KIB = 8192
@@ -226,6 +227,7 @@ class SqliteDatabase:
         self._con: apsw.Connection | None = None
         self._loop_con: apsw.Connection | None = None
         self._glances = Glances()
+        self._looks = 0
 
     @classmethod
     async def open(
@@ -249,6 +251,7 @@ class SqliteDatabase:
                 schema.upgrade(SqliteTx(con, self.files), SQLITE, now)
             self._loop_con = self._connect(readonly=True)
             self._loop_con.set_busy_timeout(0)
+            self._loop_con.set_progress_handler(self._takes_long, LOOK_STEPS)
             self._connections.append(self._loop_con)
         except apsw.Error as error:
             raise translate(error) from error
@@ -293,16 +296,25 @@ class SqliteDatabase:
     def _glance(self, work: Callable[[Tx], T]) -> T:
         """`_read` on the event loop. It never waits for others."""
         con = cast(apsw.Connection, self._loop_con)
+        self._looks = 0
         try:
             con.execute("BEGIN")
             try:
                 return work(SqliteTx(con, self.files, self.index, brief=True))
             finally:
-                con.execute("COMMIT")
+                if con.in_transaction:
+                    con.execute("COMMIT")
+        except apsw.InterruptError as error:
+            raise TooMuch from error
         except (TooMuch, apsw.BusyError):
             raise
         except Exception as error:
             raise translate(error) from error
+
+    def _takes_long(self) -> bool:
+        """SQLite asks every `LOOK_STEPS` steps whether to break off what is done on the event loop."""
+        self._looks += 1
+        return self._looks > LOOKS
 
     async def work(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()

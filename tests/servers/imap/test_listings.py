@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.imap.commands.fetch import FetchRequest
+from posthouse.imap.commands.fetch import FetchRequest, Section
 from posthouse.imap.view import Manner
 from posthouse.servers.imap import fetch, listings
 from posthouse.servers.imap.listings import Kept, Listings, Wanted
@@ -38,7 +38,13 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def lines(answer: bytes) -> list[bytes]:
-    return re.findall(rb"^\* \d+ FETCH", answer, re.MULTILINE)
+    return re.findall(rb"^\* \d+ FETCH .*", answer, re.MULTILINE)
+
+
+def number_and_uid(line: bytes) -> tuple[int, int]:
+    found = re.match(rb"\* (\d+) FETCH .*\bUID (\d+)", line)
+    assert found is not None
+    return int(found[1]), int(found[2])
 
 
 @pytest.mark.parametrize("items", LISTS)
@@ -65,7 +71,14 @@ def test_what_did_not_change_is_rendered_once(items: str, rendered: list[int]) -
             await other.command("STORE 3 +FLAGS.SILENT (\\Deleted)")
             await other.command("EXPUNGE")
             # The first one still counts it; the second does not.
-            await client.try_command(f"FETCH 1:* ({items})")
+            fewer = await other.command(f"FETCH 1:* (UID {items})")
+            assert [number_and_uid(line) for line in lines(fewer)] == [
+                (number, number + (number >= 3)) for number in range(1, COUNT)
+            ]
+            lagging = await client.try_command(f"FETCH 1:* (UID {items})")
+            assert [number_and_uid(line) for line in lines(lagging)] == [
+                (number, number) for number in range(1, COUNT + 1) if number != 3
+            ]
             fewer = await other.command(f"FETCH 1:* ({items})")
             assert len(lines(fewer)) == COUNT - 1
             await client.command("NOOP")
@@ -123,18 +136,28 @@ def kept(size: int) -> Kept:
 
 
 def test_what_was_not_used_for_longest_goes() -> None:
-    kept_answers = Listings(room=10_000)
+    kept_answers = Listings(room=3 * (2000 + listings._OVERHEAD) + 100)
     for number in range(3):
         kept_answers.put(wanted(number), kept(2000))
     assert kept_answers.get(wanted(0)) is not None
     kept_answers.put(wanted(3), kept(2000))
     assert [kept_answers.get(wanted(number)) is not None for number in range(4)] == [True, False, True, True]
-    kept_answers.put(wanted(3), kept(1000))  # in place of the one before
-    kept_answers.put(wanted(4), kept(1000))
+    kept_answers.put(wanted(3), kept(10))  # in place of the one before
+    kept_answers.put(wanted(4), kept(10))
     assert kept_answers.get(wanted(0)) is not None
 
 
 def test_an_answer_that_is_too_long_is_not_kept() -> None:
     kept_answers = Listings()
+    kept_answers.put(wanted(1), kept(100))
     kept_answers.put(wanted(1), kept(listings.LONGEST + 1))
-    assert kept_answers.get(wanted(1)) is None
+    assert kept_answers.get(wanted(1)) is None  # nor the one before, which is out of date
+    assert kept_answers._taken == 0
+
+
+def test_requests_that_no_program_makes_are_not_kept() -> None:
+    sections = tuple(Section(b"BODY[HEADER.FIELDS (FROM)]<0.%d>" % number, peek=True) for number in range(500))
+    kept_answers = Listings()
+    huge = wanted(1)._replace(request=FetchRequest((b"UID",), sections))
+    kept_answers.put(huge, kept(100))
+    assert kept_answers.get(huge) is None

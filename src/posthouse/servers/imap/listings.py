@@ -10,14 +10,14 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from posthouse.imap.commands.fetch import FetchRequest
-from posthouse.imap.fetch import Plan
+from posthouse.imap.fetch import Plan, is_usual
 from posthouse.imap.view import Manner
 from posthouse.store.select import Extent
 
 ROOM = 24 * 1024 * 1024  # octets in all
 LEAST = 50  # messages in a slice that is worth it
 LONGEST = 2 * 1024 * 1024  # octets of one answer that is kept
-_OVERHEAD = 1000  # octets that an answer takes beside its text, about
+_OVERHEAD = 4000  # octets that an answer takes beside its text with what was asked for, about
 
 # What changes only together with the modseq of the entry, or never.
 _KEPT = frozenset(
@@ -62,14 +62,20 @@ class Listings:
 
     def put(self, wanted: Wanted, kept: Kept) -> None:
         """Keep an answer."""
-        if len(kept.data) > LONGEST:
-            return
         before = self._kept.pop(wanted, None)
+        if before is not None:
+            self._taken -= _room_of(before)
+        if len(kept.data) > LONGEST or not is_usual(wanted.request):
+            return
         self._kept[wanted] = kept
-        self._taken += len(kept.data) + _OVERHEAD - (len(before.data) + _OVERHEAD if before is not None else 0)
+        self._taken += _room_of(kept)
         while self._taken > self._room:
             _, gone = self._kept.popitem(last=False)
-            self._taken -= len(gone.data) + _OVERHEAD
+            self._taken -= _room_of(gone)
+
+
+def _room_of(kept: Kept) -> int:
+    return len(kept.data) + sum(map(len, kept.keywords)) + _OVERHEAD
 
 
 def may_keep(plan: Plan, count: int) -> bool:

@@ -183,9 +183,11 @@ class Index:
             half = self._helper.submit(
                 self._file.read, lambda tx: rows.ids(tx, account_id, table, match, middle + 1, position)
             )
-            ids = rows.ids(tx, account_id, table, match, 0, middle)
-            ids.extend(half.result())
-            return ids
+            try:
+                ids = rows.ids(tx, account_id, table, match, 0, middle)
+            finally:
+                rest = half.result()
+            return ids + rest
         finally:
             self._helping.release()
 
