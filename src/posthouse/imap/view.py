@@ -20,7 +20,7 @@ from posthouse.imap.numbers import Ranges, SequenceSet
 
 # Flag changes a view keeps for a client that does not listen. Beyond this it keeps only that it lost some.
 MAX_CHANGED = 2000
-MANY = 8  # where more than every so-maniest message is meant, all are gone through
+MANY = 20  # where more than one message in so many is meant, all are gone through: that takes a twentieth for each
 
 
 class Manner(NamedTuple):
