@@ -58,17 +58,11 @@ def is_attached(structure: bytes) -> bool:
     lists: list[list[bytes | list[Any]]] = [[]]
     at = 0
     while at < len(structure):
-        at += structure[at : at + 1] == b" "
-        found = _token(structure, at)
-        if found is None:
-            raise ValueError("not a BODYSTRUCTURE")
-        at = found.end()
-        if found[1]:
-            at += int(found[1])
-        if found[0] == b"(":
+        token, at = _next(structure, at)
+        if token == b"(":
             lists.append([])
-        elif found[0] != b")":
-            lists[-1].append(found[0])
+        elif token != b")":
+            lists[-1].append(token)
         else:
             closed = lists.pop()
             if _is_attachment(closed):
@@ -133,16 +127,18 @@ def _value(text: bytes, at: int) -> tuple[bytes, int]:
     """One string, number, NIL or list."""
     start, depth = at, 0
     while True:
-        at += text[at : at + 1] == b" "
-        found = _token(text, at)
-        if found is None:
-            raise ValueError("not a BODYSTRUCTURE")
-        at = found.end()
-        if found[1]:
-            at += int(found[1])
-        depth += (found[0] == b"(") - (found[0] == b")")
+        token, at = _next(text, at)
+        depth += (token == b"(") - (token == b")")
         if not depth:
             return text[start:at], at
+
+
+def _next(text: bytes, at: int) -> tuple[bytes, int]:
+    """The token behind a blank, if there is one, and where it ends; of a literal what stands before its octets."""
+    found = _token(text, at + (text[at : at + 1] == b" "))
+    if found is None:
+        raise ValueError("not a BODYSTRUCTURE")
+    return found[0], found.end() + int(found[1] or 0)
 
 
 def _close(text: bytes, at: int) -> int:
