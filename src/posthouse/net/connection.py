@@ -119,9 +119,14 @@ class Turn:
         self._time = asyncio.get_running_loop().time
         self._begun = self._time()
 
+    @property
+    def is_over(self) -> bool:
+        """Did it take long enough?"""
+        return self._time() > self._begun + TURN
+
     async def over(self) -> None:
-        """Wait for the next turn if this one took long enough."""
-        if self._time() > self._begun + TURN:
+        """Wait for the next turn if this one is over."""
+        if self.is_over:
             await asyncio.sleep(0)
             self._begun = self._time()
 
@@ -420,14 +425,12 @@ class Connection(asyncio.Protocol):
     async def _wait(self, session: Session, waiting: Awaitable[None]) -> None:
         """Wait for an answer, then pump on in this task."""
         engine = session.engine
-        begun = self._loop.time()
+        turn = Turn()
         try:
             while True:
                 try:
                     await waiting
-                    if self._loop.time() > begun + TURN:  # it may be that nothing had to be waited for
-                        await asyncio.sleep(0)
-                        begun = self._loop.time()
+                    await turn.over()  # it may be that nothing had to be waited for
                 except (ConnectionError, asyncio.CancelledError):
                     self.close()
                 except Exception as error:
@@ -444,8 +447,8 @@ class Connection(asyncio.Protocol):
                     except Exception as error:
                         session.failed(error)
                         again = None
-                    if again is None and self._loop.time() > begun + TURN:
-                        again = asyncio.sleep(0)
+                    if again is None and turn.is_over:
+                        again = turn.over()
                     if again is not None:
                         self.flush()
                         self._read_on(engine)
